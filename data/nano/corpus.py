@@ -1,0 +1,206 @@
+"""Makes a corpus of narrated five-a-side clips: videos, annotations for training, events for scoring.
+
+    python -m data.nano.corpus --output_dir outputs/nano/train --n_clips 1600 --seed 0
+
+Two processes make about 12 clips a second. An interrupted run, killed or not, goes on where it stopped when the same
+command is given again. The folder then holds
+
+    clips/000000.mp4 ...     h264, 20 s
+    commentary.jsonl         streaming samples (DESIGN: annotation files), one per clip
+    states.jsonl             streaming samples whose speech is the state of play at every step
+    events.jsonl             per clip: kits, every line with its event; what data/nano/scoring.py reads
+"""
+
+import json
+import multiprocessing
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from data.nano.commentator import Line, speak
+from data.nano.palette import SPLITS, draw_look
+from data.nano.render import render_window, write_video
+from data.nano.states import STATE_QUERY, describe_state
+from data.nano.world import Window, play_window
+from data.words import FIRST_STEP_FRAMES, FPS, STEP_FRAMES
+from utils.arguments import parse_arguments
+from utils.errors import UserError, run_command
+
+QUERY = "Please describe the video."  # the streaming loop's default
+AT_KICK_OFF = 0.2  # share of clips that begin with the match
+SPLIT_SEEDS = {name: number for number, name in enumerate(SPLITS)}
+
+
+@dataclass
+class CorpusArguments:
+    """What to make."""
+
+    output_dir: str = field(metadata={"help": "folder to fill"})
+    n_clips: int = field(default=1600, metadata={"help": "number of clips"})
+    seed: int = field(default=0, metadata={"help": "seed of matches, looks and wordings"})
+    split: str = field(
+        default="train", metadata={"help": "train, tune or test: which kit pairs, pitches and wordings are used"}
+    )
+    duration_s: float = field(default=20.0, metadata={"help": "length of a clip in seconds"})
+    fps: int = field(default=4, metadata={"help": "frames per second of the files; even"})
+    width: int = field(default=140, metadata={"help": "width in pixels; the height is 3/5 of it"})
+    from_kick_off: bool = field(default=False, metadata={"help": "every clip begins with the match"})
+    num_workers: int = field(default=0, metadata={"help": "processes; 0: one per CPU core"})
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One narrated window of a match."""
+
+    window: Window
+    kits: tuple[str, str]
+    lines: list[Line]  # spoken in the window from their first word on
+    previous: str  # speech before the window
+
+
+def size_hw(arguments: CorpusArguments) -> tuple[int, int]:
+    """Height and width in pixels."""
+    return arguments.width * 3 // 5, arguments.width
+
+
+def make_clip(arguments: CorpusArguments, index: int, video: Path | None) -> Clip:
+    """Play, narrate and, if `video` is given, render the clip number `index`; the same arguments give the same clip."""
+    rng = np.random.default_rng((arguments.seed, SPLIT_SEEDS[arguments.split], index))
+    at_start = arguments.from_kick_off or rng.random() < AT_KICK_OFF
+    skip_s = 0.0 if at_start else float(np.round(rng.uniform(2.0, 14.0), 2))
+    look = draw_look(rng, arguments.split)
+    window = play_window(rng, arguments.duration_s, skip_s, open_play=not at_start)
+    lines = speak([*window.earlier, *window.events], look.kits, rng, held_out=arguments.split == "test")
+    if video is not None:
+        frames = render_window(window, look, rng, size_hw(arguments), arguments.fps)
+        write_video(video, frames, arguments.fps, size_hw(arguments))
+    previous = " ".join(line.text for line in lines if line.start_s < 0)
+    return Clip(window, look.kits, [line for line in lines if line.start_s >= 0], previous)
+
+
+def stream_sample(video: str, end_s: float, query: str, words: list, previous: str = "", start_s: float = 0.0) -> list:
+    """One line of an annotation file."""
+    text = {"type": "text", "text": query, "previous": previous, "title": "", "category": "five-a-side"}
+    return [
+        {
+            "role": "user",
+            "content": [{"type": "video", "video": video, "video_start": start_s, "video_end": end_s}, text],
+        },
+        {"role": "assistant", "content": [{"type": "text_stream", "text_stream": words}]},
+    ]
+
+
+def state_words(clip: Clip, start_s: float, end_s: float) -> list[list]:
+    """The state at the last frame of every step of a window, spoken in the half second before it."""
+    words, n_frames = [], int((end_s - start_s) * FPS) + 1
+    for last in range(FIRST_STEP_FRAMES, n_frames + 1, STEP_FRAMES):
+        at = start_s + (last - 1) / FPS
+        said = describe_state(clip.window.at(at), clip.kits).split()
+        each = 0.5 / len(said)
+        words += [
+            [round(at - 0.5 + each * i, 3), round(at - 0.5 + each * (i + 1) - 1e-3, 3), word]
+            for i, word in enumerate(said)
+        ]
+    return words
+
+
+def clip_row(arguments: CorpusArguments, index: int, video: Path) -> dict:
+    """Make one clip; return its lines of the three files."""
+    clip = make_clip(arguments, index, video)
+    words = [list(word) for line in clip.lines for word in line.words]
+    lines = [{**asdict(line.event), "text": line.text, "words": line.words} for line in clip.lines]
+    end_s = arguments.duration_s
+    return {
+        "commentary": stream_sample(str(video), end_s, QUERY, words, clip.previous),
+        "states": stream_sample(str(video), end_s, STATE_QUERY, state_words(clip, 0.0, end_s)),
+        "events": {"video": str(video), "kits": clip.kits, "duration_s": end_s, "lines": lines},
+    }
+
+
+def _make_and_note(job: tuple[CorpusArguments, int, str]) -> int:
+    """Worker: make one clip and note it down; the note appears last and whole, so it vouches for the video."""
+    arguments, index, folder = job
+    video = Path(folder) / "clips" / f"{index:06d}.mp4"
+    row = clip_row(arguments, index, video)
+    note = _note_path(Path(folder), index)
+    partial = note.with_suffix(f".{os.getpid()}.partial")
+    partial.write_text(json.dumps(row))
+    os.replace(partial, note)
+    return index
+
+
+def _note_path(folder: Path, index: int) -> Path:
+    return folder / "notes" / f"{index:06d}.json"
+
+
+def _check(arguments: CorpusArguments) -> None:
+    if arguments.split not in SPLITS:
+        raise UserError(f"--split {arguments.split!r}: choose one of {', '.join(SPLITS)}")
+    if arguments.n_clips < 1:
+        raise UserError(f"--n_clips {arguments.n_clips}: give 1 or more")
+    if arguments.width % 10:
+        raise UserError(f"--width {arguments.width}: h264 needs even sides of 5:3; give a multiple of 10")
+    if arguments.fps < FPS or arguments.fps % FPS:
+        raise UserError(f"--fps {arguments.fps}: the model samples {FPS} a second; give a multiple of {FPS}")
+
+
+def _open_folder(arguments: CorpusArguments) -> Path:
+    """Create the folder, or check that what it holds was made by the same arguments."""
+    folder = Path(arguments.output_dir)
+    for part in ("clips", "notes"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    recipe = {k: v for k, v in asdict(arguments).items() if k not in ("n_clips", "num_workers")}
+    path = folder / "recipe.json"
+    if path.exists() and json.loads(path.read_text()) != recipe:
+        raise UserError(f"{path}: the folder was made with other arguments; delete it or give another --output_dir")
+    path.write_text(json.dumps(recipe, indent=1) + "\n")
+    return folder
+
+
+def _show(done: int, total: int, started: float) -> None:
+    if done == total or done % 50 == 0:
+        print(f"\r{done}/{total} clips, {time.monotonic() - started:.0f} s", end="", file=sys.stderr, flush=True)
+
+
+def make_corpus(arguments: CorpusArguments) -> Path:
+    """Make every missing clip, then write the three JSONL files; return the folder."""
+    _check(arguments)
+    folder = _open_folder(arguments)
+    missing = [i for i in range(arguments.n_clips) if not _note_path(folder, i).exists()]
+    jobs = [(arguments, index, str(folder)) for index in missing]
+    started = time.monotonic()
+    workers = min(arguments.num_workers or os.cpu_count() or 1, max(len(jobs), 1))
+    if workers == 1:
+        for done, job in enumerate(jobs, 1):
+            _make_and_note(job)
+            _show(done, len(jobs), started)
+    else:
+        with multiprocessing.get_context("spawn").Pool(workers) as pool:
+            for done, _ in enumerate(pool.imap_unordered(_make_and_note, jobs, chunksize=4), 1):
+                _show(done, len(jobs), started)
+    if jobs:
+        print(file=sys.stderr)
+    _write_files(folder, arguments.n_clips)
+    return folder
+
+
+def _write_files(folder: Path, n_clips: int) -> None:
+    rows = [json.loads(_note_path(folder, i).read_text()) for i in range(n_clips)]
+    for name in ("commentary", "states", "events"):
+        partial = folder / f".{name}.jsonl.partial"
+        partial.write_text("".join(json.dumps(row[name]) + "\n" for row in rows))
+        os.replace(partial, folder / f"{name}.jsonl")
+
+
+def main() -> None:
+    (arguments,) = parse_arguments(CorpusArguments, description=__doc__)
+    folder = make_corpus(arguments)
+    print(f"{arguments.n_clips} clips in {folder}")
+
+
+if __name__ == "__main__":
+    run_command(main)

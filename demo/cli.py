@@ -1,0 +1,185 @@
+"""Comment a video live in the terminal, and answer questions typed while it plays.
+
+    python demo/cli.py                                     the shipped match with the shipped nano model
+    python demo/cli.py --model_name_or_path chenjoya/LiveCC-7B-Instruct --video FILE.mp4
+    python demo/cli.py --as_fast_as_possible | head        piped: one JSON record a line
+    echo "What is the score?" | python demo/cli.py --as_fast_as_possible
+
+    python demo/cli.py --as_fast_as_possible | head        piped: one JSON record a line
+long as the video plays. Exit status: 0 at the end or after /quit, 2 for bad input, 130 after Ctrl-C.
+"""
+
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a file: import from the repository's root
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import logging
+from dataclasses import asdict, dataclass, field, replace
+from typing import Literal
+
+from utils.arguments import parse_arguments
+from utils.errors import UserError, run_command
+
+ROOT = Path(__file__).resolve().parents[1]
+NANO_CHECKPOINT = ROOT / "models" / "nano_checkpoint"
+NANO_MATCHES = (ROOT / "demo" / "sources" / "match_1.mp4", ROOT / "demo" / "sources" / "match_2.mp4")
+NANO_NOTE = (
+    "This small model knows only its own drawn football world. For real videos: python demo/cli.py "
+    "--model_name_or_path chenjoya/LiveCC-7B-Instruct --video FILE (16 GB of weights; a GPU)."
+)
+LIVE_MAX_PIXELS = 384 * 28 * 28  # of a frame in the live loop: 384 visual tokens for two frames
+
+
+def helped(default, text: str):
+    """A dataclass field with its help text."""
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass
+class SourceArguments:
+    """What is watched, and how fast."""
+
+    video: str | None = helped(None, "video file; default: the shipped match demo/sources/match_1.mp4")
+    realtime: bool = helped(True, "speak each step when its last second has played")
+    as_fast_as_possible: bool = helped(False, "do not wait for the video's clock; no frame is dropped")
+    frame_times: Literal["grid", "end32"] | None = helped(
+        None,
+        "which frame stands for a time: the one on screen (grid, default) or the published choice (end32)",
+    )
+    max_pixels: int = helped(LIVE_MAX_PIXELS, "most pixels of a frame after resizing (default 384*28*28)")
+    max_lag_s: float = helped(2.0, "drop frames when a step would begin this many seconds late")
+
+
+@dataclass
+class ModelArguments:
+    """Which model speaks, and how it runs."""
+
+    model_name_or_path: str | None = helped(
+        None, "folder or hub id; default: the shipped models/nano_checkpoint"
+    )
+    position_mode: Literal["mrope", "sequential", "livecc"] | None = helped(
+        None, "positions of visual tokens; default: the checkpoint's own mode"
+    )
+    compat: Literal["livecc"] | None = helped(
+        None, "reproduce the published streaming loop as a whole (livecc): positions, frame times, turns"
+    )
+    dtype: str | None = helped(
+        None, "float32, bfloat16 or float16; default: bfloat16 on a GPU, float32 on a CPU"
+    )
+    device: str | None = helped(None, "cuda, mps or cpu; default: the fastest here")
+    attn_implementation: str | None = helped(
+        None, "default: flash_attention_2 where installed on a GPU, else sdpa"
+    )
+
+
+@dataclass
+class SpeechArguments:
+    """What is asked for, and how words are chosen."""
+
+    query: str | None = helped(None, 'what to do; default: "Please describe the video."')
+    max_new_tokens: int = helped(16, "most tokens a step")
+    max_answer_tokens: int = helped(512, "most tokens of an answer")
+    repetition_penalty: float = helped(1.05, "divides the scores of tokens that are already in the context")
+    greedy: bool = helped(True, "take the likeliest token; --greedy False samples")
+    temperature: float = helped(1.0, "of sampling")
+    top_p: float = helped(1.0, "sample among the likeliest tokens that make up this share")
+    seed: int = helped(0, "of sampling")
+    silence_threshold_base: float | None = helped(
+        None, "forbid silence while its probability is at most base + step * (tokens spoken in this step)"
+    )
+    silence_threshold_step: float = helped(0.0, "see --silence_threshold_base")
+    remember_questions: bool = helped(
+        False, "let the commentary remember questions and answers (it waits for them)"
+    )
+
+
+@dataclass
+class OutputArguments:
+    """What is kept."""
+
+    output_json: str | None = helped(
+        None, "also write everything said to this JSON file, complete at every end"
+    )
+
+
+def main() -> int:
+    """Run the command; return its exit status."""
+    source, model, speech, output = parse_arguments(
+        SourceArguments, ModelArguments, SpeechArguments, OutputArguments, description=__doc__.split("\n")[0]
+    )
+    check(source, speech, output)
+    # torch and transformers load only now: --help and a mistyped flag need not wait for them.
+    from demo.terminal import open_view
+    from demo.viewing import Viewing
+
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
+    logging.getLogger("models").setLevel(logging.INFO)
+    session, frames, header = open_stream(source, model, speech)
+    with open_view(sys.stdin, sys.stdout) as view:
+        viewing = Viewing(session, view, header, output.output_json)
+        return viewing.run(frames, header["realtime"], source.max_lag_s)
+
+
+def check(source: SourceArguments, speech: SpeechArguments, output: OutputArguments) -> None:
+    """Raise UserError for values that cannot work, before anything is loaded."""
+    if source.realtime is not None and source.realtime == source.as_fast_as_possible:
+        raise UserError("--realtime and --as_fast_as_possible exclude each other: give one of them")
+    for name, value in (
+        ("max_new_tokens", speech.max_new_tokens),
+        ("max_answer_tokens", speech.max_answer_tokens),
+    ):
+        if value < 1:
+            raise UserError(f"--{name} {value}: at least 1 token must be allowed")
+    if speech.query is not None and not speech.query.strip():
+        raise UserError("--query is empty: say what the commentary should be, or leave the flag out")
+    if source.max_pixels < 28 * 28:
+        raise UserError(
+            f"--max_pixels {source.max_pixels}: one visual token takes 28*28 = 784 pixels at least"
+        )
+    if not speech.repetition_penalty > 0:
+        raise UserError(
+            f"--repetition_penalty {speech.repetition_penalty}: must be above 0; 1 changes nothing"
+        )
+    if not speech.greedy and not (speech.temperature > 0 and 0 < speech.top_p <= 1):
+        raise UserError(
+            f"--temperature {speech.temperature} --top_p {speech.top_p}: need > 0, and > 0 up to 1"
+        )
+    if output.output_json and not Path(output.output_json).absolute().parent.is_dir():
+        raise UserError(f"--output_json {output.output_json}: its folder is not there; make it first")
+
+
+def open_stream(source: SourceArguments, model: ModelArguments, speech: SpeechArguments):
+    """Load the model and open the video: (session, iterator of timed frames, header record)."""
+    import transformers
+    from data.video import live_frames
+
+    from models.load import load_checkpoint
+    from models.streaming import DEFAULT_QUERY, StreamingSession, StreamOptions
+
+    video = str(source.video or NANO_MATCHES[0])
+    if not Path(video).is_file():
+        raise UserError(f"{video}: no such file; --video takes the path of a video file")
+    transformers.utils.logging.disable_progress_bar()
+    checkpoint = load_checkpoint(
+        model.model_name_or_path or NANO_CHECKPOINT, device=model.device, dtype=model.dtype,
+        attn_implementation=model.attn_implementation, position_mode=model.position_mode or model.compat,
+    )  # fmt: skip
+    values = asdict(speech) | {"query": speech.query or DEFAULT_QUERY}
+    options = StreamOptions(do_sample=not values.pop("greedy"), compat=model.compat, **values)
+    frame_times = source.frame_times or ("end32" if model.compat else "grid")
+    limits = replace(checkpoint.limits, max_pixels=source.max_pixels)
+    frames = live_frames(video, limits=limits, frame_times=frame_times)
+    header = {
+        "model": checkpoint.name, "video": video, "query": options.query, "frame_times": frame_times,
+        "position_mode": checkpoint.position_mode, "compat": model.compat, "device": str(checkpoint.device),
+        "dtype": str(checkpoint.model.dtype).removeprefix("torch."),
+        "realtime": source.realtime and not source.as_fast_as_possible,
+        "note": NANO_NOTE if Path(checkpoint.name) == NANO_CHECKPOINT else None,
+    }  # fmt: skip
+    return StreamingSession(checkpoint, options), frames, header
+
+
+if __name__ == "__main__":
+    run_command(main)

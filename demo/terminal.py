@@ -1,0 +1,177 @@
+"""Where the command line shows a viewing: a terminal with an input line, a plain terminal, or JSON lines."""
+
+import contextlib
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from queue import SimpleQueue
+from typing import TextIO
+
+DIM, BOLD, PLAIN = "\033[2m", "\033[1m", "\033[0m"
+
+
+@contextlib.contextmanager
+def open_view(stdin: TextIO, stdout: TextIO) -> Iterator["JsonView | TerminalView"]:
+    """The view that fits: an input line when both ends are a terminal, JSON lines when stdout is piped."""
+    if stdout.isatty() and stdin.isatty():
+        with prompting_view() as view:
+            yield view
+        return
+    view = TerminalView() if stdout.isatty() else JsonView(stdout)
+    if not stdin.isatty():
+        threading.Thread(target=read_lines, args=(stdin.fileno(), view.lines), daemon=True).start()
+    yield view
+
+
+def read_lines(descriptor: int, lines: SimpleQueue) -> None:
+    """Put the lines of a file descriptor into the queue until it ends.
+
+    os.read, not the text layer: a thread waiting inside sys.stdin would hold its lock when the process ends.
+    """
+    rest = b""
+    while block := _read(descriptor):
+        *complete, rest = (rest + block).split(b"\n")
+        for line in complete:
+            lines.put(line.decode("utf-8", "replace"))
+    if rest:
+        lines.put(rest.decode("utf-8", "replace"))
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:  # a closed standard input is an empty one
+        return b""
+
+
+class JsonView:
+    """One JSON object a line on `stdout`, flushed as it comes; everything else goes to stderr."""
+
+    stays = False
+
+    def __init__(self, stdout: TextIO):
+        self.stdout = stdout
+        self.lines: SimpleQueue = SimpleQueue()
+
+    def show(self, record: dict) -> None:
+        """Write the record; the header's note also goes to stderr, where a person may read it."""
+        if record.get("note"):
+            self.say(record["note"])
+        print(json.dumps(record, ensure_ascii=False), file=self.stdout, flush=True)
+
+    def progress(self, text: str) -> None:
+        """Nothing: an answer is one record."""
+
+    def say(self, text: str) -> None:
+        """Print to stderr."""
+        print(text, file=sys.stderr, flush=True)
+
+
+class TerminalView:
+    """Timestamped lines for a person. A silent step prints nothing; `status` has the time."""
+
+    stays = False
+
+    def __init__(self):
+        self.lines: SimpleQueue = SimpleQueue()
+        self.status = ""
+
+    def show(self, record: dict) -> None:
+        """Print a record in its own form."""
+        lines = {"header": header_lines, "step": step_lines, "answer": answer_lines, "end": end_lines}
+        for line in lines[record["type"]](record):
+            print(line, flush=True)
+        if record["type"] == "step":
+            self.status = f"{clock_time(record['end_s'])}  {speed(record)}"
+        elif record["type"] == "answer":
+            self.status = ""
+
+    def progress(self, text: str) -> None:
+        """Keep the beginning of an answer for the status line."""
+        self.status = f"> {text}"
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        print(text, flush=True)
+
+
+def clock_time(seconds: float) -> str:
+    """12.5 -> 00:12.5"""
+    return f"{int(seconds // 60):02d}:{seconds % 60:04.1f}"
+
+
+def speed(step: dict) -> str:
+    """How fast a step was spoken, in words; frames that were dropped are never hidden."""
+    dropped = f", {step['n_dropped']} frames dropped" if step["n_dropped"] else ""
+    return f"latency {step['latency_s'] * 1000:.0f} ms, lag {step['lag_s']:.2f} s{dropped}"
+
+
+def header_lines(record: dict) -> list[str]:
+    """Model, video and query; then the note on what the model knows."""
+    what = f"{record['model']} ({record['device']}, {record['dtype']}, positions {record['position_mode']})"
+    lines = [f"{DIM}{what} watches {record['video']}{PLAIN}", f"{DIM}{record['query']}{PLAIN}"]
+    return [*lines, f"{DIM}{record['note']}{PLAIN}"] if record.get("note") else lines
+
+
+def step_lines(record: dict) -> list[str]:
+    """The time span and the words; a silent step has no line unless frames were dropped."""
+    if not record["text"] and not record["n_dropped"]:
+        return []
+    span = f"{clock_time(record['start_s'])}-{clock_time(record['end_s'])}"
+    return [f"{BOLD}{span}{PLAIN}  {record['text']:<48}  {DIM}{speed(record)}{PLAIN}"]
+
+
+def answer_lines(record: dict) -> list[str]:
+    """The question and its answer."""
+    asked = f"{DIM}(asked at {clock_time(record['asked_s'])}, {record['seconds']:.1f} s){PLAIN}"
+    return [f"{BOLD}? {record['question']}{PLAIN}", f"  {record['text']}  {asked}"]
+
+
+def end_lines(record: dict) -> list[str]:
+    """Totals."""
+    total = f"{record['n_steps']} steps, {record['n_words']} words, {record['n_dropped']} frames dropped"
+    if record["n_steps"]:
+        total += f", median latency {record['median_latency_s'] * 1000:.0f} ms"
+        total += f", largest lag {record['max_lag_s']:.2f} s"
+    return [f"{DIM}{record['reason']}: {total}{PLAIN}"]
+
+
+@contextlib.contextmanager
+def prompting_view() -> Iterator[TerminalView]:
+    """A terminal view with an input line at the bottom, read in a thread of its own."""
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.patch_stdout import patch_stdout
+
+    view = TerminalView()
+    view.stays = True
+    prompt = PromptSession("> ", bottom_toolbar=lambda: view.status or "/help", refresh_interval=0.2)
+    reader = threading.Thread(target=read_prompt, args=(prompt, view.lines), daemon=True)
+    with patch_stdout(raw=True):
+        reader.start()
+        try:
+            yield view
+        finally:
+            close_prompt(prompt, reader)
+
+
+def read_prompt(prompt, lines: SimpleQueue) -> None:
+    """Put typed lines into the queue; Ctrl-D is /quit, Ctrl-C is None."""
+    while True:
+        try:
+            line = prompt.prompt(handle_sigint=False)
+        except EOFError:
+            line = "/quit"
+        except KeyboardInterrupt:
+            line = None
+        lines.put(line)
+        if line is None or line.strip() == "/quit":
+            return
+
+
+def close_prompt(prompt, reader: threading.Thread) -> None:
+    """Take the input line away and give the terminal back as it was."""
+    if reader.is_alive() and prompt.app.loop is not None and prompt.app.is_running:
+        prompt.app.loop.call_soon_threadsafe(lambda: prompt.app.exit(exception=EOFError))
+    reader.join(timeout=2)

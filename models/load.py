@@ -1,0 +1,207 @@
+"""A hub id or a folder -> model, processor, chat format, position mode and video limits."""
+
+import importlib.util
+import logging
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import HFValidationError
+from transformers import AutoConfig, AutoProcessor, GenerationConfig, PretrainedConfig
+
+from data.conversation import ChatFormat
+from data.frame_plan import VideoLimits
+from models.positions import POSITION_MODES, PositionMode
+from models.qwen2_vl import StreamingQwen2VL
+from utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+# Their weights were trained with 1-D positions in effect: Liger 0.5.5 built M-RoPE positions in the first
+# micro-batch of each process only.
+SEQUENTIAL_CHECKPOINTS = ("LiveCC-7B-Base", "LiveCC-7B-Instruct")
+# Checkpoints from before transformers 4.52, the released ones among them, name their weights differently; the library
+# renames them for its own classes only.
+OLD_WEIGHT_NAMES = {r"^visual": "model.visual", r"^model(?!\.(language_model|visual))": "model.language_model"}
+# The base models' own template has no turns; the instruct one is the format that streams are trained in.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
+    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif part['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>"
+    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@dataclass
+class ModelArguments:
+    """Which weights, and how they run."""
+
+    pretrained_model_name_or_path: str = field(metadata={"help": "hub id or folder of a Qwen2-VL checkpoint"})
+    attn_implementation: str | None = field(
+        default=None, metadata={"help": "flash_attention_2 where installed on a GPU, else sdpa"}
+    )
+    position_mode: PositionMode | None = field(
+        default=None, metadata={"help": "positions of visual tokens; default: the checkpoint's own mode"}
+    )
+
+
+@dataclass
+class Checkpoint:
+    """A model with everything that must match it."""
+
+    model: StreamingQwen2VL
+    processor: Any
+    chat: ChatFormat
+    position_mode: PositionMode
+    limits: VideoLimits
+    name: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        return self.model.device
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """Ids that end a turn: those of the generation config, the turn's end always among them."""
+        return tuple(self.model.generation_config.eos_token_id)
+
+    def save(self, folder: str | Path) -> None:
+        """Write a folder that this project and plain transformers load: weights, processor, generation config."""
+        self.model.save_pretrained(folder)
+        self.save_companions(folder)
+
+    def save_companions(self, folder: str | Path) -> None:
+        """Write what belongs beside the weights."""
+        self.processor.save_pretrained(folder)
+        self.model.generation_config.save_pretrained(folder)
+
+
+def load_checkpoint(
+    name_or_path: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    attn_implementation: str | None = None,
+    position_mode: PositionMode | None = None,
+) -> Checkpoint:
+    """Load a Qwen2-VL checkpoint from a local folder or, where there is none, from the hub.
+
+    device: default the fastest here (cuda, mps, cpu). dtype: "float32", "bfloat16", ...; default bfloat16 on a GPU,
+    float32 on a CPU. Weights are read from safetensors only. Raises UserError for a missing or unsuitable checkpoint.
+    """
+    name = str(name_or_path)
+    config = _read_config(name)
+    device = torch.device(device) if device else preferred_device()
+    try:
+        model, report = StreamingQwen2VL.from_pretrained(
+            name,
+            config=config,
+            dtype=_dtype(dtype, device),
+            attn_implementation=attn_implementation or preferred_attention(device),
+            use_safetensors=True,
+            key_mapping=OLD_WEIGHT_NAMES,
+            output_loading_info=True,
+        )
+        processor = AutoProcessor.from_pretrained(name)
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(f"{name}: cannot be loaded ({error}); check the folder or the hub id") from error
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise UserError(f"{name}: {len(missing)} weights are missing ({missing[0]}, ...); the checkpoint is incomplete")
+    chat = ChatFormat(processor.tokenizer)
+    mode = choose_position_mode(config, name, position_mode)
+    limits = limits_of(config)
+    # Saved with the weights, so that whoever loads them sees the videos as the model was trained to.
+    model.config.position_mode, model.config.video_limits = mode, asdict(limits)
+    _complete(model, processor, chat)
+    return Checkpoint(model.to(device).eval(), processor, chat, mode, limits, name)
+
+
+def load_processor(name_or_path: str | Path) -> tuple[Any, PretrainedConfig | None]:
+    """The processor alone, and the model's config where the folder holds one: for looking at data without weights."""
+    try:
+        processor = AutoProcessor.from_pretrained(name_or_path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{name_or_path}: no processor there ({error}); give a checkpoint's folder") from error
+    has_config = not Path(name_or_path).is_dir() or (Path(name_or_path) / "config.json").exists()
+    return processor, _read_config(str(name_or_path)) if has_config else None
+
+
+def choose_position_mode(config: PretrainedConfig | None, name: str, wanted: str | None = None) -> PositionMode:
+    """The mode asked for, else the checkpoint's own, else what its name tells; the choice is logged."""
+    recorded = getattr(config, "position_mode", None)
+    known = "sequential" if Path(name).name in SEQUENTIAL_CHECKPOINTS else "mrope"
+    mode, why = next(
+        (mode, why)
+        for mode, why in ((wanted, "asked for"), (recorded, "from its config.json"), (known, "by its name"))
+        if mode
+    )
+    if mode not in POSITION_MODES:
+        raise UserError(f"{name}: position mode {mode!r} {why}; choose one of {', '.join(POSITION_MODES)}")
+    logger.info("%s: position mode %s, %s (--position_mode changes it)", name, mode, why)
+    return mode
+
+
+def limits_of(config: PretrainedConfig | None) -> VideoLimits:
+    """The video limits in force: the environment's, else the checkpoint's, else the published defaults."""
+    recorded = getattr(config, "video_limits", None) or {}
+    return VideoLimits.from_environment(base=VideoLimits(**recorded))
+
+
+def preferred_device() -> torch.device:
+    """The fastest device of this machine."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def preferred_attention(device: torch.device) -> str:
+    """flash_attention_2 where the package is installed and a GPU runs it, else sdpa."""
+    return "flash_attention_2" if device.type == "cuda" and importlib.util.find_spec("flash_attn") else "sdpa"
+
+
+def _read_config(name: str) -> PretrainedConfig:
+    path = Path(name).expanduser()
+    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
+    if looks_local and not (path / "config.json").is_file():
+        raise UserError(f"{name}: no checkpoint folder (config.json) there; check the path or give a hub id")
+    if not path.is_dir():
+        logger.warning("%s is no local folder: fetching it from the Hugging Face hub (or its local cache)", name)
+    try:
+        config = AutoConfig.from_pretrained(name)
+    except (OSError, ValueError, HFValidationError) as error:
+        raise UserError(
+            f"{name}: no config found ({str(error).splitlines()[0]}); give a local folder or a hub id you can reach"
+        ) from error
+    if config.model_type != "qwen2_vl":
+        raise UserError(
+            f"{name}: model type {config.model_type!r}, and only 'qwen2_vl' can stream here; "
+            "give a Qwen2-VL checkpoint such as Qwen/Qwen2-VL-7B-Instruct or chenjoya/LiveCC-7B-Instruct"
+        )
+    return config
+
+
+def _dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    name = dtype or ("float32" if device.type == "cpu" else "bfloat16")
+    choices = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name not in choices:
+        raise UserError(f"dtype {name!r}: choose one of {', '.join(choices)}")
+    return choices[name]
+
+
+def _complete(model: StreamingQwen2VL, processor: Any, chat: ChatFormat) -> None:
+    """Give base checkpoints what a stream needs: the chat template, and the turn's end as an end of generation."""
+    if not processor.chat_template or "im_start" not in str(processor.chat_template):
+        processor.chat_template = processor.tokenizer.chat_template = CHAT_TEMPLATE
+    generation = model.generation_config or GenerationConfig()
+    eos = generation.eos_token_id
+    eos = [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
+    generation.eos_token_id = list(dict.fromkeys([chat.im_end, *eos]))
+    model.generation_config = generation

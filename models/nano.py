@@ -1,0 +1,109 @@
+"""Builds the nano model: an ordinary Qwen2-VL checkpoint folder of about a million random weights.
+
+    python -m models.nano --output_dir checkpoints/nano-init --seed 0
+
+Runs on a CPU in a few seconds; `train.py --pretrained_model_name_or_path checkpoints/nano-init` trains it.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from transformers import GenerationConfig, Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VLProcessor
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
+from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
+
+from data.nano.tokenizer import train_tokenizer
+from models.load import CHAT_TEMPLATE
+from utils.arguments import parse_arguments
+from utils.errors import run_command
+
+# 140 x 84: 5 x 3 visual tokens a step. The limits admit no other size for videos of these proportions.
+FRAME_PIXELS = 140 * 84
+
+
+@dataclass
+class NanoArguments:
+    """Size of the nano model."""
+
+    output_dir: str = field(metadata={"help": "folder of the new checkpoint"})
+    seed: int = field(default=0, metadata={"help": "seed of the random weights"})
+    hidden_size: int = field(default=128, metadata={"help": "width of the text model"})
+    num_layers: int = field(default=3, metadata={"help": "layers of the text model"})
+    vision_width: int = field(default=96, metadata={"help": "width of the vision tower"})
+    vision_depth: int = field(default=2, metadata={"help": "layers of the vision tower"})
+    rope_theta: float = field(
+        default=100.0, metadata={"help": "base of the rotary frequencies; small, as contexts are short"}
+    )
+
+
+def nano_config(tokenizer, arguments: NanoArguments) -> Qwen2VLConfig:
+    """Heads of 32 with M-RoPE sections 4/6/6 and half as many KV heads; vision heads of 32, MLP three times as wide."""
+    special = tokenizer.convert_tokens_to_ids
+    width = arguments.hidden_size
+    config = Qwen2VLConfig(
+        text_config=dict(
+            vocab_size=len(tokenizer),
+            hidden_size=width,
+            intermediate_size=3 * width,
+            num_hidden_layers=arguments.num_layers,
+            num_attention_heads=width // 32,
+            num_key_value_heads=max(width // 64, 1),
+            max_position_embeddings=32768,
+            rope_parameters={"rope_type": "default", "rope_theta": arguments.rope_theta, "mrope_section": [4, 6, 6]},
+            tie_word_embeddings=True,
+            bos_token_id=special("<|endoftext|>"),
+            eos_token_id=special("<|im_end|>"),
+            pad_token_id=special("<|endoftext|>"),
+        ),
+        vision_config=dict(
+            depth=arguments.vision_depth,
+            embed_dim=arguments.vision_width,
+            hidden_size=width,
+            num_heads=arguments.vision_width // 32,
+            mlp_ratio=3,
+            patch_size=14,
+            hidden_act="gelu",
+        ),
+        tie_word_embeddings=True,
+        image_token_id=special("<|image_pad|>"),
+        video_token_id=special("<|video_pad|>"),
+        vision_start_token_id=special("<|vision_start|>"),
+        vision_end_token_id=special("<|vision_end|>"),
+    )
+    config.position_mode = "mrope"
+    config.video_limits = {"min_pixels": FRAME_PIXELS, "total_pixels": FRAME_PIXELS, "max_frames": 480}
+    return config
+
+
+def build_nano(arguments: NanoArguments) -> Path:
+    """Write weights, processor, chat template and generation config to `arguments.output_dir`; return it."""
+    folder = Path(arguments.output_dir)
+    tokenizer = train_tokenizer()
+    config = nano_config(tokenizer, arguments)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(arguments.seed)
+        model = Qwen2VLForConditionalGeneration(config)
+    ends = [config.text_config.eos_token_id, config.text_config.pad_token_id]
+    model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=ends[1])
+    model.save_pretrained(folder)
+    processor = Qwen2VLProcessor(
+        image_processor=Qwen2VLImageProcessor(),
+        tokenizer=tokenizer,
+        video_processor=Qwen2VLVideoProcessor(),
+        chat_template=CHAT_TEMPLATE,
+    )
+    processor.save_pretrained(folder)
+    return folder
+
+
+def main() -> None:
+    (arguments,) = parse_arguments(NanoArguments, description=__doc__)
+    folder = build_nano(arguments)
+    weights = json.dumps(str(folder))
+    print(f"nano model written to {weights}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,54 @@
+"""What every test can use: --golden DIR and fixtures for golden files and small checkpoints."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.skip_report import SkipReport
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    golden = "folder of the full golden files (tests on them are skipped without it)"
+    expected = "fail unless exactly the tests that FILE lists are skipped"
+    parser.addoption("--golden", metavar="DIR", help=golden)
+    parser.addoption("--expected-skips", metavar="FILE", help=expected)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Under pytest-xdist the controller receives the workers' reports; the workers have nothing to say.
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(SkipReport(config), "skip_report")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The repository's root, from which all commands run."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def golden(request: pytest.FixtureRequest) -> Path:
+    """The folder given as --golden; the test is skipped without one."""
+    folder = request.config.getoption("--golden")
+    if not folder:
+        pytest.skip("needs --golden DIR: the full golden files are not part of the repository")
+    if not Path(folder).is_dir():
+        pytest.fail(f"--golden {folder}: no such folder")
+    return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random Qwen2-VL of 0.3 M parameters with a complete processor (tests/tiny.py)."""
+    # Here because it imports torch and transformers, which many tests need not wait for.
+    from tests.tiny import make_tiny_checkpoint
+
+    return make_tiny_checkpoint(tmp_path_factory.mktemp("tiny_checkpoint"))
+
+
+@pytest.fixture(scope="session", params=["cut", "full"])
+def any_golden(request: pytest.FixtureRequest) -> Path:
+    """The golden files cut to the vocabulary in use (tests/golden), and the full ones where --golden names them."""
+    return REPOSITORY / "tests/golden" if request.param == "cut" else request.getfixturevalue("golden")

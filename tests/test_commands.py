@@ -1,0 +1,163 @@
+"""Commands work from a path with a space in it; commands, flags and paths that the pages name are real."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.commands import (
+    Command,
+    Script,
+    commands_of,
+    documented_commands,
+    find_pages,
+    find_scripts,
+    paths_in_page,
+    paths_in_tree,
+)
+from tests.conftest import REPOSITORY
+
+SCRIPTS = find_scripts(REPOSITORY)
+COMMANDS = documented_commands(REPOSITORY)
+SHELL_SCRIPTS = [*sorted((REPOSITORY / "scripts").glob("*.sh")), REPOSITORY / ".ci" / "run"]
+FROZEN = Path(__file__).with_name("command_lines.json")
+NOT_COPIED = (
+    ".git",
+    ".venv",
+    "outputs",
+    "checkpoints",
+    "wandb",
+    "__pycache__",
+    ".*_cache",
+    ".hypothesis",
+    "*.log",
+)
+# A worker of torchrun runs every script in turn, so that the launcher starts once.
+UNDER_TORCHRUN = r'while read -r line; do echo "## $line"; eval "\"$0\" $line --help" || exit 1; done < "$1"'
+# run_path and run_module run a file as `python FILE` and `python -m MODULE` do, inside the worker.
+SPAWNING_DRIVER = """
+import contextlib, io, json, multiprocessing, runpy, sys
+
+def run_help(words):
+    sys.argv = [words[-1], "--help"]
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        (runpy.run_module if words[0] == "-m" else runpy.run_path)(words[-1], run_name="__main__")
+    return printed.getvalue()
+
+if __name__ == "__main__":
+    with multiprocessing.get_context("spawn").Pool(2, maxtasksperchild=1) as pool:
+        print(json.dumps(pool.map(run_help, json.loads(sys.argv[1]), chunksize=1)))
+"""
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository in a folder with a space in its name."""
+    target = tmp_path_factory.mktemp("copies") / "live commentary"
+    return Path(shutil.copytree(REPOSITORY, target, ignore=shutil.ignore_patterns(*NOT_COPIED)))
+
+
+def run(words: list[str], folder: Path) -> str:
+    """Standard output of a command that must succeed, run in `folder` without PYTHONPATH."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, (
+        f"{words} ended with {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+    )
+    return done.stdout
+
+
+def flags_in_help(text: str) -> set[str]:
+    return set(re.findall(r"(?<![\w-])--[a-zA-Z]\w*", text))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=str)
+def test_help_lists_every_documented_and_frozen_flag(script: Script, copied: Path):
+    known = flags_in_help(run([sys.executable, *script.arguments(), "--help"], copied))
+    for command in COMMANDS:
+        if command.target == script.path:
+            unknown = [flag for flag in command.flags if flag.startswith("--") and flag not in known]
+            assert not unknown, f"{command.page}: {command.text}: {script} does not know {unknown}"
+    frozen = set(json.loads(FROZEN.read_text())[script.path])
+    assert not frozen - known, (
+        f"{script} lost flags that users may pass; if that is meant, change {FROZEN.name}"
+    )
+
+
+def test_help_under_torchrun(copied: Path, tmp_path: Path):
+    lines = tmp_path / "scripts"
+    lines.write_text("".join(" ".join(script.arguments()) + "\n" for script in SCRIPTS))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=1"]
+    printed = run(
+        [*torchrun, "--no-python", "bash", "-c", UNDER_TORCHRUN, sys.executable, str(lines)], copied
+    )
+    assert printed.count("usage:") == len(SCRIPTS)
+    assert "usage: train.py" in run([*torchrun, "train.py", "--help"], copied)
+
+
+def test_help_from_a_spawned_worker(copied: Path, tmp_path: Path):
+    driver = tmp_path / "driver.py"
+    driver.write_text(SPAWNING_DRIVER)
+    helps = json.loads(
+        run([sys.executable, str(driver), json.dumps([s.arguments() for s in SCRIPTS])], copied)
+    )
+    without = [str(script) for script, text in zip(SCRIPTS, helps, strict=True) if "usage:" not in text]
+    assert not without, f"no help from {without} in a spawned worker"
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=str)
+def test_a_runnable_file_opens_with_its_command(script: Script):
+    opening = (REPOSITORY / script.path).read_text(encoding="utf-8").split('"""')[1]
+    own = (f"python {script.path}", f"python -m {script.module}", f" {script.path}")
+    assert any(command in opening for command in own), (
+        f"the docstring of {script} does not show how to run it"
+    )
+
+
+@pytest.mark.parametrize("script", SHELL_SCRIPTS, ids=lambda path: path.name)
+def test_shell_scripts_parse_and_open_with_their_command(script: Path):
+    run(["bash", "-n", str(script)], REPOSITORY)
+    assert script.read_text().splitlines()[1].startswith("# "), f"{script} does not say what it is"
+    assert os.access(script, os.X_OK), f"{script} is not executable"
+
+
+@pytest.mark.parametrize("name", ["setup", "test", "quickstart"])
+def test_shell_scripts_have_help(name: str, copied: Path):
+    assert f"bash scripts/{name}.sh" in run(["bash", f"scripts/{name}.sh", "--help"], copied)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: f"{command.page}: {command.text[:60]}")
+def test_documented_commands_run_files_that_exist(command: Command):
+    assert (REPOSITORY / command.target).is_file(), (
+        f"{command.page} runs {command.target}, which is not there"
+    )
+
+
+@pytest.mark.parametrize(
+    "page", find_pages(REPOSITORY), ids=lambda page: page.relative_to(REPOSITORY).as_posix()
+)
+def test_pages_name_paths_that_exist(page: Path):
+    missing = [
+        path
+        for path in sorted(paths_in_page(page))
+        if not any((at / path).exists() for at in (page.parent, REPOSITORY))
+    ]
+    assert not missing, f"{page.name} names {missing}, not in the repository"
+
+
+def test_readme_tree_is_true():
+    missing = [path for path in paths_in_tree(REPOSITORY / "README.md") if not (REPOSITORY / path).exists()]
+    assert not missing, f"README's tree shows {missing}, not in the repository"
+
+
+def test_commands_are_read_from_shell_text():
+    text = "# python no.py --x\nA=1 torchrun --nproc_per_node=8 train.py \\\n  --lr $lr --do_train True\n"
+    first, second = commands_of("page", text + "python -m data.preview FILE")
+    assert (first.target, first.flags) == ("train.py", ("--lr", "--do_train"))
+    assert (second.target, second.flags) == ("data/preview.py", ())
