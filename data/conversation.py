@@ -76,13 +76,14 @@ class ChatFormat:
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
         self.tokenizer = tokenizer
         self.name = tokenizer.name_or_path
-        self.im_start = self._special_id("<|im_start|>")
-        self.im_end = self._special_id("<|im_end|>")
-        self.vision_start = self._special_id("<|vision_start|>")
-        self.vision_end = self._special_id("<|vision_end|>")
-        self.image_pad = self._special_id("<|image_pad|>")
-        self.video_pad = self._special_id("<|video_pad|>")
-        end_of_text = self._special_id("<|endoftext|>")
+        vocabulary = tokenizer.get_vocab()
+        self.im_start = self._special_id(vocabulary, "<|im_start|>")
+        self.im_end = self._special_id(vocabulary, "<|im_end|>")
+        self.vision_start = self._special_id(vocabulary, "<|vision_start|>")
+        self.vision_end = self._special_id(vocabulary, "<|vision_end|>")
+        self.image_pad = self._special_id(vocabulary, "<|image_pad|>")
+        self.video_pad = self._special_id(vocabulary, "<|video_pad|>")
+        end_of_text = self._special_id(vocabulary, "<|endoftext|>")
         self.pad = end_of_text if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         self.eos_ids = (self.im_end, end_of_text)
         self.markup_ids = frozenset(
@@ -166,8 +167,8 @@ class ChatFormat:
         """Generated ids as text, without markup."""
         return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
-    def _special_id(self, token: str) -> int:
-        token_id = self.tokenizer.get_vocab().get(token)
+    def _special_id(self, vocabulary: dict[str, int], token: str) -> int:
+        token_id = vocabulary.get(token)
         if token_id is None:
             raise UserError(
                 f"tokenizer {self.name!r} has no token {token}, so it is not one of Qwen2-VL; "

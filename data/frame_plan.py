@@ -1,7 +1,8 @@
-"""Which frames of a video become a clip, when each is shown, and how large it is: arithmetic only, no decoding.
+"""Which frames of a video become a clip, when each is shown, and how large it is: arithmetic only, no
+decoding.
 
-Two rules choose frames. A stream takes 2 frames a second on a strict grid; a question about a whole video takes
-frames spread evenly over it. Two meanings of "the time of a frame" exist:
+Two rules choose frames. A stream takes 2 frames a second on a strict grid; a question about a whole video
+takes frames spread evenly over it. Two meanings of "the time of a frame" exist:
 
     grid    the moment on the grid; the frame is the one on screen at that moment, in exact integer arithmetic
     end32   the END of the frame as float32, which is how the published LiveCC data and checkpoints were made
@@ -44,31 +45,35 @@ class VideoLimits:
     min_pixels: int = 100 * SIZE_FACTOR**2  # 78400, of a frame
     total_pixels: int = 24576 * SIZE_FACTOR**2  # 19267584, of a clip
     max_frames: int = 480
-    max_pixels: int | None = None  # of a frame; the live loop sets it, and it replaces the limit derived from the clip
+    max_pixels: int | None = None  # of a frame; set by the live loop, in place of what total_pixels gives
 
     @classmethod
     def from_environment(
         cls, env: Mapping[str, str] | None = None, base: "VideoLimits | None" = None
     ) -> "VideoLimits":
-        """Return `base` (default: the defaults) with what VIDEO_MIN_PIXELS, VIDEO_MAX_PIXELS (a clip's total) and
-        FPS_MAX_FRAMES set in `env` (default: the process environment). Raises UserError for a bad value."""
+        """Return `base` (default: the defaults) changed by VIDEO_MIN_PIXELS, VIDEO_MAX_PIXELS (a clip's
+        total) and FPS_MAX_FRAMES in `env` (default: the process environment). Raises UserError for a bad
+        value."""
         env = os.environ if env is None else env
         set_here = {field: _positive(name, env[name]) for name, field in ENVIRONMENT.items() if env.get(name)}
         return dataclasses.replace(base or cls(), **set_here)
 
     def size_hw(self, height: int, width: int, n_frames: int) -> tuple[int, int]:
-        """Return the size to which a frame of height x width is resized in a clip of n_frames (after padding).
+        """Return the size to which a frame of height x width is resized in a clip of n_frames (after
+        padding).
 
         Both sides are multiples of 28 and the aspect ratio is kept as well as that allows (smart_resize of
-        qwen_vl_utils). Where the upper limit is below the lower one, the upper one holds. Raises ValueError for
-        an aspect ratio over 200.
+        qwen_vl_utils). Where the upper limit is below the lower one, the upper one holds. Raises ValueError
+        for an aspect ratio over 200.
         """
         largest = self.max_pixels or max(
             min(MAX_FRAME_PIXELS, self.total_pixels / n_frames * FRAME_FACTOR), int(1.05 * self.min_pixels)
         )
         smallest = min(self.min_pixels, largest)
         size = smart_resize(height, width, factor=SIZE_FACTOR, min_pixels=smallest, max_pixels=largest)
-        if largest <= self.min_pixels and math.prod(size) > largest:  # enlarged, and rounded up past the limit
+        if (
+            largest <= self.min_pixels and math.prod(size) > largest
+        ):  # enlarged, and rounded up past the limit
             size = smart_resize(*size, factor=SIZE_FACTOR, min_pixels=1, max_pixels=largest)
         return size
 
@@ -77,14 +82,17 @@ class VideoLimits:
 class FrameTable:
     """The frames of a file in presentation order, in ticks of `time_base` seconds.
 
-    start_ticks: int64 [n], non-decreasing.  end_ticks: int64 [n], start + duration as the container states it,
-    so it need not be the next frame's start.  keyframe: bool [n].
+    start_ticks: int64 [n], non-decreasing.  end_ticks: int64 [n], start + duration as the container states
+    it, so it need not be the next frame's start.  keyframe: bool [n]. nominal_ticks: in MP4 files with
+    reordered frames, how long a frame lasts by the frame rate. FFmpeg 4, with which the published data was
+    made, took the end from it there; so does `end32`.
     """
 
     start_ticks: np.ndarray
     end_ticks: np.ndarray
     time_base: Fraction
     keyframe: np.ndarray
+    nominal_ticks: int | None = None
 
     def __len__(self) -> int:
         return len(self.start_ticks)
@@ -111,7 +119,8 @@ class FrameTable:
 
     def end_times32(self) -> np.ndarray:
         """Return every frame's end in seconds as float32 [n]."""
-        return (self.end_ticks * float(self.time_base)).astype(np.float32)
+        ends = self.end_ticks if self.nominal_ticks is None else self.start_ticks + self.nominal_ticks
+        return (ends * float(self.time_base)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -131,7 +140,8 @@ class FramePlan:
 
 @dataclass(frozen=True)
 class Clip:
-    """Frames as they go to the model: uint8 [n, 3, H, W], n even, their `times_s` float64 [n], and their plan."""
+    """Frames as they go to the model: uint8 [n, 3, H, W], n even, their `times_s` float64 [n], and their
+    plan."""
 
     frames: "torch.Tensor"
     times_s: np.ndarray
@@ -163,9 +173,9 @@ def plan_question(
 ) -> FramePlan:
     """Choose frames spread evenly over the window start_s <= t <= end_s; None leaves that side open.
 
-    Their number is that of `smart_nframes` of qwen_vl_utils: about 2 a second, at least 4, at most max_frames and
-    what the window holds, even. average_fps: the container's figure; without it, the table's mean. A frame's time
-    is its start, under end32 its end. Raises ValueError where the window holds no frame.
+    Their number is that of `smart_nframes` of qwen_vl_utils: about 2 a second, at least 4, at most max_frames
+    and what the window holds, even. average_fps: the container's figure; without it, the table's mean. A
+    frame's time is its start, under end32 its end. Raises ValueError where the window holds no frame.
     """
     times = table.end_times32() if frame_times == "end32" else table.start_ticks * float(table.time_base)
     window = _window_frames(table, start_s, end_s, frame_times)
@@ -215,12 +225,14 @@ def _grid_frames(
 def _end32_frames(
     table: FrameTable, start_s: float | None, end_s: float | None, max_frames: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return indices and their end times: each grid time takes the first frame that does not end before it."""
+    """Return indices and their end times: each grid time takes the first frame that does not end before
+    it."""
     window = _window_frames(table, start_s, end_s, "end32")
     ends = table.end_times32()[window].astype(np.float64)
     stop = min(max(ends[-1], ends[0]) + 1e-6, ends[0] + max_frames / FPS)
     grid = np.arange(ends[0], stop, 1 / FPS)[:max_frames]
-    # The running maximum reaches a time where a frame first does, also if stated durations put ends out of order.
+    # The running maximum reaches a time where a frame first does, also if stated durations put ends out of
+    # order.
     picks = np.searchsorted(np.maximum.accumulate(ends), grid, side="left").clip(max=len(ends) - 1)
     return window[picks], ends[picks]
 
@@ -228,12 +240,13 @@ def _end32_frames(
 def _window_frames(
     table: FrameTable, start_s: float | None, end_s: float | None, frame_times: FrameTimes
 ) -> np.ndarray:
-    """Return the indices of the frames with start_s <= time <= end_s. Raises ValueError where there are none."""
+    """Return the indices of the frames with start_s <= time <= end_s. Raises ValueError where there are
+    none."""
     if start_s is not None and end_s is not None and not start_s <= end_s:
         raise ValueError(f"the window from {start_s} s to {end_s} s ends before it starts")
     inside = np.ones(len(table), bool)
     if frame_times == "end32":  # the published code compared in float32 on both sides
-        times, lower, upper = table.end_times32(), start_s, end_s
+        times = table.end_times32()
         lower, upper = (None if bound is None else np.float32(bound) for bound in (start_s, end_s))
     else:
         times = table.start_ticks
@@ -272,5 +285,7 @@ def _positive(name: str, text: str) -> int:
     except ValueError:
         value = 0
     if value <= 0:
-        raise UserError(f"environment variable {name}={text!r}: needs a whole number above 0; correct or unset it")
+        raise UserError(
+            f"environment variable {name}={text!r}: needs a whole number above 0; correct or unset it"
+        )
     return value

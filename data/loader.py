@@ -1,4 +1,4 @@
-"""Samples in order -> batches for one process: decoded by workers, bad ones skipped, resumable at any batch."""
+"""Samples in order -> batches for one process: bad ones skipped, resumable after any batch."""
 
 import dataclasses
 import logging
@@ -17,8 +17,8 @@ from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-# A worker hands larger arrays over in shared memory. Smaller ones travel by pipe: a shared tensor costs an open file
-# for as long as it lives, and a batch of small clips holds hundreds of them.
+# A worker hands larger arrays over in shared memory. Smaller ones travel by pipe: a shared tensor costs an
+# open file for as long as it lives, and a batch of small clips holds hundreds of them.
 SHARED_FROM_BYTES = 1 << 20
 MERGED_PATCHES = 4  # patches that become one visual token
 
@@ -26,9 +26,10 @@ MERGED_PATCHES = 4  # patches that become one visual token
 class SampleLoader:
     """Batches of good samples in a fixed order, one epoch per iteration.
 
-    collate: list of Examples -> the batch. The state is the place in the order after the last batch handed out; what
-    workers decoded ahead of it is decoded again after a resume. `totals` counts what was handed out since the run
-    began: samples, tokens, supervised_tokens, visual_tokens; `wait_s` is the time spent waiting for workers.
+    collate: list of Examples -> the batch. The state is the place in the order after the last batch handed
+    out; what workers decoded ahead of it is decoded again after a resume. `totals` counts what was handed out
+    since the run began: samples, tokens, supervised_tokens, visual_tokens; `wait_s` is the time spent waiting
+    for samples.
     """
 
     def __init__(
@@ -43,15 +44,14 @@ class SampleLoader:
         num_workers: int = 0,
         prefetch_factor: int | None = None,
         start_method: str | None = None,
-        pin_memory: bool = False,
     ) -> None:
         self.dataset, self.order, self.collate, self.batch_size = dataset, order, collate, batch_size
+        self.accumulation = accumulation
         self.batches_per_epoch = epoch_length(order, batch_size, accumulation)
         self.bad = BadSampleLog(max_bad_samples)
         self.position = self.batches = 0
         self.totals = {"samples": 0, "tokens": 0, "supervised_tokens": 0, "visual_tokens": 0}
         self.wait_s = 0.0
-        self.pin_memory = pin_memory
         self.workers = {
             "num_workers": num_workers,
             "prefetch_factor": prefetch_factor if num_workers else None,
@@ -67,14 +67,13 @@ class SampleLoader:
         for _ in range(self.batches_per_epoch - self.batches % self.batches_per_epoch):
             examples = self._good_examples()
             batch = self.collate(examples)
-            if self.pin_memory:
-                batch = {name: tensor.pin_memory() for name, tensor in batch.items()}
             self.batches += 1
             self._count(examples)
             yield batch
 
     def _good_examples(self) -> list[Example]:
-        """The next batch's examples; a bad sample's place goes to the next good one of this process's order."""
+        """The next batch's examples; a bad sample's place goes to the next good one of this process's
+        order."""
         examples: list[Example] = []
         started = time.perf_counter()
         while len(examples) < self.batch_size:
@@ -84,17 +83,19 @@ class SampleLoader:
             self.position += 1
             if isinstance(item, BadSample):
                 self.bad.add(item)
-                self.bad.check(min(JUDGED_FROM, self.order.n_samples))
             else:
-                self.bad.seen += 1
+                self.bad.add_good(item.counts)
                 examples.append(_from_worker(item))
+            self.bad.check(min(JUDGED_FROM, self.order.n_samples))
         self.wait_s += time.perf_counter() - started
         return examples
 
     def _open_stream(self) -> DataLoader:
-        # One process, one stream for the whole run: workers persist over epochs and decode ahead across their border.
+        # One process, one stream for the whole run: workers persist over epochs and decode ahead across their
+        # border.
         indices = _Indices(self.order, self.position)
-        # Its own generator: the default one would draw from the global state, and a resumed run would then differ.
+        # Its own generator: the default one would draw from the global state, and a resumed run would then
+        # differ.
         generator = torch.Generator().manual_seed(self.order.seed)
         return DataLoader(
             _WorkerDataset(self.dataset),
@@ -122,27 +123,35 @@ class SampleLoader:
             "bad_samples": self.bad.state_dict(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state_dict. Raises UserError where the data is not what the state was made on."""
+    def load_state_dict(self, state: dict[str, Any], updates: int | None = None) -> None:
+        """Go on from a state_dict. Raises UserError where the data is not what the state was made on.
+
+        updates: optimizer steps done; given, the place in the epoch follows from it also where the batch
+        size, the accumulation or the number of processes has changed since.
+        """
         saved = SampleOrder(**state["order"])
         if (saved.n_samples, saved.seed) != (self.order.n_samples, self.order.seed):
             raise UserError(
                 f"the checkpoint was made on {saved.n_samples} samples with seed {saved.seed}, this run has "
-                f"{self.order.n_samples} and {self.order.seed}: the order of samples cannot go on. Give the same "
+                f"{self.order.n_samples} and {self.order.seed}: their order cannot go on. Give the same "
                 "--annotation_paths and --seed, or start over with --overwrite_output_dir True"
             )
         self.close()
         self.position, self.batches = state["position"], state["batches"]
+        if updates is not None:
+            epochs, update = divmod(updates, -(-self.batches_per_epoch // self.accumulation))
+            self.batches = epochs * self.batches_per_epoch + update * self.accumulation
         if saved.world != self.order.world:
             self.position = -(-self.position * saved.world // self.order.world)
             logger.warning(
-                "the checkpoint was made by %d processes and goes on with %d: the order of samples goes on from the "
-                "same place, but ranks draw other samples than before",
+                "the checkpoint was made by %d processes and goes on with %d: from the same place in the order, "
+                "give or take a few samples",
                 saved.world,
                 self.order.world,
             )
-        self.totals.update(state["totals"])
-        self.bad.load_state_dict(state["bad_samples"])
+        if saved.rank == self.order.rank:  # else these are another process's, whose own copy counts them
+            self.totals.update(state["totals"])
+            self.bad.load_state_dict(state["bad_samples"])
 
     def close(self) -> None:
         """End the workers, and with them whatever they decoded ahead."""
@@ -152,7 +161,8 @@ class SampleLoader:
 
 
 def epoch_length(order: SampleOrder, batch_size: int, accumulation: int) -> int:
-    """Batches of one process in one epoch: whole updates of `accumulation` batches wherever the data gives one.
+    """Batches of one process in one epoch: whole updates of `accumulation` batches wherever the data gives
+    one.
 
     The same on every rank, so that they stay in step. Samples left over come first in the next epoch.
     """

@@ -8,10 +8,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class SampleOrder:
-    """One process's share of an endless shuffle: pass after pass over all samples, dealt out to the ranks in turn.
+    """One process's share of an endless shuffle: pass after pass over all samples, dealt out to the ranks in
+    turn.
 
-    Place p of rank r is place p * world + r of the passes laid end to end, so the ranks together draw every sample
-    once before any sample twice, and any place can be found again without replaying what came before.
+    Place p of rank r is place p * world + r of the passes laid end to end, so the ranks together draw every
+    sample once before any sample twice, and any place can be found again without replaying what came before.
     """
 
     n_samples: int
@@ -35,8 +36,8 @@ class SampleOrder:
 
 def shuffled(n_samples: int, seed: int, epoch: int) -> np.ndarray:
     """Indices 0..n-1 in the order of one pass. 4 bytes a sample."""
-    # RandomState's stream is frozen by numpy's compatibility policy, Generator's is not: a run that resumes after an
-    # upgrade must find its order again.
+    # RandomState's stream is frozen by numpy's compatibility policy, Generator's is not: a run that resumes
+    # after an upgrade must find its order again.
     random = np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed, epoch])))
     indices = np.arange(n_samples, dtype=np.int32 if n_samples < 2**31 else np.int64)
     random.shuffle(indices)

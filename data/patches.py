@@ -23,3 +23,9 @@ def cut_patches(frames: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int, int
     cut = frames.reshape(t, TEMPORAL, channels, h // MERGE, MERGE, PATCH, w // MERGE, MERGE, PATCH)
     cut = cut.permute(0, 3, 6, 4, 7, 2, 1, 5, 8)
     return cut.reshape(t * h * w, channels * TEMPORAL * PATCH * PATCH), (t, h, w)
+
+
+def noise_like(patches: torch.Tensor, seed: int) -> torch.Tensor:
+    """Grey levels of the same shape without content. Zeros would blow up the first layer norm of a model in training."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, patches.shape, dtype=torch.uint8, generator=generator)

@@ -3,32 +3,33 @@
 import hashlib
 import os
 import re
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 
-from data.annotations import AnnotationError, Sample, resolve_media
-from data.conversation import IGNORED, ChatFormat, Encoded, Turn, VisualBlock, stream_turns
+from data.annotations import Sample, resolve_media
+from data.conversation import ChatFormat, Encoded, Turn, VisualBlock, stream_turns
 from data.decode_cache import DecodeCache
-from data.elements import ImageElement, TextElement, VideoElement
+from data.elements import ImageElement, Message, TextElement, VideoElement
 from data.frame_plan import FrameTimes, VideoLimits
-from data.patches import TEMPORAL, cut_patches
+from data.patches import MERGE, PATCH, TEMPORAL, cut_patches
 from data.video import Clip, VideoError, read_clip, read_image, read_packed
-from data.words import cut_trailing_silence, step_slices, words_by_step
+from data.words import SILENCE, cut_trailing_silence, step_slices, words_by_step
 from models.positions import PositionMode, position_ids
 
-PATCH_VALUES = 3 * TEMPORAL * 14 * 14  # grey levels in a patch
+PATCH_VALUES = 3 * TEMPORAL * PATCH * PATCH  # grey levels in one patch
 
 
 @dataclass
 class Example:
     """A sample as the model takes it. T tokens, N visual blocks, P patches, F frames.
 
-    input_ids, labels: int64 [T]; position_ids: int64 [3, T]; patches: uint8 [P, 1176]; grid_thw: int64 [N, 3] in
-    order of appearance (images have t = 1); kinds: "image" or "video" per block; frame_times_s: float64 [F], of every
-    frame chosen from the videos, those after the last word included; counts: words spoken and left out, frames, ...
+    input_ids, labels: int64 [T]; position_ids: int64 [3, T]; patches: uint8 [P, 1176], grey levels; grid_thw:
+    int64 [N, 3] in patches, in order of appearance (images have t = 1); kinds: "image" or "video" of each
+    block; frame_times_s: float64 [F], every frame chosen from videos, those after a stream's last word
+    included; counts: what was spoken, left out and cut.
     """
 
     input_ids: torch.Tensor
@@ -43,10 +44,188 @@ class Example:
 
 
 @dataclass
-class _Draft:
-    """Turns and pixels of a sample before they become tensors; `query` maps earlier speech to the query's text."""
+class _Pixels:
+    """Patches and frame times of a sample, gathered in order of appearance."""
 
-    turns: list[Turn] = field(default_factory=list)
     patches: list[torch.Tensor] = field(default_factory=list)
     frame_times_s: list[float] = field(default_factory=list)
-    counts: Counter = field(default_factory=Counter)
+
+    def add(self, frames: torch.Tensor) -> tuple[int, int, int]:
+        """Keep frames [T, 3, H, W] as patches; returns their grid (t, h, w)."""
+        patches, grid_thw = cut_patches(frames)
+        self.patches.append(patches)
+        return grid_thw
+
+
+class SampleEncoder:
+    """Encodes samples for one checkpoint. Can be pickled into workers.
+
+    limits: sizes and number of frames; position_mode: that of the checkpoint; with_context: title and earlier
+    speech join the query; max_length in tokens; blind: frames are replaced by noise that depends on the
+    sample alone, the control experiment for what a model learns without sight.
+    """
+
+    def __init__(
+        self,
+        chat: ChatFormat,
+        limits: VideoLimits,
+        position_mode: PositionMode,
+        with_context: bool = False,
+        frame_times: FrameTimes = "grid",
+        max_length: int = 32768,
+        decode_cache: DecodeCache | None = None,
+        blind: bool = False,
+    ):
+        self.chat, self.limits, self.position_mode = chat, limits, position_mode
+        self.with_context, self.frame_times, self.max_length = with_context, frame_times, max_length
+        self.decode_cache, self.blind = decode_cache, blind
+
+    def encode(self, sample: Sample) -> Example:
+        """Read a sample's videos and images and write its conversation.
+
+        Raises AnnotationError, its cause one of missing_file, broken_video, no_words, words_outside_clip,
+        too_long.
+        """
+        pixels = _Pixels()
+        if sample.is_stream:
+            turns, counts = self._stream(sample, pixels)
+        else:
+            turns, counts = self._conversation(sample, pixels), Counter()
+        encoded = self.chat.encode(turns)
+        if len(encoded.input_ids) > self.max_length:
+            raise sample.error(
+                f"{len(encoded.input_ids)} tokens, over the limit of {self.max_length}; shorten the sample, "
+                "lower VIDEO_MAX_PIXELS or FPS_MAX_FRAMES, or raise --max_length",
+                cause="too_long",
+            )
+        return self._example(sample, turns, encoded, pixels, counts)
+
+    def _stream(self, sample: Sample, pixels: _Pixels) -> tuple[list[Turn], Counter]:
+        clip = self._read(sample, sample.video, "stream")
+        slices = step_slices(len(clip.frames))
+        ends_s = [float(clip.times_s[piece.stop - 1]) for piece in slices]
+        texts, counts = words_by_step(sample.words.words, ends_s)
+        texts = cut_trailing_silence(texts)
+        if not texts:
+            raise self._silent(sample, counts, ends_s[-1])
+        used = slices[: len(texts)]
+        _, h, w = pixels.add(clip.frames[: used[-1].stop])
+        pixels.frame_times_s += clip.times_s.tolist()
+        blocks = [VisualBlock("video", ((piece.stop - piece.start) // TEMPORAL, h, w)) for piece in used]
+        counts.update(
+            steps=len(used),
+            silent_steps=texts.count(SILENCE),
+            frames=len(clip.frames),
+            frames_used=used[-1].stop,
+        )
+        system = [self._turn(sample, message, pixels) for message in sample.messages[:-2]]
+        query = sample.query
+        turns = system + stream_turns(blocks, texts, self.query_text(query))
+        if self.with_context and query.previous:
+            n_over = len(self.chat.encode(turns).input_ids) - self.max_length
+            if n_over > 0:
+                text, counts["previous_words_cut"] = self._shortened_query(query, n_over)
+                turns = system + stream_turns(blocks, texts, text)
+        return turns, counts
+
+    def query_text(self, query: TextElement, previous: str | None = None) -> str:
+        """A stream's query; with context, title or earlier speech (`previous` replaces it) follow."""
+        if not self.with_context:
+            return query.text
+        title = "" if query.previous else query.title
+        return f"{query.text}\n{title}\n{query.previous if previous is None else previous}".strip()
+
+    def _shortened_query(self, query: TextElement, n_over: int) -> tuple[str, int]:
+        """The query with the fewest words lost from the start of the earlier speech, and their number."""
+        budget = len(self.chat.text_ids(self.query_text(query))) - n_over
+        starts = [word.start() for word in re.finditer(r"\S+", query.previous)] + [len(query.previous)]
+        texts = [self.query_text(query, query.previous[start:]) for start in starts]
+        n_lost = bisect_left(texts, True, key=lambda text: len(self.chat.text_ids(text)) <= budget)
+        n_lost = min(n_lost, len(texts) - 1)
+        return texts[n_lost], n_lost
+
+    def _silent(self, sample: Sample, counts: Counter, end_s: float) -> Exception:
+        if counts["outside"]:
+            words = sample.words.words
+            return sample.error(
+                f"no word lies in the clip, whose last frame is at {end_s:.2f} s (words from "
+                f"{words[0].start_s} s to {words[-1].end_s} s); times count from the video's start, "
+                "not from video_start",
+                cause="words_outside_clip",
+            )
+        return sample.error("its words are only dots or blanks; remove the sample", cause="no_words")
+
+    def _conversation(self, sample: Sample, pixels: _Pixels) -> list[Turn]:
+        return [self._turn(sample, message, pixels) for message in sample.messages]
+
+    def _turn(self, sample: Sample, message: Message, pixels: _Pixels) -> Turn:
+        parts: list[str | VisualBlock] = []
+        for element in message.elements:
+            if isinstance(element, TextElement):
+                parts.append(element.text)
+            elif isinstance(element, ImageElement):
+                parts.append(VisualBlock("image", pixels.add(self._read_image(sample, element))))
+            elif isinstance(element, VideoElement):
+                clip = self._read(sample, element, "question")
+                pixels.frame_times_s += clip.times_s.tolist()
+                parts.append(VisualBlock("video", pixels.add(clip.frames)))
+        return Turn(message.role, parts)
+
+    def _read(self, sample: Sample, element: VideoElement, rule: str) -> Clip:
+        path = resolve_media(element.video, sample)
+        read = self.decode_cache.read_clip if self.decode_cache else read_clip
+        try:
+            if element.pos:
+                return read_packed(path, element.pos, limits=self.limits)
+            return read(
+                path,
+                element.video_start,
+                element.video_end,
+                limits=self.limits,
+                rule=rule,
+                frame_times=self.frame_times,
+            )
+        except VideoError as error:
+            raise sample.error(str(error), cause="broken_video") from error
+
+    def _read_image(self, sample: Sample, element: ImageElement) -> torch.Tensor:
+        """uint8 [2, 3, H, W]: a patch spans two frames, an image is given twice."""
+        path = resolve_media(element.image, sample)
+        try:
+            return read_image(path).repeat(TEMPORAL, 1, 1, 1)
+        except VideoError as error:
+            raise sample.error(str(error), cause="broken_image") from error
+
+    def _example(
+        self, sample: Sample, turns: list[Turn], encoded: Encoded, pixels: _Pixels, counts: Counter
+    ) -> Example:
+        input_ids = torch.tensor(encoded.input_ids)
+        pad_ids = {"image": self.chat.image_pad, "video": self.chat.video_pad}
+        patches = (
+            torch.cat(pixels.patches) if pixels.patches else torch.empty(0, PATCH_VALUES, dtype=torch.uint8)
+        )
+        grids = [block.grid_thw for block in encoded.blocks]
+        return Example(
+            input_ids=input_ids,
+            labels=torch.tensor(encoded.labels),
+            position_ids=position_ids(input_ids, encoded.blocks, self.position_mode, pad_ids),
+            patches=_noise(sample, len(patches)) if self.blind else patches,
+            grid_thw=torch.tensor(grids, dtype=torch.int64).reshape(-1, 3),
+            kinds=[block.kind for block in encoded.blocks],
+            frame_times_s=torch.tensor(pixels.frame_times_s, dtype=torch.float64),
+            chat_text=self.chat.chat_text(turns),
+            counts=dict(counts),
+        )
+
+
+def _noise(sample: Sample, n_patches: int) -> torch.Tensor:
+    """Grey levels without content, the same whenever this sample is read, wherever its file lies."""
+    identity = f"{os.path.basename(sample.path)}:{sample.index}".encode()
+    seed = int.from_bytes(hashlib.sha256(identity).digest()[:7], "big")
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (n_patches, PATCH_VALUES), dtype=torch.uint8, generator=generator)
+
+
+def n_merged_tokens(grid_thw: torch.Tensor) -> int:
+    """Visual tokens of grids [N, 3]."""
+    return int(grid_thw.prod(-1).sum()) // MERGE**2

@@ -1,5 +1,6 @@
 """Timed words and the steps of a stream: which word is spoken at which step, and how a step is named."""
 
+import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ FIRST_STEP_FRAMES = 6  # 3 s
 STEP_FRAMES = 2  # 1 s
 LATE_S = 0.5  # the last step also takes words that end this long after its last frame
 DOTS = ".\u2026"
+# A step's label and its speech on one line: how a whole commentary is written as one text.
+TIMED_TEXT = re.compile(r"Time=(?P<start>\d+\.\d)-(?P<end>\d+\.\d)s ?(?P<text>.*)")
 
 
 class Word(NamedTuple):

@@ -5,7 +5,7 @@
     python demo/cli.py --as_fast_as_possible | head        piped: one JSON record a line
     echo "What is the score?" | python demo/cli.py --as_fast_as_possible
 
-    python demo/cli.py --as_fast_as_possible | head        piped: one JSON record a line
+Hardware: two CPU cores for the nano model, a 24 GB GPU for a 7B model in bfloat16. By default it takes as
 long as the video plays. Exit status: 0 at the end or after /quit, 2 for bad input, 130 after Ctrl-C.
 """
 
@@ -19,6 +19,7 @@ import logging
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
+from demo.terminal import claimed_stdout, open_view
 from utils.arguments import parse_arguments
 from utils.errors import UserError, run_command
 
@@ -48,8 +49,15 @@ class SourceArguments:
         None,
         "which frame stands for a time: the one on screen (grid, default) or the published choice (end32)",
     )
-    max_pixels: int = helped(LIVE_MAX_PIXELS, "most pixels of a frame after resizing (default 384*28*28)")
+    max_pixels: int | None = helped(
+        None, "most pixels of a frame; default: 384*28*28, or the checkpoint's own limit where that is lower"
+    )
     max_lag_s: float = helped(2.0, "drop frames when a step would begin this many seconds late")
+
+    @property
+    def path(self) -> str:
+        """The video's path."""
+        return self.video or str(NANO_MATCHES[0])
 
 
 @dataclass
@@ -110,31 +118,28 @@ def main() -> int:
         SourceArguments, ModelArguments, SpeechArguments, OutputArguments, description=__doc__.split("\n")[0]
     )
     check(source, speech, output)
-    # torch and transformers load only now: --help and a mistyped flag need not wait for them.
-    from demo.terminal import open_view
-    from demo.viewing import Viewing
-
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
     logging.getLogger("models").setLevel(logging.INFO)
-    session, frames, header = open_stream(source, model, speech)
-    with open_view(sys.stdin, sys.stdout) as view:
-        viewing = Viewing(session, view, header, output.output_json)
-        return viewing.run(frames, header["realtime"], source.max_lag_s)
+    with claimed_stdout() as stdout:
+        # torch and transformers load only now: --help and a mistyped flag need not wait for them.
+        from demo.viewing import Viewing
+
+        session, frames, header = open_stream(source, model, speech)
+        with open_view(sys.stdin, stdout) as view:
+            viewing = Viewing(session, view, header, output.output_json)
+            return viewing.run(frames, header["realtime"], source.max_lag_s)
 
 
 def check(source: SourceArguments, speech: SpeechArguments, output: OutputArguments) -> None:
     """Raise UserError for values that cannot work, before anything is loaded."""
-    if source.realtime is not None and source.realtime == source.as_fast_as_possible:
-        raise UserError("--realtime and --as_fast_as_possible exclude each other: give one of them")
-    for name, value in (
-        ("max_new_tokens", speech.max_new_tokens),
-        ("max_answer_tokens", speech.max_answer_tokens),
-    ):
-        if value < 1:
-            raise UserError(f"--{name} {value}: at least 1 token must be allowed")
+    if not Path(source.path).is_file():
+        raise UserError(f"{source.path}: no such file; --video takes the path of a video file")
+    for name in ("max_new_tokens", "max_answer_tokens"):
+        if getattr(speech, name) < 1:
+            raise UserError(f"--{name} {getattr(speech, name)}: at least 1 token must be allowed")
     if speech.query is not None and not speech.query.strip():
         raise UserError("--query is empty: say what the commentary should be, or leave the flag out")
-    if source.max_pixels < 28 * 28:
+    if source.max_pixels is not None and source.max_pixels < 28 * 28:
         raise UserError(
             f"--max_pixels {source.max_pixels}: one visual token takes 28*28 = 784 pixels at least"
         )
@@ -153,14 +158,11 @@ def check(source: SourceArguments, speech: SpeechArguments, output: OutputArgume
 def open_stream(source: SourceArguments, model: ModelArguments, speech: SpeechArguments):
     """Load the model and open the video: (session, iterator of timed frames, header record)."""
     import transformers
-    from data.video import live_frames
 
+    from data.live import live_frames
     from models.load import load_checkpoint
     from models.streaming import DEFAULT_QUERY, StreamingSession, StreamOptions
 
-    video = str(source.video or NANO_MATCHES[0])
-    if not Path(video).is_file():
-        raise UserError(f"{video}: no such file; --video takes the path of a video file")
     transformers.utils.logging.disable_progress_bar()
     checkpoint = load_checkpoint(
         model.model_name_or_path or NANO_CHECKPOINT, device=model.device, dtype=model.dtype,
@@ -169,10 +171,13 @@ def open_stream(source: SourceArguments, model: ModelArguments, speech: SpeechAr
     values = asdict(speech) | {"query": speech.query or DEFAULT_QUERY}
     options = StreamOptions(do_sample=not values.pop("greedy"), compat=model.compat, **values)
     frame_times = source.frame_times or ("end32" if model.compat else "grid")
-    limits = replace(checkpoint.limits, max_pixels=source.max_pixels)
-    frames = live_frames(video, limits=limits, frame_times=frame_times)
+    most = max(checkpoint.limits.total_pixels, checkpoint.limits.min_pixels)
+    limits = replace(checkpoint.limits, max_pixels=source.max_pixels or min(LIVE_MAX_PIXELS, most))
+    frames = live_frames(
+        source.path, limits=limits, frame_times=frame_times, float_resize=model.compat is not None
+    )
     header = {
-        "model": checkpoint.name, "video": video, "query": options.query, "frame_times": frame_times,
+        "model": checkpoint.name, "video": source.path, "query": options.query, "frame_times": frame_times,
         "position_mode": checkpoint.position_mode, "compat": model.compat, "device": str(checkpoint.device),
         "dtype": str(checkpoint.model.dtype).removeprefix("torch."),
         "realtime": source.realtime and not source.as_fast_as_possible,

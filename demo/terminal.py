@@ -13,6 +13,22 @@ DIM, BOLD, PLAIN = "\033[2m", "\033[1m", "\033[0m"
 
 
 @contextlib.contextmanager
+def claimed_stdout() -> Iterator[TextIO]:
+    """The process's stdout; unless it is a terminal it is ours alone, and libraries print to stderr."""
+    if sys.stdout.isatty():
+        yield sys.stdout
+        return
+    sys.stdout.flush()
+    stdout, stderr = sys.stdout.fileno(), sys.stderr.fileno()
+    with open(os.dup(stdout), "w", encoding="utf-8") as claimed:
+        os.dup2(stderr, stdout)
+        try:
+            yield claimed
+        finally:
+            os.dup2(claimed.fileno(), stdout)
+
+
+@contextlib.contextmanager
 def open_view(stdin: TextIO, stdout: TextIO) -> Iterator["JsonView | TerminalView"]:
     """The view that fits: an input line when both ends are a terminal, JSON lines when stdout is piped."""
     if stdout.isatty() and stdin.isatty():

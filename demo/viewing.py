@@ -179,13 +179,14 @@ class Viewing:
 
     def _end(self, reason: str) -> None:
         steps = self.steps
+        latencies = [step["latency_s"] for step in steps]
         record = {
             "type": "end", "reason": reason, "n_steps": len(steps),
             "n_words": sum(len(step["text"].split()) for step in steps),
             "n_dropped": sum(step["n_dropped"] for step in steps),
             "wall_s": round(time.monotonic() - self.started, 2),
-            "median_latency_s": statistics.median(step["latency_s"] for step in steps) if steps else None,
-            "max_lag_s": max(step["lag_s"] for step in steps) if steps else None,
+            "median_latency_s": round(statistics.median(latencies), 4) if steps else None,
+            "max_lag_s": max((step["lag_s"] for step in steps), default=None),
         }  # fmt: skip
         self.records.append(record)
         if self.output_json:  # before it is shown: the reader of our output may be gone
@@ -200,7 +201,7 @@ class Viewing:
             self.view.say(f"/save {name}: {error.strerror or error}; give another path")
 
     def save(self, path: Path) -> None:
-        """Write the record so far as one JSON object: header, steps, answers, and the end (null before it)."""
+        """Write the record so far as one JSON object: header, steps, answers and the end."""
         kinds = {kind: [r for r in self.records if r["type"] == kind] for kind in ("step", "answer", "end")}
         said = {"steps": kinds["step"], "answers": kinds["answer"], "end": next(iter(kinds["end"]), None)}
         whole = {**self.header, "type": "viewing", **said}

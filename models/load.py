@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import HFValidationError
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoProcessor, GenerationConfig, PretrainedConfig
 
 from data.conversation import ChatFormat
@@ -108,7 +109,7 @@ def load_checkpoint(
             output_loading_info=True,
         )
         processor = AutoProcessor.from_pretrained(name)
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise UserError(f"{name}: cannot be loaded ({error}); check the folder or the hub id") from error
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from data.conversation import Turn
+from data.live import TimedFrame
 from data.words import FIRST_STEP_FRAMES, FPS, SILENCE, STEP_FRAMES, step_label
 from models.context import Context, encode_frames
 from models.decoding import DecodingOptions, TokenChooser
@@ -24,8 +25,9 @@ DEFAULT_QUERY = "Please describe the video."
 class StreamOptions(DecodingOptions):
     """How a session comments.
 
-    `compat="livecc"` ends a turn at the checkpoint's eos ids and never at " ...", loses a cut-off turn's last token
-    from the context, and lets a question ride on the next step.
+    `compat="livecc"` counts positions as the published loop does, ends a turn at the checkpoint's eos ids and never at
+    " ...", loses a cut-off turn's last token from the context, and lets a question ride on the next step. Its frames
+    (by end time, resized in float32) are the source's part.
     """
 
     query: str = DEFAULT_QUERY
@@ -77,22 +79,26 @@ class StreamingSession:
         self.options = options or StreamOptions()
         self.chat = checkpoint.chat
         self.chooser = TokenChooser(self.options, self.chat.silence, checkpoint.device)
-        self.context = Context(checkpoint.model, checkpoint.position_mode)
+        self.context = Context(checkpoint.model, self.options.compat or checkpoint.position_mode)
         self.pending: list[int] = self.chat.system_ids()  # fed with the next turn
         self.query: str | None = self.options.query or None
+        self.origin_s: float | None = None  # the stream's first moment; labels count from it, as in training
 
     def fork(self) -> "StreamingSession":
         """A session with the same past that goes its own way."""
         other = StreamingSession(self.checkpoint, self.options)
         other.chooser.generator.set_state(self.chooser.generator.get_state())
-        other.context, other.pending, other.query = self.context.fork(), list(self.pending), self.query
+        other.context, other.pending = self.context.fork(), list(self.pending)
+        other.query, other.origin_s = self.query, self.origin_s
         return other
 
     def step(self, frames: Tensor, start_s: float, end_s: float) -> Step:
         """Read a step's frames, uint8 [T, 3, H, W] with T even, and comment on them."""
         started = time.perf_counter()
         block, features = encode_frames(self.checkpoint.model, frames)
-        parts = [step_label(start_s, end_s), block, *([self.query] if self.query else [])]
+        self.origin_s = start_s if self.origin_s is None else self.origin_s
+        label = step_label(start_s - self.origin_s, end_s - self.origin_s)
+        parts = [label, block, *([self.query] if self.query else [])]
         self.query = None
         encoded = self._mark()
         logits = self._feed_turn(parts, [block], features)
@@ -166,21 +172,27 @@ class StreamingSession:
         return time.perf_counter()
 
 
-def comment(
-    session: StreamingSession, source: Iterable, clock: Clock | None = None, max_lag_s: float = 2.0
-) -> Iterator[Step]:
-    """Comment on a source of timed frames (`.time_s`, `.frame` uint8 [3, H, W]) as they come.
+def timed_frames(frames: Tensor, start_s: float = 0.0) -> Iterator[TimedFrame]:
+    """The frames of a clip, uint8 [T, 3, H, W] at 2 a second, as a source."""
+    return (TimedFrame(start_s + i / FPS, frame) for i, frame in enumerate(frames))
 
-    The first step reads 6 frames, later ones 2; a source that ends inside a step has its last frame repeated. With a
-    clock, a step is spoken when its last second has played. Late frames: when a step could only begin more than
-    `max_lag_s` late, its frames are dropped whole until one is in time; `Step.n_dropped` and `lag_s` say so.
+
+def comment(
+    session: StreamingSession, source: Iterable[TimedFrame], clock: Clock | None = None, max_lag_s: float = 2.0
+) -> Iterator[Step]:
+    """Comment on a source of timed frames, 2 a second, as they come.
+
+    The first step reads 6 frames, later ones 2; a source that ends inside a step has its last frame repeated (the
+    published loop leaves such a rest out, and so does `compat`). With a clock, a step is spoken when its last second
+    has played. Late frames: when a step could only begin more than `max_lag_s` late, its frames are dropped whole
+    until one is in time; `Step.n_dropped` and `lag_s` say so.
     """
     held, n_dropped, first = [], 0, True
     frames = iter(source)
     while True:
         wanted = FIRST_STEP_FRAMES if first else STEP_FRAMES
         held = [frame for _, frame in zip(range(wanted), frames, strict=False)]
-        if not held:
+        if not held or (session.options.compat and len(held) < wanted):
             return
         start_s = held[0].time_s
         end_s = start_s + wanted / FPS

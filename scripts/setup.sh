@@ -35,6 +35,6 @@ wanted="$(.venv/bin/python --version) $(.venv/bin/python -c \
   'import hashlib, pathlib; print(hashlib.sha256(pathlib.Path("requirements.txt").read_bytes()).hexdigest())')"
 if [[ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]]; then
   echo "setup: installing requirements.txt into .venv (up to 3 GB to download: torch with CUDA, torchvision, transformers, PyAV, ...)"
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+  .venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --requirement requirements.txt
   echo "$wanted" > "$stamp"
 fi

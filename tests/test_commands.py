@@ -39,12 +39,13 @@ NOT_COPIED = (
 )
 # A worker of torchrun runs every script in turn, so that the launcher starts once.
 UNDER_TORCHRUN = r'while read -r line; do echo "## $line"; eval "\"$0\" $line --help" || exit 1; done < "$1"'
-# run_path and run_module run a file as `python FILE` and `python -m MODULE` do, inside the worker.
+# In the worker a file runs as by `python FILE` or `python -m MODULE`, the first entry of sys.path included.
 SPAWNING_DRIVER = """
-import contextlib, io, json, multiprocessing, runpy, sys
+import contextlib, io, json, multiprocessing, os, runpy, sys
 
 def run_help(words):
     sys.argv = [words[-1], "--help"]
+    sys.path.insert(0, os.getcwd() if words[0] == "-m" else os.path.dirname(os.path.abspath(words[0])))
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         (runpy.run_module if words[0] == "-m" else runpy.run_path)(words[-1], run_name="__main__")
@@ -74,7 +75,7 @@ def run(words: list[str], folder: Path) -> str:
 
 
 def flags_in_help(text: str) -> set[str]:
-    return set(re.findall(r"(?<![\w-])--[a-zA-Z]\w*", text))
+    return set(re.findall(r"(?<![\w-])--[a-zA-Z][\w-]*", text))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=str)
@@ -84,7 +85,8 @@ def test_help_lists_every_documented_and_frozen_flag(script: Script, copied: Pat
         if command.target == script.path:
             unknown = [flag for flag in command.flags if flag.startswith("--") and flag not in known]
             assert not unknown, f"{command.page}: {command.text}: {script} does not know {unknown}"
-    frozen = set(json.loads(FROZEN.read_text())[script.path])
+    frozen = set(json.loads(FROZEN.read_text()).get(script.path, ()))
+    assert frozen, f"{FROZEN.name} freezes the command line of every script; add {script}: {sorted(known)}"
     assert not frozen - known, (
         f"{script} lost flags that users may pass; if that is meant, change {FROZEN.name}"
     )

@@ -66,20 +66,19 @@ def test_loss_and_label_probabilities(name, expected, checkpoint):
     assert np.allclose(logprob, expected.arrays[f"{name}/label_logprob"], atol=1e-3)
 
 
-def test_gradients_with_a_frozen_tower(golden, expected, checkpoint):
+def test_gradients_with_a_frozen_tower(any_golden, expected, checkpoint):
+    published = json.loads((any_golden / "expected_forward.json").read_text())["no_window_bikes"]
     inputs = inputs_of("no_window_bikes", expected, checkpoint)
     model = checkpoint.model
     model.model.visual.requires_grad_(False)
     model(**inputs).loss.backward()
     assert all(p.grad is None for p in model.model.visual.parameters())
-    published = json.loads((golden / "expected_forward.json").read_text())["no_window_bikes"]
     total = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
     assert float(total) == pytest.approx(published["grad_norm_total"], rel=1e-3)
     for name, norm in published["grad_norms"].items():
         ours = model.get_parameter(name.replace("model.", "model.language_model.", 1)).grad.norm()
         assert float(ours) == pytest.approx(norm, rel=1e-3)
     model.zero_grad()
-    model.requires_grad_(True)
 
 
 def test_only_supervised_rows_meet_the_head(checkpoint):
@@ -108,7 +107,6 @@ def test_evaluation_stream(any_golden, expected, checkpoint):
     )
     clip = read_clip(any_golden / arguments["video"], limits=VideoLimits(), rule="question", float_resize=True)
     source = [SimpleNamespace(time_s=i / 2, frame=frame) for i, frame in enumerate(clip.frames)]
-    checkpoint.position_mode = "livecc"
     steps = list(comment(StreamingSession(checkpoint, options), source))
     check_stream(steps, published["calls"])
     assert [[s.start_s, s.end_s, s.text] for s in steps] == published["responses"]
@@ -121,7 +119,6 @@ def test_live_stream(any_golden, expected, checkpoint):
     limits = VideoLimits(max_pixels=arguments["max_pixels"])
     options = StreamOptions(query=arguments["message"], max_new_tokens=16, repetition_penalty=1.05, compat="livecc")
     source = live_frames(any_golden / arguments["video"], limits=limits, frame_times="end32", float_resize=True)
-    checkpoint.position_mode = "livecc"
     session = StreamingSession(checkpoint, options)
     steps = list(comment(session, source))
     check_stream(steps, published["calls"])

@@ -30,4 +30,7 @@ class CommandParser(HfArgumentParser):
 def parse_arguments(*dataclass_types, description: str, argv: list[str] | None = None) -> tuple:
     """Parse `argv` (default: the process's) into one instance per dataclass, in the order given."""
     parser = CommandParser((*dataclass_types, CommonArguments), description=description, allow_abbrev=False)
-    return parser.parse_args_into_dataclasses(args=argv)[: len(dataclass_types)]
+    *parsed, unknown = parser.parse_args_into_dataclasses(args=argv, return_remaining_strings=True)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return tuple(parsed[: len(dataclass_types)])

@@ -12,87 +12,36 @@ from data.nano.world import Event
 
 NUMBERS = ("nil", "one", "two", "three", "four", "five")
 ZONE_PHRASES = {
-    "left": "on the left",
-    "middle": "in the middle",
-    "right": "on the right",
-    "top": "at the top",
-    "bottom": "at the bottom",
+    "left": "out left",
+    "middle": "in midfield",
+    "right": "out right",
+    "top": "top side",
+    "bottom": "bottom side",
 }
 WORDINGS: dict[str, tuple[str, ...]] = {
-    "kick-off": (
-        "{T} kick off at {s}.",
-        "Kick-off for {t}, {s}.",
-        "{T} get us going at {s}.",
-        "{T} to kick off, {s}.",
-    ),
-    "pass": (
-        "{T} pass {z}.",
-        "{T} find a man {z}.",
-        "{T} keep it {z}.",
-        "{T} move the ball {z}.",
-        "Good ball from {t} {z}.",
-    ),
-    "interception": (
-        "{T} cut it out {z}.",
-        "{T} intercept {z}.",
-        "{T} steal the pass {z}.",
-        "Picked off by {t} {z}.",
-    ),
-    "tackle": (
-        "{T} win the tackle {z}.",
-        "{T} tackle {z}.",
-        "{T} dig it out {z}.",
-        "Strong challenge by {t} {z}.",
-    ),
-    "shot": (
-        "{T} shoot {z}!",
-        "{T} have a go {z}!",
-        "{T} try their luck {z}!",
-        "Shot by {t} {z}!",
-    ),
-    "save": (
-        "The {t} keeper saves.",
-        "Saved by the {t} keeper.",
-        "{T} keeper holds it.",
-        "Great save from {t}.",
-    ),
-    "goal": (
-        "{T} score, {s}!",
-        "Goal for {t}, {s}!",
-        "It is in for {t}, {s}!",
-        "{T} have scored, {s}!",
-    ),
-    "corner": (
-        "{T} corner {z}.",
-        "Corner to {t} {z}.",
-        "{T} win a corner {z}.",
-        "{T} have the corner {z}.",
-    ),
-    "goal kick": (
-        "Goal kick to {t}.",
-        "{T} goal kick.",
-        "{T} have a goal kick.",
-        "Wide, {t} restart from goal.",
-    ),
-    "throw-in": (
-        "{T} throw {z}.",
-        "Throw-in to {t} {z}.",
-        "{T} have the throw {z}.",
-        "Out, {t} to throw {z}.",
-    ),
+    "kick-off": ("{T} kick off, {s}.", "Kick-off {t}, {s}.", "{T} start at {s}.", "{T} begin, {s}."),
+    "pass": ("{T} pass {z}.", "{T} find a man {z}.", "{T} keep it {z}.", "{T} move it {z}.", "Good ball {t} {z}."),
+    "interception": ("{T} cut it out {z}.", "{T} intercept {z}.", "{T} read that {z}.", "Picked off, {t} {z}."),
+    "tackle": ("{T} tackle {z}.", "{T} win it {z}.", "{T} dig it out {z}.", "Strong challenge, {t} {z}."),
+    "shot": ("{T} shoot {z}!", "{T} have a go {z}!", "{T} strike {z}!", "Shot by {t} {z}!"),
+    "save": ("{T} keeper saves.", "Saved by {t}.", "{T} keeper holds it.", "Great save, {t}."),
+    "goal": ("{T} score, {s}!", "Goal for {t}, {s}!", "It's in for {t}, {s}!", "{T} net it, {s}!"),
+    "corner": ("{T} corner {z}.", "Corner to {t} {z}.", "{T} earn a corner {z}.", "A corner, {t} {z}."),
+    "goal kick": ("{T} goal kick.", "Goal kick to {t}.", "Wide, goal kick {t}.", "{T} restart from goal."),
+    "throw-in": ("{T} throw {z}.", "Throw-in to {t} {z}.", "{T} throw it {z}.", "Out, {t} throw {z}."),
 }
 # Only references of the test split use these: the parser must understand wordings that no model was trained on.
 HELD_OUT_WORDINGS: dict[str, tuple[str, ...]] = {
-    "kick-off": ("{T} start again at {s}.", "Under way with {t}, {s}."),
-    "pass": ("{T} play it to feet {z}.", "Nice pass by {t} {z}."),
-    "interception": ("{T} read it {z}.", "Stolen by {t} {z}."),
+    "kick-off": ("{T} get going, {s}.", "Under way, {t}, {s}."),
+    "pass": ("{T} play it to feet {z}.", "Nice pass, {t} {z}."),
+    "interception": ("{T} step in {z}.", "Stolen by {t} {z}."),
     "tackle": ("{T} slide in {z}.", "{T} take it off them {z}."),
     "shot": ("{T} let fly {z}!", "{T} fire at goal {z}!"),
-    "save": ("Kept out by the {t} keeper.", "{T} keeper stops it."),
+    "save": ("Kept out by {t}.", "{T} keeper stops it."),
     "goal": ("{T} find the net, {s}!", "{T} put it in, {s}!"),
-    "corner": ("{T} take a corner {z}.", "It is a {t} corner {z}."),
+    "corner": ("{T} take a corner {z}.", "Corner kick, {t} {z}."),
     "goal kick": ("{T} take the goal kick.", "Off target, goal kick {t}."),
-    "throw-in": ("{T} throw it in {z}.", "{T} get a throw-in {z}."),
+    "throw-in": ("{T} throw-in {z}.", "{T} get the throw {z}."),
 }
 REACTION_S = (0.25, 0.40)
 PAUSE_S = 0.10  # between two lines
@@ -134,15 +83,15 @@ def word_line(event: Event, kits: tuple[str, str], rng: np.random.Generator, hel
 
 
 def speak(events: list[Event], kits: tuple[str, str], rng: np.random.Generator, held_out: bool = False) -> list[Line]:
-    """Speak all events in order, at a pace drawn once (2.6 to 3.4 words a second)."""
-    pace = rng.uniform(0.92, 1.08)
+    """Speak all events in order, at a pace drawn once (about 2.8 to 3.1 words a second)."""
+    pace = rng.uniform(0.96, 1.06)
     free_s = float("-inf")
     lines = []
     for event in events:
         at = max(event.time_s + rng.uniform(*REACTION_S), free_s + PAUSE_S)
         words = []
         for word in word_line(event, kits, rng, held_out).split():
-            end = at + pace * (0.18 + 0.032 * len(word))  # long words take longer; about 0.33 s
+            end = at + pace * (0.20 + 0.03 * len(word))  # long words take longer; about 0.34 s
             words.append((round(at, 3), round(end, 3), word))
             at = end
         lines.append(Line(event, tuple(words)))

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Qwen2VLForConditionalGeneration
 
 EMBEDDING = "model.embed_tokens.weight"
+GRADIENTS = (EMBEDDING, "model.layers.0.self_attn.q_proj.weight", "model.layers.3.mlp.down_proj.weight")
 SKIPPED_SAMPLES = {"bbb_720p"}  # its video alone is a megabyte
 PIXEL_SAMPLES = {"no_window_bikes", "video_qa", "image"}
 ID_LISTS = ("input_ids", "new_ids", "prompt_tail_ids", "final_past_ids")
@@ -100,10 +101,10 @@ def cut_model(source: Path, target: Path, old_ids: list[int]) -> None:
         shutil.copy(source / name, target / name)
 
 
-@torch.no_grad()
 def cut_forward(golden: Path, samples: dict, old_ids: list[int]) -> tuple[dict, dict[str, np.ndarray]]:
     """Expected loss and label log-probabilities over the rows kept, by the library's model on the full weights."""
     model = Qwen2VLForConditionalGeneration.from_pretrained(golden / "tiny_model").float().eval()
+    model.model.visual.requires_grad_(False)
     expected = dict(np.load(golden / "expected_forward.npz"))
     pixels = np.load(golden / "expected_pixels.npz")
     new_id = {old: new for new, old in enumerate(old_ids)}
@@ -119,17 +120,25 @@ def cut_forward(golden: Path, samples: dict, old_ids: list[int]) -> tuple[dict, 
                 inputs[f"{kind}_grid_thw"] = torch.tensor(sample[f"{kind}_grid_thw"])
         positions = torch.from_numpy(expected[f"{name}/position_ids"]).long()[:, None]
         ids = torch.tensor([sample["input_ids"]])
+        model.zero_grad()
         logits = model(input_ids=ids, position_ids=positions, **inputs).logits[0, :-1]
         labels = torch.tensor(sample["labels"])[1:]
-        full = logits[labels != -100].log_softmax(-1).gather(1, labels[labels != -100][:, None])[:, 0]
+        full = logits[labels != -100].detach().log_softmax(-1).gather(1, labels[labels != -100][:, None])[:, 0]
         assert np.allclose(full, expected[f"{name}/label_logprob"], atol=1e-3), f"{name}: differs from the full files"
         kept = logits[labels != -100][:, old_ids].log_softmax(-1)
         targets = torch.tensor([new_id[int(i)] for i in labels[labels != -100]])
         logprob = kept.gather(1, targets[:, None])[:, 0]
-        losses[name] = {"loss": -float(logprob.mean()), "n_trained": len(targets)}
-        arrays[f"{name}/label_logprob"] = logprob.numpy()
+        (-logprob.mean()).backward()
+        norms = {key: float(model.get_parameter(_new_name(key)).grad.norm()) for key in GRADIENTS}
+        total = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
+        losses[name] = {"loss": -float(logprob.detach().mean()), "grad_norm_total": float(total), "grad_norms": norms}
+        arrays[f"{name}/label_logprob"] = logprob.detach().numpy()
         arrays[f"{name}/position_ids"] = expected[f"{name}/position_ids"].astype(np.int16)
     return losses, arrays
+
+
+def _new_name(key: str) -> str:
+    return key.replace("model.", "model.language_model.", 1)
 
 
 def _statistics(golden: Path) -> tuple[list[float], list[float]]:

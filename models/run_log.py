@@ -1,0 +1,131 @@
+"""What a training run leaves behind beside its weights: a line per logged step, and the time it took."""
+
+import importlib.util
+import json
+import logging
+import math
+import netrc
+import os
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import psutil
+from transformers import TrainerCallback
+
+from utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+class EpochFraction(TrainerCallback):
+    """Keeps `epoch` right after a resume in mid-epoch, where the library counts from the epoch's start
+    again."""
+
+    def __init__(self, updates_per_epoch: int) -> None:
+        self.updates_per_epoch = updates_per_epoch
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        state.epoch = state.global_step / self.updates_per_epoch
+
+
+class StepLog(TrainerCallback):
+    """Writes what is logged as JSON lines, flushed as it comes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+        if state.is_world_process_zero and logs:
+            line = {"step": state.global_step, **{name: _jsonable(value) for name, value in logs.items()}}
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+
+    def rewind(self, step: int) -> None:
+        """Drop the lines after `step`: a resumed run writes them again. 0 drops the file."""
+        if not self.path.exists():
+            return
+        kept = [line for line in self.path.read_text("utf-8").splitlines() if _step_of(line) <= step]
+        partial = self.path.with_suffix(".partial")
+        partial.write_text("".join(f"{line}\n" for line in kept if step), encoding="utf-8")
+        partial.replace(self.path)
+
+
+class Usage:
+    """Wall and CPU seconds of this process and its workers, start-up included, and of the runs it
+    continues."""
+
+    def __init__(self) -> None:
+        self.before = {"wall_seconds": 0.0, "cpu_seconds": 0.0}
+
+    def state_dict(self) -> dict[str, float]:
+        """Seconds until now."""
+        wall_s = time.time() - psutil.Process().create_time()
+        return {
+            "wall_seconds": self.before["wall_seconds"] + wall_s,
+            "cpu_seconds": self.before["cpu_seconds"] + _cpu_seconds(),
+        }
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Count on from a checkpoint's seconds."""
+        self.before = dict(state)
+
+
+def _cpu_seconds() -> float:
+    """CPU time of this process, of children that ended and of those that still run."""
+    times = os.times()
+    seconds = times.user + times.system + times.children_user + times.children_system
+    for child in psutil.Process().children(recursive=True):
+        try:
+            cpu = child.cpu_times()
+            seconds += cpu.user + cpu.system
+        except psutil.Error:
+            continue  # ended since it was listed
+    return seconds
+
+
+def prepare_reporting(targets: list[str]) -> None:
+    """Make --report_to work as it is given: check its packages, and take wandb offline where it has no
+    account.
+
+    Raises UserError for a package that is not installed. Sets WANDB_MODE=offline in this process's
+    environment if there is neither an API key nor a mode: wandb would otherwise ask for a login.
+    """
+    for target in targets:
+        if target in ("wandb", "tensorboard") and importlib.util.find_spec(target) is None:
+            raise UserError(
+                f"--report_to {target}: not installed here; pip install {target}, or give --report_to none"
+            )
+    if "wandb" in targets and not os.environ.get("WANDB_MODE") and not _wandb_has_key():
+        os.environ["WANDB_MODE"] = "offline"
+        if os.environ.get("RANK", "0") == "0":
+            logger.warning(
+                "--report_to wandb: no API key here, so the run is kept offline in %s (wandb login or "
+                "WANDB_API_KEY sends it at once, wandb sync later)",
+                Path(os.environ.get("WANDB_DIR", ".")) / "wandb",
+            )
+
+
+def _wandb_has_key() -> bool:
+    """True where wandb finds a login without asking: in the environment, or in the netrc file that `wandb
+    login` writes."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).netloc
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError):
+        return math.inf  # a line cut short by a kill
+
+
+def _jsonable(value: Any) -> Any:
+    """Numbers that JSON has no notation for as text."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,154 @@
+"""Flags of train.py about the run itself: the library's, those it dropped, and ours."""
+
+import importlib.util
+import logging
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from transformers import TrainingArguments
+from transformers.utils import is_torch_tf32_available
+
+from utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+# Flags of the library that this trainer does not act on, with the only value it takes.
+NOT_OFFERED = {
+    "eval_strategy": "no",
+    "do_eval": False,
+    "do_predict": False,
+    "load_best_model_at_end": False,
+    "label_smoothing_factor": 0.0,
+    "auto_find_batch_size": False,
+    "dataloader_drop_last": False,
+    "push_to_hub": False,
+}
+
+
+def warn_once(message: str, *values: object) -> None:
+    """Warn in the first process of a run only; the others would say the same."""
+    if os.environ.get("RANK", "0") == "0":
+        logger.warning(message, *values)
+
+
+@dataclass
+class TrainArguments(TrainingArguments):
+    """The library's TrainingArguments; with what the published commands use and current versions dropped."""
+
+    overwrite_output_dir: bool = field(
+        default=False,
+        metadata={
+            "help": "True: remove the checkpoints there and start over; False: go on from the last one"
+        },
+    )
+    warmup_ratio: float = field(
+        default=0.0, metadata={"help": "share of the steps over which the learning rate rises from 0"}
+    )
+    freeze_modules: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "parts that are not trained: visual (tower and merger), merger, language_model, lm_head"
+        },
+    )
+    muon_learning_rate: float | None = field(
+        default=None,
+        metadata={"help": "Muon with this rate (say 0.02) for the blocks' matrices, --optim for the rest"},
+    )
+    use_liger_kernel: bool = field(
+        default=False,
+        metadata={
+            "help": "Liger's fused loss on a GPU; elsewhere the same computation without it, with a warning"
+        },
+    )
+    do_train: bool = field(
+        default=True, metadata={"help": "accepted for the published commands; training is all"}
+    )
+    # The library's default hides losses that are not numbers behind the average of earlier ones.
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "leave infinite losses out of the logs"}
+    )
+    # utils/arguments.py has --debug for every command.
+    debug: str | list = field(default="", init=False)
+    liger_wanted: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self._check_flags()
+        if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+            self.use_cpu = True  # otherwise the library refuses --bf16 here
+        self._fall_back_from_tf32()
+        # The library would rebind the classes of the whole process; the model takes Liger's operation itself.
+        self.liger_wanted, self.use_liger_kernel = self.use_liger_kernel, False
+        # The loader stands at the right sample by itself (data/loader.py).
+        self.ignore_data_skip = True
+        if hasattr(self, "activation_checkpointing") and self.activation_checkpointing is None:
+            self.activation_checkpointing = self.gradient_checkpointing  # the newer name, which does not warn
+        try:
+            super().__post_init__()
+        except (ValueError, ImportError) as error:
+            raise UserError(f"the arguments cannot be used: {error}") from error
+        self._use_one_gpu_a_process()
+
+    def get_warmup_steps(self, num_training_steps: int) -> int:
+        """Steps of warm-up: --warmup_steps where it is given, else the share --warmup_ratio."""
+        if self.warmup_steps or not self.warmup_ratio:
+            return super().get_warmup_steps(num_training_steps)
+        return math.ceil(num_training_steps * self.warmup_ratio)
+
+    def _check_flags(self) -> None:
+        for name, only in NOT_OFFERED.items():
+            value = getattr(self, name, only)
+            if getattr(value, "value", value) != only:
+                raise UserError(
+                    f"--{name} {value}: only {only} is offered; the commands in evaluation/ score checkpoints"
+                )
+        if not self.do_train:
+            raise UserError(
+                "--do_train False leaves nothing to do; the commands in evaluation/ score checkpoints"
+            )
+        if not 0 <= self.warmup_ratio <= 1:
+            raise UserError(f"--warmup_ratio {self.warmup_ratio}: a share of all steps, so between 0 and 1")
+        if self.muon_learning_rate is not None and self.deepspeed:
+            raise UserError(
+                "--muon_learning_rate does not work with --deepspeed, which splits the matrices that Muon needs "
+                "whole; leave one of them out"
+            )
+        self._check_deepspeed()
+
+    def _check_deepspeed(self) -> None:
+        if not self.deepspeed:
+            return
+        config = str(self.deepspeed)
+        if not config.startswith("{") and not Path(config).is_file():
+            raise UserError(
+                f"--deepspeed {config}: no such file; scripts/deepspeed_zero2.json is the usual one"
+            )
+        if importlib.util.find_spec("deepspeed") is None:
+            raise UserError(
+                "--deepspeed: the package is not installed; pip install deepspeed, or leave the flag out"
+            )
+        if "LOCAL_RANK" not in os.environ:
+            raise UserError(
+                "--deepspeed needs one process per GPU: start with torchrun --standalone --nproc_per_node=N "
+                "train.py ... instead of python train.py ..., or leave the flag out"
+            )
+
+    def _fall_back_from_tf32(self) -> None:
+        if self.tf32 and (self.use_cpu or not is_torch_tf32_available()):
+            warn_once(
+                "--tf32 True: needs an NVIDIA GPU of the Ampere generation or newer; running without it"
+            )
+            self.tf32 = None
+
+    def _use_one_gpu_a_process(self) -> None:
+        if self.n_gpu > 1:
+            # Positions are [3, B, T]: DataParallel would split them along the wrong axis.
+            warn_once(
+                "%d GPUs, and this process uses the first; torchrun --standalone --nproc_per_node=%d train.py "
+                "... uses all",
+                self.n_gpu,
+                self.n_gpu,
+            )
+            self._n_gpu = 1

@@ -1,0 +1,303 @@
+"""The library's Trainer over streams: data in its own order, exact resume, complete checkpoints, a report at
+the end."""
+
+import functools
+import json
+import logging
+import math
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from transformers import Trainer, TrainerState
+
+from data.bad_samples import TooManyBadSamples, write_report
+from data.loader import SampleLoader
+from models import checkpoints
+from models.load import Checkpoint
+from models.loss import why_not_liger
+from models.optimizer import muon_with_adamw
+from models.run_log import EpochFraction, StepLog, Usage, prepare_reporting
+from models.train_arguments import TrainArguments, warn_once
+from utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+FREEZABLE: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "visual": lambda model: model.model.visual,
+    "merger": lambda model: model.model.visual.merger,
+    "language_model": lambda model: model.model.language_model,
+    "lm_head": lambda model: model.lm_head,
+}
+
+
+def freeze_modules(model: nn.Module, names: list[str]) -> None:
+    """Stop training the parts named. Raises UserError for a name that is none, or where nothing is left to
+    train."""
+    unknown = [name for name in names if name not in FREEZABLE]
+    if unknown:
+        raise UserError(
+            f"--freeze_modules {' '.join(unknown)}: no such part; choose from {', '.join(FREEZABLE)}"
+        )
+    for name in names:
+        FREEZABLE[name](model).requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UserError(f"--freeze_modules {' '.join(names)} freezes every parameter; leave one part out")
+    embeddings = model.get_input_embeddings().weight
+    if ("lm_head" in names) != ("language_model" in names) and model.lm_head.weight is embeddings:
+        warn_once("this checkpoint ties lm_head to the embeddings of language_model: both are frozen")
+
+
+class CommentaryTrainer(Trainer):
+    """Trains a checkpoint on the batches of a SampleLoader."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, args: TrainArguments, loader: SampleLoader, bad_sample_report: Path
+    ):
+        self.checkpoint, self.loader, self.bad_sample_report = checkpoint, loader, bad_sample_report
+        # Ours, not the library's, which would remove the last complete checkpoint before the next one is
+        # complete.
+        self.n_kept, args.save_total_limit = args.save_total_limit, None
+        freeze_modules(checkpoint.model, args.freeze_modules)
+        if args.ddp_find_unused_parameters is None:
+            # A batch of text alone leaves the tower without gradients.
+            trains_tower = any(p.requires_grad for p in checkpoint.model.model.visual.parameters())
+            args.ddp_find_unused_parameters = trains_tower
+        updates_per_epoch = math.ceil(len(loader) / args.gradient_accumulation_steps)
+        self.planned_steps = args.max_steps
+        if args.max_steps <= 0:
+            self.planned_steps = math.ceil(args.num_train_epochs * updates_per_epoch)
+        self.step_log = StepLog(Path(args.output_dir) / "train_log.jsonl")
+        self.usage = Usage()
+        prepare_reporting(args.report_to)
+        config = vars(checkpoint.model.config)
+        use_cache = {name: value for name, value in config.items() if name == "use_cache"}
+        super().__init__(checkpoint.model, args, callbacks=[EpochFraction(updates_per_epoch), self.step_log])
+        # The library writes its choice for training into the config, and so into every checkpoint.
+        config.pop("use_cache", None)
+        config.update(use_cache)
+        self._choose_liger()
+        self._last_logged = (time.monotonic(), dict(loader.totals), loader.wait_s)
+
+    def run(self) -> None:
+        """Train to the end from where output_dir stands; save the model and the reports there.
+
+        Raises UserError where samples, disk or memory do not allow it.
+        """
+        resume = self._starting_point()
+        self._check_disk()
+        try:
+            if self._restore(resume) < self.planned_steps:
+                self.train(resume_from_checkpoint=str(resume) if resume else None)
+            else:
+                logger.info("already trained: %s has step %d", resume, self.planned_steps)
+                weights = type(self.checkpoint.model).from_pretrained(resume, dtype="auto").state_dict()
+                self.checkpoint.model.load_state_dict(weights)
+            self.save_model()
+            self.loader.bad.check()
+        except TooManyBadSamples:
+            self._report_bad_samples(stopped=True)
+            raise
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"out of memory on {self.args.device}: {str(error).splitlines()[0]} Lower --max_length, "
+                "VIDEO_MAX_PIXELS or --per_device_train_batch_size, or set --gradient_checkpointing True"
+            ) from error
+        finally:
+            self.loader.close()
+        self._report_bad_samples()
+        self._summarize()
+
+    # Data
+
+    def get_train_dataloader(self) -> SampleLoader:
+        """The loader as it is: it deals out samples to the processes itself, so accelerate must not."""
+        return self.loader
+
+    # Optimizer
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """The library's choice, or with --muon_learning_rate Muon beside it."""
+        if self.args.muon_learning_rate is None or self.optimizer is not None:
+            return super().create_optimizer(*([model] if model is not None else []))
+        make, options = self.get_optimizer_cls_and_kwargs(self.args)
+        self.optimizer = muon_with_adamw(
+            self.model,
+            lambda groups: make(groups, **options),
+            muon_learning_rate=self.args.muon_learning_rate,
+            weight_decay=self.args.weight_decay,
+            decayed=self.get_decay_parameter_names(self.model),
+        )
+        return self.optimizer
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """6 * tokens * trained and frozen parameters, as the library counts, without counting parameters each
+        step."""
+        return 6 * inputs["input_ids"].numel() * self._n_parameters
+
+    @functools.cached_property
+    def _n_parameters(self) -> int:
+        return self.checkpoint.model.num_parameters(exclude_embeddings=True)
+
+    # Logs
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add speed and counts of all processes to the library's logs of a step."""
+        if "loss" in logs:
+            logs.update(self._throughput())
+        super().log(logs, start_time)
+
+    def _throughput(self) -> dict[str, float]:
+        then, before, waited = self._last_logged
+        now, totals, wait_s = time.monotonic(), dict(self.loader.totals), self.loader.wait_s
+        self._last_logged = (now, totals, wait_s)
+        new_tokens = totals["tokens"] - before["tokens"]
+        local = [new_tokens, *totals.values(), self.loader.bad.n_bad, wait_s - waited]
+        tokens, *counts, skipped, waiting = self._sum_over_processes(local)
+        names = [name if name.endswith("tokens") else f"{name}_seen" for name in totals]
+        seconds = max(now - then, 1e-9)
+        return {
+            "tokens_per_second": round(tokens / seconds, 1),
+            **{name: int(count) for name, count in zip(names, counts, strict=True)},
+            "skipped_samples": int(skipped),
+            "data_wait_share": round(waiting / seconds / self.args.world_size, 4),
+        }
+
+    def _sum_over_processes(self, values: list[float]) -> list[float]:
+        if self.args.world_size == 1:
+            return values
+        gathered: list[list[float]] = [[]] * self.args.world_size
+        dist.all_gather_object(gathered, values)
+        return [sum(column) for column in zip(*gathered, strict=True)]
+
+    # Checkpoints
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        folder = checkpoints.folder_of(self.args.output_dir, self.state.global_step)
+        if self.args.should_save:
+            checkpoints.unmark(folder)
+        self.accelerator.wait_for_everyone()
+        super()._save_checkpoint(model, trial)
+        state = {"loader": self.loader.state_dict(), "usage": self.usage.state_dict()}
+        path = folder / f"data_state_rank{self.args.process_index}.json"
+        path.write_text(json.dumps(state) + "\n", encoding="utf-8")
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            resumable = not self.args.save_only_model
+            checkpoints.mark_complete(folder, resumable=resumable, world_size=self.args.world_size)
+            checkpoints.keep_last(self.args.output_dir, self.n_kept)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            self.checkpoint.save_companions(output_dir or self.args.output_dir)
+
+    def _starting_point(self) -> Path | None:
+        """The checkpoint to go on from, the same on every process; None for a fresh start."""
+        given = self.args.resume_from_checkpoint
+        if given and given not in ("True", "False"):  # the library takes a yes or no here too
+            checkpoints.check_resumable(Path(given))
+            return Path(given)
+        if self.args.overwrite_output_dir:
+            self._start_over()
+            return None
+        marks = checkpoints.read_marks(self.args.output_dir)
+        steps = self._common_steps(checkpoints.resumable_steps(self.args.output_dir))
+        for step in sorted(set(marks) - steps):
+            logger.info("%s is not complete: ignored", checkpoints.folder_of(self.args.output_dir, step))
+        return checkpoints.folder_of(self.args.output_dir, max(steps)) if steps else None
+
+    def _start_over(self) -> None:
+        if self.args.should_save:
+            for folder in checkpoints.remove_all(self.args.output_dir, self.checkpoint.name):
+                logger.info("--overwrite_output_dir True: removed %s", folder)
+        self.accelerator.wait_for_everyone()
+
+    def _common_steps(self, steps: set[int]) -> set[int]:
+        if self.args.world_size == 1:
+            return steps
+        # With --save_on_each_node every node has its own folders, and a kill may have hit them at different
+        # steps.
+        found: list[set[int]] = [set()] * self.args.world_size
+        dist.all_gather_object(found, steps)
+        return set.intersection(*found)
+
+    def _restore(self, folder: Path | None) -> int:
+        """Put the loader and all counts where the checkpoint left them; return its step (0 for a fresh
+        start)."""
+        step = 0
+        if folder is None:
+            logger.info("starting in %s: %d steps", self.args.output_dir, self.planned_steps)
+        else:
+            step = TrainerState.load_from_json(str(folder / "trainer_state.json")).global_step
+            own = folder / f"data_state_rank{self.args.process_index}.json"
+            state = json.loads((own if own.exists() else folder / "data_state_rank0.json").read_text("utf-8"))
+            self.loader.load_state_dict(state["loader"], updates=step)
+            self.usage.load_state_dict(state["usage"])
+            self._last_logged = (time.monotonic(), dict(self.loader.totals), self.loader.wait_s)
+            logger.info("going on from %s: step %d of %d", folder, step, self.planned_steps)
+        if self.is_world_process_zero():
+            self.step_log.rewind(step)
+        return step
+
+    def _choose_liger(self) -> None:
+        if not self.args.liger_wanted:
+            return
+        reason = why_not_liger(self.args.device)
+        if reason:
+            warn_once("--use_liger_kernel True: %s; the same computation runs without it", reason)
+        self.checkpoint.model.use_liger = reason is None
+
+    def _check_disk(self) -> None:
+        """Raise UserError unless one checkpoint fits on the disk: weights, and two moments for each trained
+        one."""
+        weights = sum(p.nbytes for p in self.checkpoint.model.parameters())
+        moments = 8 * self.checkpoint.model.num_parameters(only_trainable=True)
+        needed = weights + (0 if self.args.save_only_model else moments)
+        free = shutil.disk_usage(self.args.output_dir).free if self.args.should_save else needed
+        if free < needed:
+            raise UserError(
+                f"--output_dir {self.args.output_dir}: {free / 1e9:.1f} GB free, and one checkpoint takes "
+                f"{needed / 1e9:.1f} GB; free some space, or give a folder on another disk"
+            )
+
+    # Reports
+
+    def _report_bad_samples(self, stopped: bool = False) -> None:
+        """Write bad_samples.json over all processes; a process that stops the run can only write its own
+        part."""
+        logs, path = [self.loader.bad], self.bad_sample_report
+        if self.args.world_size > 1 and not stopped:
+            logs = [None] * self.args.world_size
+            dist.all_gather_object(logs, self.loader.bad)
+        elif self.args.world_size > 1:
+            path = path.with_name(f"{path.stem}_rank{self.args.process_index}{path.suffix}")
+        if self.is_world_process_zero() or stopped:
+            write_report(path, logs, stopped)
+
+    def _summarize(self) -> None:
+        """Write train_summary.json: steps, seconds, CPU-seconds of all processes and their workers, what was
+        seen."""
+        usage = self.usage.state_dict()
+        cpu_s = self._sum_over_processes([usage["cpu_seconds"]])[0]
+        totals = self._sum_over_processes(list(self.loader.totals.values()))
+        if not self.is_world_process_zero():
+            return
+        losses = [entry["loss"] for entry in self.state.log_history if "loss" in entry]
+        summary = {
+            "steps": self.planned_steps,
+            "wall_seconds": round(usage["wall_seconds"], 1),
+            "cpu_seconds": round(cpu_s, 1),
+            "processes": self.args.world_size,
+            "parameters": self.checkpoint.model.num_parameters(),
+            "trained_parameters": self.checkpoint.model.num_parameters(only_trainable=True),
+            "last_loss": losses[-1] if losses else None,
+            **{name: int(total) for name, total in zip(self.loader.totals, totals, strict=True)},
+        }
+        path = Path(self.args.output_dir) / "train_summary.json"
+        path.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# The whole system on a machine without a GPU: make narrated matches, train a nano model on them with train.py, train
+# a control that cannot see, score both on matches they never saw, and comment one of those live.
+#
+#   bash scripts/quickstart.sh              goes on where an interrupted run stopped
+#   bash scripts/quickstart.sh --fresh      starts over
+#
+# Hardware: 2 CPU cores, 8 GB of memory, about 10 GB of disk. Time: at most 20 minutes after the downloads (about 3 GB,
+# once). Prints a held-out match's commentary beside the true events; writes outputs/quickstart/report.json.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+case "${1:-}" in
+  --help) sed -n '2,9s/^# \{0,1\}//p' scripts/quickstart.sh; exit 0 ;;
+  --fresh) rm -rf outputs/quickstart ;;
+  "") ;;
+  *) echo "error: unknown argument $1 (--help lists them)" >&2; exit 2 ;;
+esac
+unset PYTHONPATH
+export TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
+python=.venv/bin/python
+out=outputs/quickstart
+mkdir -p "$out/stages"
+
+# stage NAME COMMAND...: run a command once. Its wall and CPU seconds go to stages/NAME.json; where that file holds the
+# same command and no earlier stage has just run, the stage is passed over. Of an interrupted stage only the last
+# attempt is timed, and "attempts" says so.
+ran_one=
+n_stages=0
+stage() {
+  local name=$1 base="$out/stages/$1" command status=0 wall user system
+  shift
+  n_stages=$((n_stages + 1))
+  command=$(json_text "$(printf '%q ' "$@")")
+  if [[ -z "$ran_one" && -f "$base.json" ]] && grep -qF -- "\"$command\"" "$base.json"; then
+    echo "== $name: done before"
+    return
+  fi
+  ran_one=yes
+  echo "== $name: $*"
+  echo attempt >> "$base.attempts"
+  local TIMEFORMAT='%R %U %S'
+  { time "$@" 2>&3 || status=$?; } 3>&2 2> "$base.time"
+  if ((status)); then
+    echo "error: stage $name ended with status $status; the same command goes on from here" >&2
+    exit "$status"
+  fi
+  read -r wall user system < <(tail -n 1 "$base.time")
+  printf '{"number": %s, "stage": "%s", "wall_s": %s, "cpu_s": %s, "attempts": %s, "command": "%s"}\n' \
+    "$n_stages" "$name" "$wall" "$(awk "BEGIN {print $user + $system}")" "$(grep -c . "$base.attempts")" "$command" > "$base.json"
+  rm "$base.time" "$base.attempts"
+}
+
+json_text() { printf '%s' "$1" | sed 's/\\/\\\\/g; s/"/\\"/g'; }
+
+# .venv may have gone since the stage was recorded; setup.sh takes no time where all is there.
+stage setup bash scripts/setup.sh
+bash scripts/setup.sh
+
+corpus() { "$python" -m data.nano.corpus --output_dir "$out/$1" --split "$1" --n_clips "$2" --seed 0; }
+evaluate() {
+  "$python" -m evaluation.nano.evaluate --model_name_or_path "$1" --events "$out/test/events.jsonl" \
+    --output_dir "$2" --view "$3"
+}
+
+stage corpus_train corpus train 1600
+stage corpus_test corpus test 100
+stage nano_checkpoint "$python" -m models.nano --output_dir "$out/init"
+stage evaluate_seeing evaluate "$out/model" "$out/seeing" video
+stage evaluate_wrong evaluate "$out/model" "$out/seeing" other_video
+stage evaluate_blind evaluate "$out/model_blind" "$out/blind" noise
+
+echo "== a match that the model never saw, as it plays"
+stage live "$python" scripts/watch_match.py --model_name_or_path "$out/model" --events "$out/test/events.jsonl"
+"$python" scripts/quickstart_report.py --folder "$out" --model_name_or_path "$out/model"

@@ -1,0 +1,106 @@
+"""Gather what scripts/quickstart.sh measured into one report.json, and print it.
+
+    python scripts/quickstart_report.py --folder outputs/quickstart
+
+Reads stages/*.json (time of each stage), seeing/{video,other_video}.scores.json and blind/noise.scores.json
+(evaluation/nano/evaluate.py) and the weights in --model_name_or_path. Takes a second.
+"""
+
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a file: import from the repository's root
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import json
+from dataclasses import dataclass, field
+
+from safetensors import safe_open
+
+from utils.arguments import parse_arguments
+from utils.errors import UserError, run_command
+
+COPIED = (
+    "n_clips", "n_events", "event_f1", "precision", "recall", "f1_mean_over_kinds", "f1_per_kind", "team_accuracy",
+    "timing_error_s", "timing_bias_s", "words_per_second", "zone_words", "score_words", "confusion",
+)  # fmt: skip
+
+
+@dataclass
+class ReportArguments:
+    """What to gather."""
+
+    folder: str = field(default="outputs/quickstart", metadata={"help": "folder of the run"})
+    model_name_or_path: str = field(
+        default="outputs/quickstart/model", metadata={"help": "folder of the model that sees"}
+    )
+
+
+def read_json(path: Path) -> dict:
+    """A JSON file's content. Raises UserError for one that is not there."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run bash scripts/quickstart.sh, which makes it")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def count_parameters(folder: Path) -> int:
+    """Numbers in the folder's safetensors files."""
+    n = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="np") as file:
+            for name in file.keys():  # noqa: SIM118 (not a dict)
+                size = 1
+                for side in file.get_slice(name).get_shape():
+                    size *= side
+                n += size
+    return n
+
+
+def make_report(folder: Path, model: Path) -> dict:
+    """Stages, parameters and scores; the controls under event_f1_blind and event_f1_wrong_video."""
+    seeing = read_json(folder / "seeing" / "video.scores.json")
+    stages = {path.stem: read_json(path) for path in (folder / "stages").glob("*.json")}
+    times = {
+        name: {
+            "minutes": round(stage["wall_s"] / 60, 2),
+            "cpu_s": stage["cpu_s"],
+            "attempts": stage["attempts"],
+        }
+        for name, stage in sorted(stages.items(), key=lambda item: item[1]["number"])
+    }
+    return {
+        "parameters": count_parameters(model),
+        **{name: seeing[name] for name in COPIED},
+        "event_f1_blind": read_json(folder / "blind" / "noise.scores.json")["event_f1"],
+        "event_f1_wrong_video": read_json(folder / "seeing" / "other_video.scores.json")["event_f1"],
+        "stages": times,
+        "minutes": round(sum(stage["minutes"] for stage in times.values()), 2),
+    }
+
+
+def show(report: dict, path: Path) -> None:
+    """Print the main numbers."""
+    for name, stage in report["stages"].items():
+        again = f"  (attempt {stage['attempts']}; its time only)" if stage["attempts"] > 1 else ""
+        print(f"{name:<16} {stage['minutes']:6.2f} min  {stage['cpu_s']:8.1f} CPU s{again}")
+    print(f"{'all':<16} {report['minutes']:6.2f} min")
+    print(f"event F1 on {report['n_clips']} held-out clips: {report['event_f1']:.3f}", end="")
+    print(f" (blind {report['event_f1_blind']:.3f}, wrong video {report['event_f1_wrong_video']:.3f})")
+    print(f"mean over kinds {report['f1_mean_over_kinds']:.3f}, team accuracy {report['team_accuracy']:.3f}")
+    print(f"written to {path}")
+
+
+def main() -> None:
+    """Run the command."""
+    (arguments,) = parse_arguments(ReportArguments, description=__doc__.split("\n")[0])
+    folder = Path(arguments.folder)
+    report = make_report(folder, Path(arguments.model_name_or_path))
+    path = folder / "report.json"
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+    show(report, path)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,323 @@
+"""Annotation files: access by offset, and a clear message for every malformed sample."""
+
+import json
+import logging
+import multiprocessing
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+
+from data.annotations import AnnotationError, AnnotationFile, parse_sample, resolve_media
+from data.elements import ImageElement, TextElement, VideoElement
+from data.words import Word
+from utils.errors import UserError
+
+ANSWER = {"role": "assistant", "content": "Yes."}
+WORDS = [[0.5, 1.0, "so"], [1.0, 1.5, "here"]]
+
+
+def chat_line(question: str) -> str:
+    return json.dumps([{"role": "user", "content": question}, ANSWER], ensure_ascii=False)
+
+
+def stream(words=WORDS, **video) -> list:
+    user = [{"type": "video", "video": "a.mp4", **video}, {"type": "text", "text": "Describe."}]
+    return [
+        {"role": "user", "content": user},
+        {"role": "assistant", "content": [{"type": "text_stream", "text_stream": words}]},
+    ]
+
+
+def user_with(*elements) -> list:
+    return [{"role": "user", "content": list(elements)}, ANSWER]
+
+
+def write(path: Path, lines: list[str], end: str = "\n") -> Path:
+    path.write_bytes(("\n".join(lines) + end).encode())
+    return path
+
+
+def questions(file: AnnotationFile) -> list[str]:
+    return [file[i].messages[0].elements[0].text for i in range(len(file))]
+
+
+def parse(value) -> object:
+    line = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return parse_sample(line, "data.jsonl", 6, 7)
+
+
+TEXTS = [f"question {i} \u2014 \u4f60\u597d" for i in range(200)]
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\n\n  \n"])
+def test_samples_are_found_by_byte_offset(tmp_path, end):
+    file = AnnotationFile(write(tmp_path / "a.jsonl", [chat_line(text) for text in TEXTS], end))
+    assert questions(file) == TEXTS
+    assert [file.line_no(i) for i in (0, 63, 64, 199)] == [1, 64, 65, 200]
+    with pytest.raises(IndexError):
+        file[200]
+
+
+@pytest.mark.parametrize("n_samples", [1, 63, 64, 65, 127, 128])
+def test_blocks_of_the_index_end_anywhere(tmp_path, n_samples):
+    lines = [chat_line(text) for text in TEXTS[:n_samples]]
+    file = AnnotationFile(write(tmp_path / "a.jsonl", lines))
+    assert questions(file) == TEXTS[:n_samples]
+    seeks = write(tmp_path / "b.jsonl", [*lines, json.dumps(list(range(n_samples)))])
+    assert questions(AnnotationFile(seeks)) == TEXTS[:n_samples]
+
+
+def test_blank_lines_count_as_lines_only(tmp_path):
+    lines = ["", chat_line("a"), "  ", "\t", chat_line("b"), chat_line("c"), ""]
+    file = AnnotationFile(write(tmp_path / "a.jsonl", lines))
+    assert questions(file) == ["a", "b", "c"]
+    assert [file.line_no(i) for i in range(3)] == [2, 5, 6]
+    assert file[1].line_no == 5 and file[1].index == 1
+
+
+def test_windows_line_ends_and_a_byte_order_mark_are_read(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + f"{chat_line('a')}\r\n\r\n{chat_line('b')}\r\n".encode())
+    assert questions(AnnotationFile(path)) == ["a", "b"]
+
+
+@pytest.mark.parametrize("counted", ["bytes", "characters"])
+def test_published_seek_lines_are_left_out_whatever_they_count(tmp_path, counted):
+    lines = [chat_line(text) for text in TEXTS[:5]]
+    sizes = [len(line.encode() if counted == "bytes" else line) + 1 for line in lines]
+    seeks = [sum(sizes[:i]) for i in range(5)]
+    file = AnnotationFile(write(tmp_path / "a.jsonl", [*lines, json.dumps(seeks)], end=""))
+    assert questions(file) == TEXTS[:5]
+
+
+def test_a_seek_line_that_does_not_fit_is_reported(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        file = AnnotationFile(write(tmp_path / "a.jsonl", [chat_line("a"), "[0, 80, 160]"]))
+    assert len(file) == 1
+    assert "lists 3 samples, but the file has 1" in caplog.text
+
+
+def test_a_seek_line_within_the_file_is_an_error(tmp_path):
+    file = AnnotationFile(write(tmp_path / "a.jsonl", [chat_line("a"), "[0]", chat_line("b")]))
+    with pytest.raises(AnnotationError, match=r"a\.jsonl:2: .*delete this line"):
+        file[1]
+
+
+def test_the_index_is_reused_and_follows_changes_of_the_file(tmp_path):
+    path = write(tmp_path / "a.jsonl", [chat_line("a"), chat_line("b")])
+    AnnotationFile(path)
+    sidecar = tmp_path / "a.jsonl.index"
+    built = sidecar.stat().st_mtime_ns
+    assert len(AnnotationFile(path)) == 2
+    assert sidecar.stat().st_mtime_ns == built
+    times = path.stat()
+    write(path, [chat_line("b"), chat_line("a")])
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # same size and time: the ends tell
+    assert questions(AnnotationFile(path)) == ["b", "a"]
+    write(path, [chat_line("c")])
+    assert questions(AnnotationFile(path)) == ["c"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"JSONLIX1", b"\0" * 500])
+def test_a_damaged_index_is_rebuilt(tmp_path, damage):
+    path = write(tmp_path / "a.jsonl", [chat_line("a"), chat_line("b")])
+    AnnotationFile(path)
+    (tmp_path / "a.jsonl.index").write_bytes(damage)
+    assert questions(AnnotationFile(path)) == ["a", "b"]
+    assert [entry.name for entry in tmp_path.iterdir() if "index" in entry.name] == ["a.jsonl.index"]
+
+
+def test_an_index_cut_short_is_rebuilt(tmp_path):
+    path = write(tmp_path / "a.jsonl", [chat_line(text) for text in TEXTS])
+    AnnotationFile(path)
+    sidecar = tmp_path / "a.jsonl.index"
+    sidecar.write_bytes(sidecar.read_bytes()[:-100])
+    assert questions(AnnotationFile(path)) == TEXTS
+
+
+def test_a_read_only_folder_has_its_index_in_the_cache(tmp_path, monkeypatch, caplog):
+    folder = tmp_path / "published"
+    folder.mkdir()
+    path = write(folder / "a.jsonl", [chat_line("a")])
+    folder.chmod(0o555)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with caplog.at_level(logging.WARNING):
+        assert questions(AnnotationFile(path)) == ["a"]
+    assert "read-only" in caplog.text and str(tmp_path / "cache") in caplog.text
+    assert [entry.name for entry in folder.iterdir()] == ["a.jsonl"]
+    caplog.clear()
+    assert questions(AnnotationFile(path)) == ["a"]
+    assert not caplog.text
+    folder.chmod(0o755)
+
+
+def test_a_file_without_line_ends_is_one_sample(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_bytes(b"x" * (3 << 20))
+    with pytest.raises(AnnotationError, match=r"a\.json:1: not JSON"):
+        AnnotationFile(path)[0]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n", b"[0, 10]\n"])
+def test_a_file_without_samples_is_refused(tmp_path, content):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="holds no samples"):
+        AnnotationFile(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_file_or_a_folder_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no such annotation file"):
+        AnnotationFile(tmp_path / "none.jsonl")
+    with pytest.raises(UserError, match="is not a file"):
+        AnnotationFile(tmp_path)
+
+
+def _first_question(file: AnnotationFile) -> str:
+    return questions(file)[0]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_workers_read_it(tmp_path, method):
+    file = AnnotationFile(write(tmp_path / "a.jsonl", [chat_line("a"), chat_line("b")]))
+    assert questions(file) == ["a", "b"]
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        assert pool.apply(_first_question, (file,)) == "a"
+
+
+def test_a_file_that_changed_before_a_worker_opens_it_is_refused(tmp_path):
+    path = write(tmp_path / "a.jsonl", [chat_line("a")])
+    state = pickle.dumps(AnnotationFile(path))
+    write(path, [chat_line("b"), chat_line("a")])
+    with pytest.raises(UserError, match="changed while it was in use"):
+        pickle.loads(state)
+
+
+def test_a_stream_is_parsed():
+    value = stream(video_start=1, video_end=9.5)
+    value[0]["content"][1].update(previous="before", title="Bikes", category=None)
+    sample = parse(value)
+    assert sample.is_stream and sample.where == "data.jsonl:7"
+    assert sample.video == VideoElement("a.mp4", 1.0, 9.5)
+    assert sample.query == TextElement("Describe.", "before", "Bikes")
+    assert sample.words.words == [Word(0.5, 1.0, "so"), Word(1.0, 1.5, "here")]
+
+
+def test_published_forms_of_elements_are_read():
+    packed = {"type": "video", "video": "a.bin", "pos": [100, 250]}
+    sample = parse(
+        [
+            {"role": "system", "content": "Be terse."},
+            {"role": "user", "content": [packed, {"image": "b.png"}, {"text": "Hm?", "type": "text"}]},
+            ANSWER,
+        ]
+    )
+    assert not sample.is_stream
+    expected = [VideoElement("a.bin", pos=[100, 250]), ImageElement("b.png"), TextElement("Hm?")]
+    assert sample.messages[1].elements == expected
+
+
+NAN = float("nan")
+MALFORMED = {
+    "cut line": (b'[{"role": "us', "malformed_json", "not JSON.*near"),
+    "latin-1": ("[{'é".encode("latin-1"), "malformed_json", "not UTF-8"),
+    "deep": (b"[" * 200_000, "malformed_json", "cannot be read"),
+    "long number": (b"[" + b"9" * 5000 + b"]", "malformed_json", "cannot be read"),
+    "half a character": (b'[{"role":"user","content":"\\ud83d"}]', "malformed_json", "surrogate"),
+    "object": ({"messages": []}, "malformed_sample", "list of messages"),
+    "no messages": ([], "empty_conversation", "empty"),
+    "no roles": ([{"content": "a"}], "malformed_sample", "role of message 0.*None"),
+    "unknown role": ([{"role": "human", "content": "a"}], "malformed_sample", "'human'"),
+    "no content": ([{"role": "user", "content": None}, ANSWER], "malformed_sample", "content of message 0"),
+    "no elements": ([{"role": "user", "content": []}, ANSWER], "malformed_sample", "content of message 0"),
+    "says nothing": (
+        [{"role": "user", "content": "a"}, {"role": "assistant", "content": ""}],
+        "empty_message",
+        "1",
+    ),
+    "no answer": ([{"role": "user", "content": "a"}], "no_answer", "nothing to learn"),
+    "late system": ([ANSWER, {"role": "system", "content": "a"}], "malformed_sample", "only be the first"),
+    "audio": (user_with({"type": "audio", "audio": "a.wav"}), "unknown_element", "'audio'"),
+    "list as type": (
+        user_with({"type": ["text"], "text": "a"}),
+        "unknown_element",
+        "type of message 0, element 0",
+    ),
+    "text is a number": (
+        user_with({"type": "text", "text": 3}),
+        "malformed_sample",
+        "text must be a string: 3",
+    ),
+    "video is missing": (user_with({"type": "video"}), "malformed_sample", "video must be a string: None"),
+    "empty path": (user_with({"type": "image", "image": ""}), "malformed_sample", "path of a file"),
+    "address": (user_with({"type": "image", "image": "https://x/a.png"}), "malformed_sample", "download"),
+    "shown by assistant": (
+        [{"role": "assistant", "content": [{"type": "image", "image": "a"}]}],
+        "malformed_sample",
+        "only a user",
+    ),
+    "pos shrinks": (user_with({"type": "video", "video": "a", "pos": [5, 5]}), "malformed_sample", "growing"),
+    "pos of text": (user_with({"type": "video", "video": "a", "pos": ["5"]}), "malformed_sample", "growing"),
+    "start after end": (stream(video_start=5, video_end=4), "bad_time", r"\[5\.0, 4\.0\]"),
+    "start is text": (stream(video_start="5"), "malformed_sample", "video_start.*number of seconds: '5'"),
+    "start is NaN": (stream(video_start=NAN), "bad_time", "nan"),
+    "end is infinite": (stream(video_end=float("inf")), "bad_time", "inf"),
+    "end is huge": (stream(video_end=10**400), "bad_time", "video_end"),
+    "start is true": (stream(video_start=True), "malformed_sample", "True"),
+    "negative word": (stream([[-1, 0.5, "a"]]), "bad_time", "start of .*word 0.*-1"),
+    "word is NaN": (stream([[0, NAN, "a"]]), "bad_time", "end of .*word 0.*nan"),
+    "word ends early": (stream([[0, 1, "a"], [2, 1, "b"]]), "bad_time", "word 1 must not end before"),
+    "words disordered": (
+        stream([[0, 1, "a"], [2, 3, "b"], [1, 2, "c"]]),
+        "words_out_of_order",
+        "word 2 .*'c'",
+    ),
+    "word is a pair": (stream([[0, 1]]), "malformed_sample", r"word 0 must be \[start, end, word\]"),
+    "word is a number": (stream([[0, 1, 2]]), "malformed_sample", "must be a string: 2"),
+    "no words": (stream([]), "no_words", "no words"),
+    "words as text": (stream("so here"), "malformed_sample", "list of"),
+    "stream without video": (
+        [{"role": "user", "content": "a"}, stream()[1]],
+        "malformed_sample",
+        "one video",
+    ),
+    "stream of images": (
+        [{"role": "user", "content": [{"type": "image", "image": "a"}]}, stream()[1]],
+        "malformed_sample",
+        "one video",
+    ),
+    "stream in turns": ([*stream(), *stream()], "malformed_sample", "one user and one assistant"),
+    "packed stream": (stream(pos=[10, 20]), "malformed_sample", "packed"),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_a_malformed_sample_has_its_message(name):
+    value, cause, pattern = MALFORMED[name]
+    with pytest.raises(AnnotationError, match=rf"(?s)^data\.jsonl:7: .*{pattern}") as caught:
+        parse(value)
+    assert caught.value.cause == cause
+    assert len(str(caught.value)) < 400
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.cause, again.line_no) == (str(caught.value), cause, 7)
+
+
+def test_media_lie_beside_the_file_or_under_the_working_directory(tmp_path, monkeypatch):
+    folder, work = tmp_path / "data", tmp_path / "work"
+    folder.mkdir()
+    work.mkdir()
+    monkeypatch.chdir(work)
+    line = json.dumps(stream()).encode()
+    sample = parse_sample(line, str(folder / "a.jsonl"), 0, 3)
+    with pytest.raises(AnnotationError) as caught:
+        resolve_media("a.mp4", sample)
+    assert caught.value.cause == "missing_file"
+    assert all(str(place / "a.mp4") in str(caught.value) for place in (folder, work))
+    (work / "a.mp4").touch()
+    assert resolve_media("a.mp4", sample) == "a.mp4"
+    (folder / "a.mp4").touch()
+    assert resolve_media("a.mp4", sample) == str(folder / "a.mp4")
+    assert resolve_media(str(work / "a.mp4"), sample) == str(work / "a.mp4")

@@ -1,0 +1,272 @@
+"""demo/cli.py: records, questions, clean JSON on a pipe, a real terminal, interruption, and bad input."""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from queue import SimpleQueue
+
+import pytest
+
+from demo.terminal import TerminalView, clock_time, read_lines
+from demo.viewing import AttentiveClock, Viewing
+from models.streaming import Step, StreamOptions
+from tests.conftest import REPOSITORY
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six seconds of 56x84 pixels."""
+    from tests.videos import make_video
+
+    path = tmp_path_factory.mktemp("cli") / "short clip.mp4"
+    make_video(path, seconds=6, size_hw=(56, 84))
+    return path
+
+
+def command(checkpoint: Path, video: Path, *more: str) -> list[str]:
+    model = ["--model_name_or_path", str(checkpoint), "--video", str(video), "--max_pixels", "4704"]
+    return [sys.executable, "demo/cli.py", *model, "--max_answer_tokens", "6", "--device", "cpu", *more]
+
+
+def run_cli(words: list[str], typed: str = "") -> subprocess.CompletedProcess:
+    return subprocess.run(words, cwd=REPOSITORY, input=typed, capture_output=True, text=True, timeout=60)
+
+
+def test_a_pipe_gets_json_lines_and_nothing_else(tiny_checkpoint, video, tmp_path):
+    saved = tmp_path / "said.json"
+    words = command(tiny_checkpoint, video, "--as_fast_as_possible", "--output_json", str(saved))
+    done = run_cli(words, "What is the score?\n/help\n")
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    kinds = [record["type"] for record in records]
+    assert kinds[0] == "header" and kinds[-1] == "end" and kinds.count("answer") == 1
+    steps = [record for record in records if record["type"] == "step"]
+    assert [(step["start_s"], step["end_s"]) for step in steps] == [(0, 3), (3, 4), (4, 5), (5, 6)]
+    assert records[-1]["reason"] == "end of video" and records[-1]["n_steps"] == 4
+    assert "/quit" in done.stderr and "position mode mrope" in done.stderr
+    assert "Traceback" not in done.stderr
+    whole = json.loads(saved.read_text())
+    assert whole["steps"] == steps and whole["answers"][0]["question"] == "What is the score?"
+    assert whole["end"]["n_steps"] == 4
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--video", "none.mp4"], "none.mp4: no such file"),
+        (["--model_name_or_path", "./none"], "./none: no checkpoint folder"),
+        (["--as_fast_as_posible"], "did you mean --as_fast_as_possible"),
+        (["--max_new_tokens", "0"], "--max_new_tokens 0: at least 1"),
+        (["--query", " "], "--query is empty"),
+        (["--output_json", "no/such/folder.json"], "its folder is not there"),
+    ],
+)
+def test_bad_input_is_one_message_and_status_2(tiny_checkpoint, video, flags, expected):
+    done = run_cli(command(tiny_checkpoint, video, *flags))
+    assert done.returncode == 2 and expected in done.stderr
+    assert "Traceback" not in done.stderr and not done.stdout
+
+
+def test_interrupt_ends_the_record(tiny_checkpoint, video):
+    process = subprocess.Popen(
+        command(tiny_checkpoint, video), cwd=REPOSITORY, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert json.loads(process.stdout.readline())["type"] == "header"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130 and "Traceback" not in err
+    assert json.loads(out.splitlines()[-1])["reason"] == "interrupted"
+
+
+def test_a_closed_reader_ends_it_quietly(tiny_checkpoint, video):
+    words = command(tiny_checkpoint, video, "--as_fast_as_possible")
+    done = subprocess.run(
+        ["bash", "-c", '"$@" | head -n 1', "bash", *words],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert json.loads(done.stdout)["type"] == "header"
+    assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr
+
+
+class Terminal:
+    """A process on a pseudo terminal."""
+
+    def __init__(self, words: list[str]):
+        self.main, worker = pty.openpty()
+        environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
+        self.process = subprocess.Popen(
+            words, cwd=REPOSITORY, env=environment, stdin=worker, stdout=worker, stderr=worker, close_fds=True
+        )
+        os.close(worker)
+        self.text = ""
+
+    def read_until(self, wanted: str, seconds: float = 40) -> None:
+        """Read until `wanted` stands in what was printed since the start, escape codes removed."""
+        end = time.monotonic() + seconds
+        while wanted not in self.text:
+            assert time.monotonic() < end, f"no {wanted!r} within {seconds} s in:\n{self.text}"
+            if select.select([self.main], [], [], 0.2)[0]:
+                self._read()
+
+    def _read(self) -> None:
+        block = os.read(self.main, 65536).decode("utf-8", "replace")
+        if "\x1b[6n" in block:  # asked where the cursor is, a terminal answers
+            os.write(self.main, b"\x1b[1;1R")
+        self.text += re.sub(r"\x1b(\[[0-9;?]*[A-Za-z]|[=>])", "", block)
+
+    def type(self, text: str) -> None:
+        os.write(self.main, text.encode())
+
+    def wait(self) -> int:
+        """Exit status, reading on so that the process never waits for us."""
+        while self.process.poll() is None:
+            if select.select([self.main], [], [], 0.2)[0]:
+                try:
+                    self._read()
+                except OSError:
+                    break
+        return self.process.wait(timeout=20)
+
+
+def test_a_terminal_answers_while_it_comments(tiny_checkpoint, video, tmp_path):
+    saved = tmp_path / "typed.json"
+    # Sampled: the likeliest tokens of a random model are often no text at all.
+    terminal = Terminal(command(tiny_checkpoint, video, "--greedy", "False", "--max_lag_s", "60"))
+    terminal.read_until("00:00.0-00:03.0")
+    terminal.type("Who leads?\r")
+    terminal.read_until("asked at")
+    terminal.type("/help\r")
+    terminal.read_until("/save FILE")
+    terminal.read_until("The video has ended")
+    terminal.type(f"/save {saved}\r")
+    terminal.read_until("saved to")
+    terminal.type("/quit\r")
+    assert terminal.wait() == 0, terminal.text
+    whole = json.loads(saved.read_text())
+    assert whole["answers"][0]["question"] == "Who leads?" and len(whole["steps"]) == 4
+
+
+def test_ctrl_c_in_a_terminal(tiny_checkpoint, video):
+    terminal = Terminal(command(tiny_checkpoint, video))
+    terminal.read_until("watches")
+    terminal.type("\x03")
+    assert terminal.wait() == 130 and "Traceback" not in terminal.text
+
+
+class FakeSession:
+    """Says its step's number; answers word by word."""
+
+    def __init__(self, **options):
+        self.options = StreamOptions(**options)
+        self.n_steps, self.asked = 0, []
+
+    def step(self, frames, start_s, end_s):
+        self.n_steps += 1
+        return Step(start_s, end_s, f"step {self.n_steps}", [1, 2], {"decode": 0.01}, 10)
+
+    def ask(self, question):
+        self.asked.append((question, self.n_steps))
+        return iter(["one ", "two ", "three ", "four ", "five ", "six"])
+
+
+class RecordingView:
+    stays = False
+
+    def __init__(self, *lines):
+        self.lines = SimpleQueue()
+        self.shown, self.said = [], []
+        for line in lines:
+            self.lines.put(line)
+
+    def show(self, record):
+        self.shown.append(record)
+
+    def progress(self, text):
+        self.shown.append({"type": "progress", "text": text})
+
+    def say(self, text):
+        self.said.append(text)
+
+
+def timed_frames(n: int):
+    from types import SimpleNamespace
+
+    import torch
+
+    return [SimpleNamespace(time_s=i / 2, frame=torch.zeros(3, 28, 28, dtype=torch.uint8)) for i in range(n)]
+
+
+def test_an_answer_goes_on_between_steps():
+    session, view = FakeSession(), RecordingView("why?")
+    Viewing(session, view, {}).run(timed_frames(12), realtime=False, max_lag_s=2)
+    kinds = [record["type"] for record in view.shown]
+    assert session.asked == [("why?", 1)]
+    assert kinds.index("answer") > [at for at, kind in enumerate(kinds) if kind == "step"][1]
+    assert next(r for r in view.shown if r["type"] == "answer")["text"] == "one two three four five six"
+
+
+def test_a_remembered_answer_is_complete_before_the_next_step():
+    session, view = FakeSession(remember_questions=True), RecordingView("why?")
+    Viewing(session, view, {}).run(timed_frames(12), realtime=False, max_lag_s=2)
+    kinds = [record["type"] for record in view.shown if record["type"] != "progress"]
+    assert kinds[:3] == ["header", "step", "answer"]
+
+
+def test_a_question_rides_on_the_next_step_under_compat():
+    session, view = FakeSession(compat="livecc"), RecordingView("why?")
+    Viewing(session, view, {}).run(timed_frames(8), realtime=False, max_lag_s=2)
+    assert session.asked and "next step" in view.said[0]
+    assert all(record["type"] != "answer" for record in view.shown)
+
+
+def test_quit_and_unknown_commands(tmp_path):
+    view = RecordingView("/nonsense", f"/save {tmp_path / 'no' / 'folder.json'}", "/quit")
+    session = FakeSession()
+    assert Viewing(session, view, {}).run(timed_frames(40), realtime=False, max_lag_s=2) == 0
+    assert session.n_steps == 1 and view.shown[-1]["reason"] == "quit"
+    assert "no such command" in view.said[0] and "another path" in view.said[1]
+
+
+def test_the_clock_attends_and_still_keeps_time():
+    attended = []
+    clock = AttentiveClock(lambda: attended.append(1) or len(attended) < 3)
+    clock.wait_until(0.1)
+    assert 0.1 <= clock.now() < 0.5 and len(attended) > 3
+
+
+def test_lines_come_whole_from_a_pipe():
+    reading, writing = os.pipe()
+    lines = SimpleQueue()
+    os.write(writing, "first\nsecond é".encode())
+    os.close(writing)
+    read_lines(reading, lines)
+    assert [lines.get(), lines.get()] == ["first", "second é"] and lines.empty()
+
+
+def test_terminal_lines(capsys):
+    view = TerminalView()
+    step = {
+        "type": "step",
+        "start_s": 3,
+        "end_s": 4,
+        "text": "Goal!",
+        "latency_s": 0.05,
+        "lag_s": 0.1,
+        "n_dropped": 4,
+    }
+    view.show(step)
+    view.show(step | {"text": "", "n_dropped": 0})
+    printed = capsys.readouterr().out
+    assert "00:03.0-00:04.0" in printed and "50 ms" in printed and "4 frames dropped" in printed
+    assert printed.count("\n") == 1 and clock_time(75.5) == "01:15.5"

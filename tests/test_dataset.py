@@ -1,0 +1,296 @@
+"""Samples of every kind as examples and batches; what cannot be used comes out with its cause."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from data.collate import collate
+from data.conversation import IGNORED, ChatFormat
+from data.dataset import AnnotationDataset, BadSample, DataArguments, Example, SampleEncoder
+from data.decode_cache import DecodeCache
+from data.elements import TextElement
+from data.frame_plan import VideoLimits
+from data.model_view import frames_of, view_turns
+from data.patches import cut_patches
+from tests.tiny import make_tokenizer
+from utils.arguments import parse_arguments
+from utils.errors import UserError
+
+LIMITS = VideoLimits(min_pixels=4 * 28 * 28, total_pixels=120 * 28 * 28)
+VIDEO, OTHER, IMAGE = "videos/odd9_320x180.mp4", "videos/bikes.mp4", "images/grad_320x200.png"
+SPEECH = [[0.2, 0.6, "red"], [1.0, 1.4, "passes"], [4.0, 4.4, "..."], [4.6, 5.2, "saved"], [50, 51, "later"]]
+
+
+@pytest.fixture(scope="module")
+def chat() -> ChatFormat:
+    return ChatFormat(make_tokenizer())
+
+
+@pytest.fixture
+def open_samples(tmp_path, repository, chat):
+    """Write samples to a file beside the golden media and open it; keyword arguments go to the encoder."""
+    for name in ("videos", "images"):
+        (tmp_path / name).symlink_to(repository / "tests/golden" / name)
+
+    def open_them(*samples, **settings) -> AnnotationDataset:
+        path = tmp_path / "samples.jsonl"
+        path.write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+        return AnnotationDataset([str(path)], SampleEncoder(chat, LIMITS, "mrope", **settings))
+
+    return open_them
+
+
+def talk(*content, answer="Yes.") -> list:
+    return [{"role": "user", "content": list(content)}, {"role": "assistant", "content": answer}]
+
+
+def video(path=VIDEO, **fields) -> dict:
+    return {"type": "video", "video": path, **fields}
+
+
+def image(path=IMAGE) -> dict:
+    return {"type": "image", "image": path}
+
+
+def text(words: str, **fields) -> dict:
+    return {"type": "text", "text": words, **fields}
+
+
+def stream(*content, words=SPEECH) -> list:
+    content = content or (video(), text("Describe."))
+    spoken = {"type": "text_stream", "text_stream": words}
+    return [{"role": "user", "content": list(content)}, {"role": "assistant", "content": [spoken]}]
+
+
+def trained(example: Example, chat: ChatFormat) -> str:
+    return chat.tokenizer.decode(example.labels[example.labels != IGNORED])
+
+
+def check(example: Example, chat: ChatFormat) -> None:
+    """What holds for every example, whatever its kind."""
+    n_tokens, n_patches = len(example.input_ids), len(example.patches)
+    assert example.labels.shape == (n_tokens,) and example.position_ids.shape == (3, n_tokens)
+    assert example.patches.shape == (n_patches, 1176) and example.patches.dtype == torch.uint8
+    assert example.grid_thw.shape == (len(example.kinds), 3)
+    assert int(example.grid_thw.prod(1).sum()) == n_patches
+    pads = {"image": chat.image_pad, "video": chat.video_pad}
+    for kind, pad in pads.items():
+        grids = [grid for k, grid in zip(example.kinds, example.grid_thw, strict=True) if k == kind]
+        assert int((example.input_ids == pad).sum()) == sum(int(grid.prod()) // 4 for grid in grids)
+    is_trained = example.labels != IGNORED
+    assert bool(is_trained.any())
+    assert torch.equal(example.labels[is_trained], example.input_ids[is_trained])
+
+
+MIX = {
+    "stream": (
+        stream(),
+        ["video"] * 4,
+        "red passes ...<|im_end|> ...<|im_end|> ...<|im_end|>saved ...<|im_end|>",
+    ),
+    "window": (stream(video(video_start=1.0, video_end=6.0)), ["video"] * 3, None),
+    "video question": (talk(video(), text("Which?")), ["video"], "Yes.<|im_end|>"),
+    "part of a video": (talk(video(video_start=2, video_end=4), text("Which?")), ["video"], "Yes.<|im_end|>"),
+    "two videos": (talk(video(), text("or"), video(OTHER)), ["video", "video"], "Yes.<|im_end|>"),
+    "image": (talk(image(), text("What?")), ["image"], "Yes.<|im_end|>"),
+    "images and a video": (talk(image(), image(), video()), ["image", "image", "video"], "Yes.<|im_end|>"),
+    "text": (talk(text("Hi")), [], "Yes.<|im_end|>"),
+    "turns": (
+        [*talk(video(), text("a")), *talk(text("b"), answer="No.")],
+        ["video"],
+        "Yes.<|im_end|>No.<|im_end|>",
+    ),
+    "system": ([{"role": "system", "content": "Be terse."}, *talk(text("Hi"))], [], "Yes.<|im_end|>"),
+    "stream with system": ([{"role": "system", "content": "Be terse."}, *stream()], ["video"] * 4, None),
+}
+
+
+@pytest.mark.parametrize("name", MIX)
+def test_every_kind_of_sample_becomes_an_example(name, open_samples, chat):
+    sample, kinds, spoken = MIX[name]
+    example = open_samples(sample)[0]
+    assert isinstance(example, Example), example
+    check(example, chat)
+    assert example.kinds == kinds
+    assert spoken is None or trained(example, chat) == spoken
+    assert chat.tokenizer.decode(example.input_ids).startswith("<|im_start|>system\n")
+
+
+def test_a_stream_in_detail(open_samples, chat):
+    example = open_samples(stream())[0]
+    assert example.grid_thw[:, 0].tolist() == [3, 1, 1, 1]
+    assert example.chat_text.count("Time=") == 4 and "Time=5.0-6.0s" in example.chat_text
+    assert example.counts["dots"] == 1 and example.counts["outside"] == 1 and example.counts["spoken"] == 3
+    assert example.counts["frames_used"] == 12 < example.counts["frames"] == len(example.frame_times_s)
+    assert example.frame_times_s[:4].tolist() == [0.0, 0.5, 1.0, 1.5]
+
+
+def test_packed_frames_are_read(open_samples, chat, repository, tmp_path):
+    jpegs = [(repository / "tests/golden" / IMAGE).read_bytes()] * 3
+    (tmp_path / "packed.bin").write_bytes(b"".join(jpegs))
+    ends = [len(jpegs[0]) * (i + 1) for i in range(3)]
+    example = open_samples(talk(video("packed.bin", pos=ends), text("What?")))[0]
+    assert isinstance(example, Example), example
+    check(example, chat)
+    assert example.kinds == ["video"]
+
+
+def test_context_joins_the_query(open_samples):
+    query = text("Go on.", previous="earlier speech", title="Bikes")
+    titled = text("Go on.", title="Bikes")
+    plain = open_samples(stream(video(), query))[0]
+    assert "<|vision_end|>Go on.<|im_end|>" in plain.chat_text
+    both = open_samples(stream(video(), query), stream(video(), titled), with_context=True)
+    assert "<|vision_end|>Go on.\n\nearlier speech<|im_end|>" in both[0].chat_text
+    assert "<|vision_end|>Go on.\nBikes<|im_end|>" in both[1].chat_text
+
+
+def test_earlier_speech_is_cut_at_words_to_fit(open_samples):
+    previous = " ".join(f"word{i}" for i in range(400))
+    sample = stream(video(), text("Go on.", previous=previous))
+    whole = open_samples(sample, with_context=True)[0]
+    limit = len(whole.input_ids) - 500
+    short = open_samples(sample, with_context=True, max_length=limit)[0]
+    assert limit - 12 < len(short.input_ids) <= limit
+    n_cut = short.counts["previous_words_cut"]
+    kept = previous.split(" ")[n_cut:]
+    assert 0 < n_cut < 400 and f"Go on.\n\n{' '.join(kept)}<|im_end|>" in short.chat_text
+    assert whole.counts.get("previous_words_cut", 0) == 0
+
+
+def test_a_sample_too_long_without_earlier_speech_is_bad(open_samples):
+    sample = stream(video(), text("Go on.", previous="earlier speech"))
+    for settings in ({"with_context": True}, {}):
+        bad = open_samples(sample, max_length=60, **settings)[0]
+        assert isinstance(bad, BadSample) and bad.cause == "too_long"
+        assert "over the limit of 60" in bad.message and "--max_length" in bad.message
+
+
+BROKEN = {
+    "missing_file": stream(video("videos/none.mp4")),
+    "broken_video": stream(video(IMAGE.replace("images", "broken"))),
+    "broken_image": talk(image("broken/grad_320x200.png")),
+    "words_outside_clip": stream(words=[[90, 91, "late"]]),
+    "no_words": stream(words=[[1, 2, "..."], [2, 3, " "]]),
+    "words_out_of_order": stream(words=[[2, 3, "b"], [1, 2, "a"]]),
+    "no_answer": [{"role": "user", "content": "Hi"}],
+}
+
+
+@pytest.mark.parametrize("cause", BROKEN)
+def test_a_bad_sample_says_where_and_why(cause, open_samples, tmp_path):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/grad_320x200.png").write_bytes(b"not a picture")
+    dataset = open_samples(talk(text("Hi")), BROKEN[cause])
+    bad = dataset[1]
+    assert isinstance(bad, BadSample)
+    assert (bad.cause, bad.line_no, Path(bad.path).name) == (cause, 2, "samples.jsonl")
+    assert bad.message.startswith(f"{bad.path}:2: ")
+    assert isinstance(dataset[0], Example)
+
+
+def test_a_blind_example_differs_in_its_pixels_only(open_samples):
+    seeing = open_samples(stream(), talk(image()))[0]
+    dataset = open_samples(stream(), stream(), blind=True)
+    blind, other = dataset[0], dataset[1]
+    assert torch.equal(seeing.input_ids, blind.input_ids)
+    assert torch.equal(seeing.grid_thw, blind.grid_thw)
+    assert torch.equal(blind.patches, dataset[0].patches)
+    assert not torch.equal(blind.patches, other.patches)
+    assert blind.patches.shape == seeing.patches.shape
+    assert abs(blind.patches.float().mean().item() - 127.5) < 2
+
+
+def test_decoded_frames_can_be_kept(open_samples, tmp_path):
+    cache = DecodeCache(tmp_path / "cache")
+    dataset = open_samples(stream(), talk(video(), text("Which?")), decode_cache=cache)
+    plain = [dataset[0], dataset[1]]
+    for example, again in zip(plain, (dataset[0], dataset[1]), strict=True):
+        assert torch.equal(example.patches, again.patches)
+        assert torch.equal(example.frame_times_s, again.frame_times_s)
+    assert len([file for file in (tmp_path / "cache").rglob("*") if file.is_file()]) == 2
+
+
+def test_several_files_follow_each_other(tmp_path, chat):
+    for name, count in (("a", 2), ("b", 3)):
+        lines = [json.dumps(talk(text(f"{name}{i}"))) for i in range(count)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    paths = [str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")]
+    dataset = AnnotationDataset(paths, SampleEncoder(chat, LIMITS, "mrope"))
+    texts = [dataset.sample(i).messages[0].elements[0] for i in range(len(dataset))]
+    assert texts == [TextElement(name) for name in ("a0", "a1", "b0", "b1", "b2")]
+    for i in (-1, 5):
+        with pytest.raises(IndexError):
+            dataset[i]
+    with pytest.raises(UserError, match=r"none\.jsonl"):
+        AnnotationDataset([*paths, "none.jsonl"], dataset.encoder)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_workers_make_the_same_examples(open_samples, method):
+    dataset = open_samples(stream(), talk(image(), text("What?")), stream(words=[[90, 91, "late"]]))
+    loader = DataLoader(
+        dataset, batch_size=None, num_workers=1, multiprocessing_context=method, collate_fn=as_it_is
+    )
+    here, there = [dataset[i] for i in range(3)], list(loader)
+    assert here[2] == there[2]
+    for a, b in zip(here[:2], there[:2], strict=True):
+        assert torch.equal(a.input_ids, b.input_ids) and torch.equal(a.patches, b.patches)
+        assert a.counts == b.counts
+
+
+def as_it_is(item):
+    """A collate function that a spawned worker can import."""
+    return item
+
+
+def test_a_batch_is_padded_on_the_right(open_samples, chat):
+    dataset = open_samples(stream(), talk(image(), text("What?")), talk(text("Hi")))
+    examples = [dataset[i] for i in range(3)]
+    batch = collate(examples, chat.pad)
+    longest = max(len(example.input_ids) for example in examples)
+    assert batch["input_ids"].shape == batch["labels"].shape == (3, longest)
+    assert batch["position_ids"].shape == (3, 3, longest) and batch["position_ids"].is_contiguous()
+    for i, example in enumerate(examples):
+        n = len(example.input_ids)
+        assert torch.equal(batch["input_ids"][i, :n], example.input_ids)
+        assert torch.equal(batch["position_ids"][:, i, :n], example.position_ids)
+        assert bool((batch["input_ids"][i, n:] == chat.pad).all())
+        assert bool((batch["labels"][i, n:] == IGNORED).all())
+    assert torch.equal(batch["patches"], torch.cat([example.patches for example in examples]))
+    assert batch["grid_thw"].tolist() == [grid for e in examples for grid in e.grid_thw.tolist()]
+
+
+def test_a_text_only_batch_has_no_patches(open_samples, chat):
+    batch = collate([open_samples(talk(text("Hi")))[0]], chat.pad)
+    assert batch["patches"].shape == (0, 1176) and batch["grid_thw"].shape == (0, 3)
+
+
+def test_examples_can_be_viewed_from_ids_and_patches(open_samples, chat):
+    example = open_samples(stream())[0]
+    turns = view_turns(example, chat)
+    assert [turn.role for turn in turns] == ["system"] + ["user", "assistant"] * 4
+    assert [part.text for part in turns[2].texts] == ["red passes ..."]
+    assert turns[2].n_trained == len(turns[2].texts[0].ids) + 1
+    assert [len(turn.blocks[0].frames) for turn in turns[1::2]] == [6, 2, 2, 2]
+    assert turns[3].blocks[0].times_s == [3.0, 3.5]
+    assert sum(turn.n_tokens for turn in turns) == len(example.input_ids)
+
+
+def test_patches_are_put_together_again():
+    frames = torch.randint(0, 256, (4, 3, 56, 84), dtype=torch.uint8)
+    patches, grid = cut_patches(frames)
+    assert torch.equal(frames_of(patches, grid), frames)
+
+
+def test_arguments_have_the_published_defaults():
+    (arguments,) = parse_arguments(
+        DataArguments, description="", argv=["--annotation_paths", "a.jsonl", "b.jsonl"]
+    )
+    assert arguments.annotation_paths == ["a.jsonl", "b.jsonl"]
+    assert (arguments.with_context, arguments.max_length, arguments.frame_times) == (False, 32768, "grid")
+    assert pickle.loads(pickle.dumps(arguments)) == arguments

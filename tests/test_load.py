@@ -1,0 +1,154 @@
+"""Loading: names old and new, position modes, limits, and what is refused with which words."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import Qwen2VLForConditionalGeneration
+
+from data.frame_plan import VideoLimits
+from models.load import choose_position_mode, load_checkpoint, load_processor
+from utils.errors import UserError
+
+
+@pytest.fixture
+def folder(tiny_checkpoint, tmp_path):
+    return shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint")
+
+
+def edit_config(folder, **fields):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **fields}))
+
+
+def load(folder, **options):
+    return load_checkpoint(folder, device="cpu", dtype="float32", **options)
+
+
+@pytest.fixture
+def no_environment(monkeypatch):
+    for name in ("VIDEO_MIN_PIXELS", "VIDEO_MAX_PIXELS", "FPS_MAX_FRAMES"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_saved_checkpoints_load_here_and_in_plain_transformers(folder, tmp_path):
+    checkpoint = load(folder)
+    checkpoint.save(tmp_path / "saved")
+    ours = load(tmp_path / "saved").model.state_dict()
+    plain = Qwen2VLForConditionalGeneration.from_pretrained(tmp_path / "saved", dtype=torch.float32).state_dict()
+    for name, weight in checkpoint.model.state_dict().items():
+        assert torch.equal(weight, ours[name]) and torch.equal(weight, plain[name])
+    config = json.loads((tmp_path / "saved/config.json").read_text())
+    assert config["architectures"] == ["Qwen2VLForConditionalGeneration"]
+
+
+def test_both_spellings_of_weight_names(folder, tmp_path):
+    """Released checkpoints name weights as transformers did before 4.52."""
+    weights = load_file(folder / "model.safetensors")
+    new = {
+        name.replace("visual.", "model.visual.", 1)
+        if name.startswith("visual.")
+        else name.replace("model.", "model.language_model.", 1)
+        if name.startswith("model.") and not name.startswith(("model.visual.", "model.language_model."))
+        else name: weight
+        for name, weight in weights.items()
+    }
+    other = shutil.copytree(folder, tmp_path / "other")
+    save_file(new, other / "model.safetensors", metadata={"format": "pt"})
+    first, second = load(folder).model.state_dict(), load(other).model.state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    "name, recorded, wanted, mode",
+    [
+        ("chenjoya/LiveCC-7B-Instruct", None, None, "sequential"),
+        ("/somewhere/LiveCC-7B-Base", None, None, "sequential"),
+        ("Qwen/Qwen2-VL-7B-Instruct", None, None, "mrope"),
+        ("mine", "sequential", None, "sequential"),
+        ("chenjoya/LiveCC-7B-Instruct", None, "mrope", "mrope"),
+        ("mine", "mrope", "livecc", "livecc"),
+    ],
+)
+def test_position_mode(name, recorded, wanted, mode, caplog):
+    caplog.set_level("INFO")
+    config = type("Config", (), {"position_mode": recorded})()
+    assert choose_position_mode(config, name, wanted) == mode
+    assert mode in caplog.text and "--position_mode" in caplog.text
+
+
+def test_limits_come_from_environment_then_checkpoint_then_defaults(folder, no_environment, monkeypatch):
+    assert load(folder).limits.max_frames == VideoLimits().max_frames
+    edit_config(folder, video_limits={"min_pixels": 784, "total_pixels": 7840, "max_frames": 12})
+    assert load(folder).limits == VideoLimits(min_pixels=784, total_pixels=7840, max_frames=12)
+    monkeypatch.setenv("FPS_MAX_FRAMES", "6")
+    assert load(folder).limits == VideoLimits(min_pixels=784, total_pixels=7840, max_frames=6)
+
+
+def test_the_turns_end_is_always_an_end(folder):
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 0}))
+    checkpoint = load(folder)
+    assert checkpoint.eos_ids == (checkpoint.chat.im_end, 0)
+
+
+def test_a_base_model_gets_the_chat_template(folder):
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config.pop("chat_template", None)
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    checkpoint = load(folder)
+    messages = [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "Hi"}]}]
+    text = checkpoint.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert text.endswith(
+        "<|im_start|>user\n<|vision_start|><|video_pad|><|vision_end|>Hi<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_missing_weights_are_refused(folder):
+    weights = load_file(folder / "model.safetensors")
+    lost = next(name for name in weights if "down_proj" in name)
+    del weights[lost]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="weights are missing"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"model_type": "qwen2"}, "only 'qwen2_vl'"),
+        ({"position_mode": "diagonal"}, "diagonal"),
+    ],
+)
+def test_unsuitable_configs(folder, change, words):
+    edit_config(folder, **change)
+    with pytest.raises(UserError, match=words):
+        load(folder)
+
+
+def test_broken_weights(folder):
+    (folder / "model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{broken}")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "~/nowhere-at-all"])
+def test_no_folder(name):
+    with pytest.raises(UserError, match="no checkpoint folder"):
+        load(name)
+
+
+def test_unknown_dtype(folder):
+    with pytest.raises(UserError, match="bfloat16"):
+        load_checkpoint(folder, device="cpu", dtype="int3")
+
+
+def test_processor_alone(folder, tmp_path):
+    processor, config = load_processor(folder)
+    assert processor.tokenizer and config.model_type == "qwen2_vl"
+    (folder / "config.json").unlink()
+    assert load_processor(folder)[1] is None
+    with pytest.raises(UserError, match="no processor"):
+        load_processor(tmp_path / "nothing")

@@ -1,0 +1,401 @@
+"""train.py on a tiny random model: the published flags, logs, checkpoints, kill and resume, bad samples."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
+
+import train
+from data.order import SampleOrder
+from models import checkpoints
+from tests.videos import make_video
+from utils.errors import UserError
+
+# As the two published commands have them, but for what a test must choose: paths, sizes, --report_to, --deepspeed.
+PUBLISHED = ["--run_name", "livecc_pretrain", "--save_on_each_node", "True", "--do_train", "True", "--eval_strategy", "no", "--learning_rate", "2e-5", "--warmup_ratio", "0.03", "--optim", "adamw_torch", "--lr_scheduler_type", "cosine", "--num_train_epochs", "1", "--bf16", "True", "--tf32", "True", "--gradient_checkpointing", "True", "--freeze_modules", "visual", "--use_liger_kernel", "True"]
+PLAIN = ["--learning_rate", "1e-3", "--max_steps", "6", "--save_steps", "2", "--per_device_train_batch_size", "2"]
+
+
+@pytest.fixture(scope="module")
+def annotations(tmp_path_factory) -> Path:
+    """Twelve samples: a stream of words over a video, images with a question, and text alone."""
+    folder = tmp_path_factory.mktemp("annotations")
+    make_video(folder / "match.mp4", 100)
+    Image.fromarray(np.arange(56 * 56 * 3, dtype=np.uint8).reshape(56, 56, 3)).save(folder / "pitch.png")
+    samples = [stream(i) for i in range(6)] + [question(i) for i in range(4)] + [text(i) for i in range(2)]
+    return write(folder / "mix.jsonl", samples)
+
+
+def stream(i: int) -> list:
+    words = [
+        [0.4 * k + 0.1 * (i % 3), 0.4 * k + 0.3, word]
+        for k, word in enumerate(["red", "passes", "blue", "wins", "it"])
+    ]
+    video = {"type": "video", "video": "match.mp4", "video_start": 0.0, "video_end": 3.9}
+    query = {"type": "text", "text": f"Please describe the video, number {i}.", "title": "", "previous": ""}
+    speech = {"type": "text_stream", "text_stream": words}
+    return [{"role": "user", "content": [video, query]}, {"role": "assistant", "content": [speech]}]
+
+
+def question(i: int) -> list:
+    asked = [{"type": "image", "image": "pitch.png"}, {"type": "text", "text": f"What is {i}?"}]
+    return [
+        {"role": "user", "content": asked},
+        {"role": "assistant", "content": [{"type": "text", "text": f"Number {i}."}]},
+    ]
+
+
+def text(i: int) -> list:
+    said = [[{"type": "text", "text": what}] for what in (f"Say {i}.", f"It is {i}.")]
+    return [{"role": "user", "content": said[0]}, {"role": "assistant", "content": said[1]}]
+
+
+def write(path: Path, samples: list) -> Path:
+    path.write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def small_and_alone(monkeypatch):
+    """Small frames, one thread, and no account: what a run must not depend on."""
+    for name, value in {
+        "VIDEO_MIN_PIXELS": "784",
+        "VIDEO_MAX_PIXELS": "31360",
+        "OMP_NUM_THREADS": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def run(tiny_checkpoint, annotations, monkeypatch):
+    """Run train.py in this process; return output_dir."""
+
+    def run_train(
+        output_dir: Path, *flags: object, data: Path = annotations, model: Path = tiny_checkpoint
+    ) -> Path:
+        monkeypatch.setattr(sys, "argv", command(model, data, output_dir, *flags))
+        train.main()
+        return output_dir
+
+    return run_train
+
+
+def command(model: Path, data: Path, output_dir: Path, *flags: object) -> list[str]:
+    paths = ["--pretrained_model_name_or_path", model, "--annotation_paths", data, "--output_dir", output_dir]
+    return [str(word) for word in ["train.py", *paths, "--logging_steps", 1, *flags]]
+
+
+def log_of(output_dir: Path) -> list[dict]:
+    lines = (output_dir / "train_log.jsonl").read_text().splitlines()
+    return [entry for entry in map(json.loads, lines) if "loss" in entry]
+
+
+def losses(output_dir: Path) -> list[tuple[int, float, float]]:
+    return [(entry["step"], entry["loss"], entry["grad_norm"]) for entry in log_of(output_dir)]
+
+
+@pytest.fixture(scope="module")
+def published_run(tiny_checkpoint, annotations, tmp_path_factory):
+    """One run with every flag of the published command that a CPU can take; what it said, too."""
+    output_dir = tmp_path_factory.mktemp("published") / "run"
+    flags = [
+        *PUBLISHED,
+        "--overwrite_output_dir",
+        "True",
+        "--gradient_accumulation_steps",
+        2,
+        "--save_steps",
+        3,
+    ]
+    environment = {
+        **os.environ,
+        "VIDEO_MIN_PIXELS": "784",
+        "VIDEO_MAX_PIXELS": "31360",
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, *command(tiny_checkpoint, annotations, output_dir, *flags, "--dataloader_num_workers", 1),
+         "--per_device_train_batch_size", "1", "--report_to", "none"],
+        env=environment, capture_output=True, text=True, timeout=300, cwd=Path(train.__file__).parent,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return output_dir, done.stderr
+
+
+def test_the_published_flags_work(published_run):
+    output_dir, said = published_run
+    log = log_of(output_dir)
+    assert [entry["step"] for entry in log] == [1, 2, 3, 4, 5, 6]
+    assert log[-1]["epoch"] == 1.0 and log[-1]["samples_seen"] == 12 and log[-1]["skipped_samples"] == 0
+    assert all(
+        entry[name] > 0 for entry in log for name in ("tokens_per_second", "grad_norm", "supervised_tokens")
+    )
+    assert log[-1]["visual_tokens"] > 0 and log[0]["learning_rate"] == 0.0
+    assert all(np.isfinite(entry["loss"]) for entry in log)
+    for flag in ("--tf32 True", "--use_liger_kernel True") if not torch.cuda.is_available() else ():
+        assert said.count(flag) == 1
+    assert "FutureWarning" not in said
+
+
+def test_reports_are_written(published_run):
+    output_dir, _ = published_run
+    summary = json.loads((output_dir / "train_summary.json").read_text())
+    assert (
+        summary["steps"] == 6
+        and summary["samples"] == 12
+        and summary["trained_parameters"] < summary["parameters"]
+    )
+    assert summary["cpu_seconds"] > 0 and summary["wall_seconds"] > 0
+    report = json.loads((output_dir / "bad_samples.json").read_text())
+    assert report["bad_samples"] == 0 and report["counts_in_good_samples"]["steps"] > 0
+
+
+@pytest.mark.parametrize("folder", [".", "checkpoint-3", "checkpoint-6"])
+def test_checkpoints_are_complete(published_run, folder):
+    path = published_run[0] / folder
+    processor = AutoProcessor.from_pretrained(path)
+    model = Qwen2VLForConditionalGeneration.from_pretrained(path)
+    assert model.config.architectures == ["Qwen2VLForConditionalGeneration"]
+    assert model.config.position_mode == "mrope" and model.config.video_limits["min_pixels"] == 784
+    assert processor.tokenizer.convert_tokens_to_ids("<|im_end|>") in model.generation_config.eos_token_id
+    assert "im_start" in processor.chat_template and processor.image_processor and processor.video_processor
+    assert "use_cache" not in vars(model.config) and model.config.text_config.use_cache
+
+
+def test_frozen_tower_is_unchanged_and_the_rest_is_trained(published_run, tiny_checkpoint):
+    before, after = (
+        Qwen2VLForConditionalGeneration.from_pretrained(p).state_dict()
+        for p in (tiny_checkpoint, published_run[0])
+    )
+    for name in before:
+        assert torch.equal(before[name], after[name]) == (".visual." in name), name
+
+
+def test_a_frozen_tower_stays_outside_autograd_under_checkpointing(
+    tiny_checkpoint, annotations, tmp_path, monkeypatch
+):
+    seen = {}
+
+    class Watched(train.CommentaryTrainer):
+        def __init__(self, checkpoint, *rest):
+            tower = checkpoint.model.model.visual
+            for name in ("blocks.0.norm1", "blocks.1.mlp", "merger"):
+                tower.get_submodule(name).register_forward_hook(
+                    lambda module, inputs, output, name=name: seen.update({name: output.requires_grad})
+                )
+            super().__init__(checkpoint, *rest)
+
+    monkeypatch.setattr(train, "CommentaryTrainer", Watched)
+    flags = [
+        *PLAIN,
+        "--freeze_modules",
+        "visual",
+        "--gradient_checkpointing",
+        "True",
+        "--save_strategy",
+        "no",
+    ]
+    monkeypatch.setattr(sys, "argv", command(tiny_checkpoint, annotations, tmp_path / "run", *flags))
+    train.main()
+    assert seen == {"blocks.0.norm1": False, "blocks.1.mlp": False, "merger": False}
+
+
+def test_checkpointing_changes_no_loss(run, tmp_path):
+    plain = run(tmp_path / "plain", *PLAIN)
+    checkpointed = run(tmp_path / "checkpointed", *PLAIN, "--gradient_checkpointing", "True")
+    np.testing.assert_allclose(losses(plain), losses(checkpointed), rtol=1e-5)
+
+
+@pytest.mark.parametrize("extra", [[], ["--muon_learning_rate", "0.02"]], ids=["adamw", "muon"])
+def test_a_killed_run_goes_on_as_if_it_had_not_been(run, tiny_checkpoint, annotations, tmp_path, extra):
+    flags = [
+        *["--learning_rate", "1e-3", "--max_steps", "40", "--save_steps", "4", "--per_device_train_batch_size", "2"],
+        *extra,
+    ]
+    whole = run(tmp_path / "whole", *flags, "--dataloader_num_workers", 1)
+    cut = tmp_path / "cut"
+    kill_at_step(13, [sys.executable, *command(tiny_checkpoint, annotations, cut, *flags)], cut)
+    assert losses(cut)[-1][0] < 40
+    (cut / "checkpoint-999").mkdir()  # as a kill half-way through a save leaves it
+    run(cut, *flags)
+    assert losses(cut) == losses(whole)
+    summaries = [json.loads((path / "train_summary.json").read_text()) for path in (whole, cut)]
+    assert summaries[0]["tokens"] == summaries[1]["tokens"]
+    weights = [Qwen2VLForConditionalGeneration.from_pretrained(path).state_dict() for path in (whole, cut)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def kill_at_step(step: int, arguments: list[str], output_dir: Path) -> None:
+    process = subprocess.Popen(arguments, cwd=Path(train.__file__).parent, stderr=subprocess.DEVNULL)
+    log = output_dir / "train_log.jsonl"
+    deadline = time.monotonic() + 120
+    while not log.exists() or log.read_text().count("\n") < step:
+        assert process.poll() is None and time.monotonic() < deadline, (
+            "training ended before it could be killed"
+        )
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_a_finished_run_is_left_as_it_is(run, tmp_path, caplog):
+    once = run(tmp_path / "run", *PLAIN)
+    weights = Qwen2VLForConditionalGeneration.from_pretrained(once).state_dict()
+    before = losses(once)
+    run(once, *PLAIN)
+    again = Qwen2VLForConditionalGeneration.from_pretrained(once).state_dict()
+    assert "already trained" in caplog.text and losses(once) == before
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+def test_overwrite_starts_over_and_says_so(run, tmp_path, caplog):
+    once = run(tmp_path / "run", *PLAIN)
+    (once / "checkpoint-notes").mkdir()
+    before = losses(once)
+    run(once, *PLAIN, "--overwrite_output_dir", "True")
+    assert "removed" in caplog.text and "checkpoint-6" in caplog.text
+    assert losses(once) == before and (once / "checkpoint-notes").is_dir()
+
+
+def test_overwrite_does_not_remove_the_model_it_starts_from(run, tmp_path):
+    once = run(tmp_path / "run", *PLAIN)
+    with pytest.raises(UserError, match="from which this run starts"):
+        run(once, *PLAIN, "--overwrite_output_dir", "True", model=once / "checkpoint-4")
+    assert sorted(checkpoints.read_marks(once)) == [2, 4, 6]
+
+
+def test_save_total_limit_keeps_the_last_complete_ones(run, tmp_path):
+    once = run(tmp_path / "run", *PLAIN, "--save_total_limit", 2)
+    assert sorted(checkpoints.read_marks(once)) == [4, 6]
+
+
+def test_resume_from_an_incomplete_checkpoint_is_refused(run, tmp_path):
+    once = run(tmp_path / "run", *PLAIN)
+    checkpoints.unmark(once / "checkpoint-4")
+    with pytest.raises(UserError, match="not a complete checkpoint"):
+        run(once, *PLAIN, "--resume_from_checkpoint", once / "checkpoint-4")
+
+
+def test_bad_samples_are_replaced_and_reported(run, tmp_path, annotations):
+    lines = annotations.read_text().splitlines()
+    lines[3:3] = [json.dumps(stream(1)).replace("match.mp4", "gone.mp4")]
+    data = annotations.with_name("some_bad.jsonl")
+    data.write_text("\n".join(lines) + "\n")
+    output_dir = run(tmp_path / "run", *PLAIN, "--max_bad_samples", 0.2, "--num_train_epochs", 2, data=data)
+    report = json.loads((output_dir / "bad_samples.json").read_text())
+    assert report["by_cause"] == {"missing_file": 1} and report["samples"][0]["line_no"] == 4
+    assert log_of(output_dir)[-1]["samples_seen"] == 12
+
+
+def test_too_many_bad_samples_stop_the_run_with_a_report(run, tmp_path, annotations):
+    data = annotations.with_name("all_bad.jsonl")
+    data.write_text("{}\n[]\nnothing\n")
+    with pytest.raises(UserError, match=r"3 of 3 samples could not be used.*all_bad.jsonl:\d"):
+        run(tmp_path / "run", *PLAIN, data=data)
+    report = json.loads((tmp_path / "run" / "bad_samples.json").read_text())
+    assert report["stopped_the_run"] and report["bad_samples"] == 3
+
+
+def test_empty_queries_are_warned_of(run, tmp_path, annotations, caplog):
+    silent = json.loads(
+        json.dumps([stream(i) for i in range(3)]).replace("Please describe the video, number", "")
+    )
+    for sample in silent:
+        sample[0]["content"][1]["text"] = ""
+    data = write(annotations.with_name("silent.jsonl"), silent)
+    flags = ["--max_steps", 1, "--save_strategy", "no"]
+    run(tmp_path / "off", *flags, data=data)
+    assert re.search(
+        r"silent.jsonl: the first 3 streams have an empty query; --with_context True", caplog.text
+    )
+    caplog.clear()
+    run(tmp_path / "on", *flags, "--with_context", "True", data=data)
+    run(tmp_path / "queries", *flags)
+    assert "empty query" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--freeze_modules", "vision"],
+            "vision: no such part; choose from visual, merger, language_model, lm_head",
+        ),
+        (["--freeze_modules", "visual", "language_model"], "freezes every parameter"),
+        (["--eval_strategy", "steps"], "only no is offered"),
+        (["--do_train", "False"], "nothing to do"),
+        (["--warmup_ratio", "3"], "between 0 and 1"),
+        (["--deepspeed", "scripts/none.json"], "no such file"),
+        (["--deepspeed", "scripts/deepspeed_zero2.json"], "torchrun"),
+        (
+            ["--deepspeed", "scripts/deepspeed_zero2.json", "--muon_learning_rate", "0.02"],
+            "leave one of them out",
+        ),
+    ],
+)
+def test_impossible_flags_are_refused(run, tmp_path, flags, message, monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with pytest.raises(UserError, match=message):
+        run(tmp_path / "run", *PLAIN, *flags)
+
+
+@pytest.mark.parametrize(
+    ("names", "trained"),
+    [
+        (["merger"], {"patch_embed", "blocks", "language_model"}),
+        (["visual"], {"language_model"}),
+        (["language_model"], {"patch_embed", "blocks", "merger"}),
+    ],
+)
+def test_freeze_modules_freezes_what_it_names(tiny_checkpoint, names, trained):
+    from models.trainer import freeze_modules
+
+    model = Qwen2VLForConditionalGeneration.from_pretrained(tiny_checkpoint)
+    freeze_modules(model, names)
+    parts = ("patch_embed", "blocks", "merger", "language_model")
+    found = {
+        part for name, p in model.named_parameters() if p.requires_grad for part in parts if part in name
+    }
+    assert found == trained
+
+
+def test_data_order_follows_the_seed(run, tmp_path):
+    flags = ["--max_steps", 3, "--save_steps", 3, "--per_device_train_batch_size", 1, "--data_seed", 5]
+    output_dir = run(tmp_path / "run", *flags)
+    state = json.loads((output_dir / "checkpoint-3" / "data_state_rank0.json").read_text())["loader"]
+    assert SampleOrder(**state["order"]) == SampleOrder(12, 5) and state["position"] == 3
+
+
+def test_wandb_without_an_account_stays_offline(run, tmp_path, monkeypatch, caplog):
+    pytest.importorskip("wandb")
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no_netrc"))
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    run(
+        tmp_path / "run",
+        "--max_steps",
+        2,
+        "--save_strategy",
+        "no",
+        "--report_to",
+        "wandb",
+        "--run_name",
+        "offline",
+    )
+    assert caplog.text.count("kept offline") == 1 and list((tmp_path / "wandb").glob("offline-run-*"))

@@ -1,0 +1,127 @@
+"""Train a Qwen2-VL checkpoint to comment on videos while they play.
+
+Pre-training and SFT differ in their data and learning rate only:
+
+    # 8 GPUs of 80 GB, Qwen2-VL-7B; scripts/pt_local.sh and scripts/sft_local.sh write the flags out
+    torchrun --standalone --nproc_per_node=8 train.py --deepspeed ./scripts/deepspeed_zero2.json ...
+
+    # one process, on a CPU or a GPU python train.py --pretrained_model_name_or_path FOLDER --annotation_paths
+    FILE.jsonl --output_dir checkpoints/mine
+
+Hardware and time: the nano model (1.2 M parameters) takes minutes on 2 CPU cores, as scripts/quickstart.sh
+shows; the 7B model takes 8 GPUs and days. Result: a checkpoint in --output_dir that plain transformers loads,
+and beside it train_log.jsonl, train_summary.json and bad_samples.json. A run that was cut short goes on from
+its last complete checkpoint when its command is given again, unless with --overwrite_output_dir True.
+"""
+
+import contextlib
+import functools
+import logging
+import os
+from pathlib import Path
+
+from data.annotations import AnnotationError
+from data.collate import collate
+from data.dataset import AnnotationDataset, DataArguments, SampleEncoder
+from data.decode_cache import DecodeCache
+from data.loader import SampleLoader
+from data.order import SampleOrder
+from models.load import Checkpoint, ModelArguments, load_checkpoint
+from models.train_arguments import TrainArguments, warn_once
+from models.trainer import CommentaryTrainer
+from utils.arguments import parse_arguments
+from utils.errors import run_command
+
+logger = logging.getLogger("train")
+
+QUERIES_LOOKED_AT = 100  # of each annotation file
+
+
+def start_logging() -> None:
+    """Show our own messages; those of processes other than the first only from warnings on."""
+    logging.basicConfig(format="%(message)s")
+    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
+    for package in ("train", "data", "models", "utils"):
+        logging.getLogger(package).setLevel(level)
+
+
+def load_model(model_args: ModelArguments, args: TrainArguments) -> Checkpoint:
+    """Load the weights to train: in float32, under --bf16 True computed with in bfloat16.
+
+    DeepSpeed keeps float32 copies of bfloat16 weights itself.
+    """
+    return load_checkpoint(
+        model_args.pretrained_model_name_or_path,
+        device=args.device,
+        dtype="bfloat16" if args.deepspeed and args.bf16 else "float32",
+        attn_implementation=model_args.attn_implementation,
+        position_mode=model_args.position_mode,
+    )
+
+
+def make_dataset(checkpoint: Checkpoint, data_args: DataArguments) -> AnnotationDataset:
+    """Open the annotation files, to be encoded the way the checkpoint reads videos."""
+    encoder = SampleEncoder(
+        checkpoint.chat,
+        checkpoint.limits,
+        checkpoint.position_mode,
+        with_context=data_args.with_context,
+        frame_times=data_args.frame_times,
+        max_length=data_args.max_length,
+        decode_cache=DecodeCache(data_args.decode_cache) if data_args.decode_cache else None,
+        blind=data_args.blind,
+    )
+    return AnnotationDataset(data_args.annotation_paths, encoder)
+
+
+def warn_of_empty_queries(dataset: AnnotationDataset) -> None:
+    """Warn of streaming files without queries: trained on these alone, a model learns to speak unasked."""
+    for file in dataset.files:
+        queries = []
+        for i in range(min(len(file), QUERIES_LOOKED_AT)):
+            with contextlib.suppress(AnnotationError):  # counted when its turn comes in training
+                queries += [file[i].query.text] if file[i].is_stream else []
+        if queries and not any(queries):
+            warn_once(
+                "%s: the first %d streams have an empty query; --with_context True would give them title and "
+                "earlier speech",
+                file.path,
+                len(queries),
+            )
+
+
+def make_loader(
+    dataset: AnnotationDataset, data_args: DataArguments, args: TrainArguments, pad_id: int
+) -> SampleLoader:
+    """Deal the samples out to this process, in an order that depends on --data_seed (or --seed) alone."""
+    seed = args.seed if args.data_seed is None else args.data_seed
+    return SampleLoader(
+        dataset,
+        SampleOrder(len(dataset), seed, args.process_index, args.world_size),
+        functools.partial(collate, pad_id=pad_id),
+        batch_size=args.per_device_train_batch_size,
+        accumulation=args.gradient_accumulation_steps,
+        max_bad_samples=data_args.max_bad_samples,
+        num_workers=args.dataloader_num_workers,
+        prefetch_factor=args.dataloader_prefetch_factor,
+        start_method=getattr(args, "dataloader_multiprocessing_context", None),
+    )
+
+
+def main() -> None:
+    """Wire arguments, model, data and trainer together, and run."""
+    start_logging()
+    model_args, data_args, args = parse_arguments(
+        ModelArguments, DataArguments, TrainArguments, description=__doc__.splitlines()[0]
+    )
+    checkpoint = load_model(model_args, args)
+    dataset = make_dataset(checkpoint, data_args)
+    if not data_args.with_context:
+        warn_of_empty_queries(dataset)
+    loader = make_loader(dataset, data_args, args, checkpoint.chat.pad)
+    report = Path(data_args.bad_sample_report or Path(args.output_dir) / "bad_samples.json")
+    CommentaryTrainer(checkpoint, args, loader, report).run()
+
+
+if __name__ == "__main__":
+    run_command(main)
