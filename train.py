@@ -5,8 +5,8 @@ Pre-training and SFT differ in their data and learning rate only:
     # 8 GPUs of 80 GB, Qwen2-VL-7B; scripts/pt_local.sh and scripts/sft_local.sh write the flags out
     torchrun --standalone --nproc_per_node=8 train.py --deepspeed ./scripts/deepspeed_zero2.json ...
 
-    # one process, on a CPU or a GPU python train.py --pretrained_model_name_or_path FOLDER --annotation_paths
-    FILE.jsonl --output_dir checkpoints/mine
+    # one process, on a CPU or a GPU
+    python train.py --pretrained_model_name_or_path FOLDER --annotation_paths FILE.jsonl --output_dir checkpoints/mine
 
 Hardware and time: the nano model (1.2 M parameters) takes minutes on 2 CPU cores, as scripts/quickstart.sh
 shows; the 7B model takes 8 GPUs and days. Result: a checkpoint in --output_dir that plain transformers loads,

@@ -44,10 +44,12 @@ class Sample:
 
     @property
     def where(self) -> str:
+        """File and line, as editors and compilers write them."""
         return f"{self.path}:{self.line_no}"
 
     @property
     def is_stream(self) -> bool:
+        """Whether words with times are spoken over a video."""
         return any(isinstance(element, WordsElement) for element in self.messages[-1].elements)
 
     @property
@@ -104,6 +106,7 @@ class AnnotationFile:
         return self._index.line_no(i)
 
     def close(self) -> None:
+        """Close the file; the next read opens it again."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None

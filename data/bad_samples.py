@@ -1,5 +1,4 @@
-"""Samples that could not be used: counted by cause, logged once with their line, and too many of them stop
-the run."""
+"""Samples that could not be used: counted by cause, logged once with their line; too many stop the run."""
 
 import json
 import logging
@@ -59,8 +58,7 @@ class BadSampleLog:
         return dict(causes.most_common())
 
     def check(self, least_seen: int = 1) -> None:
-        """Raise TooManyBadSamples where at least `least_seen` samples were seen and the bad share is over the
-        limit."""
+        """Raise TooManyBadSamples where the bad share is over the limit, from `least_seen` samples seen on."""
         if self.seen < least_seen or self.n_bad <= self.limit * self.seen:
             return
         worst = max(self.records.values(), key=lambda record: record["times"])

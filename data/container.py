@@ -46,9 +46,7 @@ def open_video(path: str | os.PathLike) -> av.container.InputContainer:
     if not path.exists():
         raise VideoError(f"{path}: no such file; check the path and the folder that it is relative to")
     if not path.is_file():
-        raise VideoError(
-            f"{path}: not a file but a {'folder' if path.is_dir() else 'device'}; give a video file"
-        )
+        raise VideoError(f"{path}: not a file but a {'folder' if path.is_dir() else 'device'}; give a video file")
     if path.stat().st_size == 0:
         raise VideoError(f"{path}: the file is empty (0 bytes); download or copy it again")
     try:
@@ -83,17 +81,13 @@ def list_frames(path: str | os.PathLike) -> Listing:
     """List a file's frames in presentation order. Raises VideoError where there is none."""
     with open_video(path) as container:
         stream = video_stream(container)
-        exact = (
-            container.format.name in EXACT_CONTAINERS and stream.codec_context.name not in HIDDEN_FRAME_CODECS
-        )
+        exact = container.format.name in EXACT_CONTAINERS and stream.codec_context.name not in HIDDEN_FRAME_CODECS
         rows, cut_short = _read_packets(container, stream)
         cut_short = cut_short or _index_passes_end(stream, path)
         listing = _from_packets(rows, stream, cut_short) if exact and rows else None
     listing = listing or _from_frames(path, cut_short)
     if cut_short:
-        log.warning(
-            "%s: the file is cut short or damaged: frames after %g s are missing", path, listing.table.last_s
-        )
+        log.warning("%s: the file is cut short or damaged: frames after %g s are missing", path, listing.table.last_s)
     return listing
 
 
@@ -199,7 +193,7 @@ def frame_ticks(stream) -> int:
 
 
 def nominal_ticks(stream) -> int | None:
-    """Return how long every frame lasted for the published data's FFmpeg, None where the container said it."""
+    """Return how long a frame lasts for the FFmpeg of the published data, None where the file says it."""
     container = stream.container.format.name
     timed_by_rate = container in RATE_TIMED_CONTAINERS and stream.codec_context.has_b_frames
     return frame_ticks(stream) if timed_by_rate else None

@@ -19,7 +19,7 @@ class DataArguments:
     """Which samples are trained on, and how they are read."""
 
     annotation_paths: list[str] = field(
-        metadata={"help": "JSONL files, one sample a line (README: data format)"}
+        metadata={"help": "JSONL files, one sample a line (data/annotations.py shows the format)"}
     )
     with_context: bool = field(
         default=False, metadata={"help": "add title and earlier speech to a stream's query"}

@@ -36,9 +36,7 @@ class DecodeCache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(
-                f"decode cache {self.folder}: {error.strerror}; choose another folder"
-            ) from error
+            raise UserError(f"decode cache {self.folder}: {error.strerror}; choose another folder") from error
 
     def read_clip(
         self,

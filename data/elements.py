@@ -44,6 +44,8 @@ class VideoElement:
 
 @dataclass(frozen=True)
 class ImageElement:
+    """The path of an image."""
+
     image: str
 
 
@@ -59,6 +61,8 @@ Element = TextElement | VideoElement | ImageElement | WordsElement
 
 @dataclass(frozen=True)
 class Message:
+    """What one side says."""
+
     role: str
     elements: list[Element]
 

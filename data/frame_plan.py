@@ -48,9 +48,7 @@ class VideoLimits:
     max_pixels: int | None = None  # of a frame; set by the live loop, in place of what total_pixels gives
 
     @classmethod
-    def from_environment(
-        cls, env: Mapping[str, str] | None = None, base: "VideoLimits | None" = None
-    ) -> "VideoLimits":
+    def from_environment(cls, env: Mapping[str, str] | None = None, base: "VideoLimits | None" = None) -> "VideoLimits":
         """Return `base` (default: the defaults) changed by VIDEO_MIN_PIXELS, VIDEO_MAX_PIXELS (a clip's
         total) and FPS_MAX_FRAMES in `env` (default: the process environment). Raises UserError for a bad
         value."""
@@ -71,9 +69,7 @@ class VideoLimits:
         )
         smallest = min(self.min_pixels, largest)
         size = smart_resize(height, width, factor=SIZE_FACTOR, min_pixels=smallest, max_pixels=largest)
-        if (
-            largest <= self.min_pixels and math.prod(size) > largest
-        ):  # enlarged, and rounded up past the limit
+        if largest <= self.min_pixels and math.prod(size) > largest:  # enlarged, and rounded up past the limit
             size = smart_resize(*size, factor=SIZE_FACTOR, min_pixels=1, max_pixels=largest)
         return size
 
@@ -259,8 +255,7 @@ def _window_frames(
     if not inside.any():
         bounds = [f"from {start_s} s"] * (start_s is not None) + [f"to {end_s} s"] * (end_s is not None)
         raise ValueError(
-            f"no frame in the window {' '.join(bounds)}: the video runs from {table.first_s:g} s to "
-            f"{table.last_s:g} s"
+            f"no frame in the window {' '.join(bounds)}: the video runs from {table.first_s:g} s to {table.last_s:g} s"
         )
     return np.flatnonzero(inside)
 
@@ -285,7 +280,5 @@ def _positive(name: str, text: str) -> int:
     except ValueError:
         value = 0
     if value <= 0:
-        raise UserError(
-            f"environment variable {name}={text!r}: needs a whole number above 0; correct or unset it"
-        )
+        raise UserError(f"environment variable {name}={text!r}: needs a whole number above 0; correct or unset it")
     return value

@@ -11,7 +11,7 @@ from qwen_vl_utils.vision_process import smart_resize
 
 from data.container import VideoError
 from data.frame_plan import FPS, FRAME_FACTOR, SIZE_FACTOR, Clip, FramePlan, VideoLimits, question_count
-from data.pixels import resize
+from data.pixels import Resizer
 
 IMAGE_MIN_PIXELS = 4 * SIZE_FACTOR**2
 IMAGE_MAX_PIXELS = 16384 * SIZE_FACTOR**2
@@ -28,9 +28,7 @@ def read_image(
         rgb = _decode_image(Path(path).read_bytes())
         size = smart_resize(*rgb.shape[:2], factor=SIZE_FACTOR, min_pixels=min_pixels, max_pixels=max_pixels)
     except (OSError, ValueError, Image.DecompressionBombError, SyntaxError) as error:
-        raise VideoError(
-            f"{path}: cannot be read as an image: {error}; check the path and the file"
-        ) from error
+        raise VideoError(f"{path}: cannot be read as an image: {error}; check the path and the file") from error
     return _resize_image(rgb, size)[None]
 
 
@@ -46,14 +44,14 @@ def read_packed(path: str | os.PathLike, pos: list[int], *, limits: VideoLimits)
     chosen = np.linspace(0, len(pos) - 1, n_frames).round().astype(np.int64)
     n_padded = -len(chosen) % FRAME_FACTOR
     chosen = np.pad(chosen, (0, n_padded), mode="edge")
-    frames, size = None, None
+    frames, resize = None, None
     with open(path, "rb") as file:
         for place, index in enumerate(chosen):
             rgb = _packed_frame(path, file, pos, int(index))
             if frames is None:
-                size = _packed_size(path, rgb, limits, len(chosen))
-                frames = torch.empty((len(chosen), 3, *size), dtype=torch.uint8)
-            frames[place] = resize(rgb, size)
+                resize = Resizer(_packed_size(path, rgb, limits, len(chosen)))
+                frames = torch.empty((len(chosen), 3, *resize.size_hw), dtype=torch.uint8)
+            resize(rgb, out=frames[place])
     times_s = chosen / FPS
     return Clip(frames, times_s, FramePlan(chosen, times_s, n_padded))
 
@@ -83,13 +81,9 @@ def _check_offsets(path: str | os.PathLike, pos: list[int]) -> None:
         start < end for start, end in zip([0, *pos], pos, strict=False)
     )
     if not pos or not ordered:
-        raise VideoError(
-            f"{path}: pos must hold the end offset of each frame in rising order; it is {pos[:8]}..."
-        )
+        raise VideoError(f"{path}: pos must hold the end offset of each frame in rising order; it is {pos[:8]}...")
     if pos[-1] > size:
-        raise VideoError(
-            f"{path}: pos ends at byte {pos[-1]} of {size}: the file is truncated, or pos is another's"
-        )
+        raise VideoError(f"{path}: pos ends at byte {pos[-1]} of {size}: the file is truncated, or pos is another's")
 
 
 def _packed_frame(path: str | os.PathLike, file: io.BufferedReader, pos: list[int], index: int) -> np.ndarray:
@@ -103,9 +97,7 @@ def _packed_frame(path: str | os.PathLike, file: io.BufferedReader, pos: list[in
         ) from error
 
 
-def _packed_size(
-    path: str | os.PathLike, rgb: np.ndarray, limits: VideoLimits, n_frames: int
-) -> tuple[int, int]:
+def _packed_size(path: str | os.PathLike, rgb: np.ndarray, limits: VideoLimits, n_frames: int) -> tuple[int, int]:
     try:
         return limits.size_hw(*rgb.shape[:2], n_frames)
     except ValueError as error:

@@ -21,7 +21,7 @@ from data.container import (
     video_stream,
 )
 from data.frame_plan import FPS, FRAME_FACTOR, FrameTimes, VideoLimits, exact_seconds
-from data.pixels import RgbConverter, resize, upright_hw
+from data.pixels import Resizer, RgbConverter, upright_hw
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def live_frames(
     them.
 
     frame_times: "grid" takes the frame on screen at each grid time; "end32" the first frame whose end, as
-    float32, is not earlier, and its time is that end. Grid times before the first frame have nothing on
+    float32, is not earlier. Times are the grid's. Grid times before the first frame have nothing on
     screen and are left out under "grid". Size: limits.max_pixels where it is set, else what a clip of the
     whole video would have. Raises VideoError where the file is missing, damaged or has no video, or holds
     nothing from start_s on.
@@ -69,26 +69,22 @@ def live_frames(
         stream = video_stream(container)
         stream.thread_type = "AUTO"
         choose = {"grid": _on_screen, "end32": _not_ended}[frame_times]
-        to_frame = _Resizer(path, limits, _clip_length(container, stream, limits), float_resize)
+        to_frame = _FrameMaker(path, limits, _clip_length(container, stream, limits), float_resize)
         n_yielded = 0
-        for time_s, shown in choose(
-            _shown_frames(container, stream, path, start_s), stream.time_base, start_s
-        ):
+        for time_s, shown in choose(_shown_frames(container, stream, path, start_s), stream.time_base, start_s):
             n_yielded += 1
             yield TimedFrame(time_s, to_frame(shown))
         if not n_yielded:
-            raise VideoError(
-                f"{path}: holds no frame from {start_s:g} s on; start earlier, or check the file"
-            )
+            raise VideoError(f"{path}: holds no frame from {start_s:g} s on; start earlier, or check the file")
 
 
-class _Resizer:
+class _FrameMaker:
     """Makes model frames of decoded ones; a frame shown at several grid times is converted once."""
 
     def __init__(self, path: str | os.PathLike, limits: VideoLimits, n_frames: int, float_resize: bool):
         self._path, self._limits, self._n_frames, self._float_resize = path, limits, n_frames, float_resize
         self._to_rgb = RgbConverter()
-        self._size = self._last = self._resized = None
+        self._resize = self._last = self._resized = None
 
     def __call__(self, shown: _Shown) -> torch.Tensor:
         if shown is not self._last:
@@ -102,9 +98,9 @@ class _Resizer:
                 f"{self._path}: the frame at {shown.start_s:g} s cannot be decoded: the file is truncated "
                 f"or damaged there; get it again, or start after that moment"
             )
-        if self._size is None:
-            self._size = self._model_size(frame)
-        return resize(self._to_rgb(frame), self._size, self._float_resize).contiguous()
+        if self._resize is None:
+            self._resize = Resizer(self._model_size(frame), self._float_resize)
+        return self._resize(self._to_rgb(frame))
 
     def _model_size(self, frame: av.VideoFrame) -> tuple[int, int]:
         try:
@@ -145,9 +141,7 @@ def _decoded(packets, decoder, path: str | os.PathLike) -> Iterator[av.VideoFram
         log.warning("%s: the file is cut short or damaged: it ends earlier than its header says", path)
 
 
-def _on_screen(
-    frames: Iterator[_Shown], time_base: Fraction, start_s: float
-) -> Iterator[tuple[float, _Shown]]:
+def _on_screen(frames: Iterator[_Shown], time_base: Fraction, start_s: float) -> Iterator[tuple[float, _Shown]]:
     """Yield each grid time with the frame on screen at it: the last one to start by then."""
     grid = _ticks(exact_seconds(start_s), time_base)
     time, tick = next(grid)
@@ -164,15 +158,15 @@ def _on_screen(
 
 
 def _not_ended(frames: Iterator[_Shown], _: Fraction, start_s: float) -> Iterator[tuple[float, _Shown]]:
-    """Yield, for each grid time, the first frame whose end as float32 is not earlier, with that end."""
+    """Yield each grid time with the first frame whose end as float32 is not earlier."""
     n_times, end, last = 0, -math.inf, None
     for last in frames:
         end = last.end32_s
         while start_s + n_times / FPS <= end:
-            yield end, last
+            yield start_s + n_times / FPS, last
             n_times += 1
     if last is not None and start_s + n_times / FPS <= end + 1e-6:
-        yield end, last
+        yield start_s + n_times / FPS, last
 
 
 def _ticks(first: Fraction, time_base: Fraction) -> Iterator[tuple[Fraction, int]]:

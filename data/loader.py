@@ -72,8 +72,7 @@ class SampleLoader:
             yield batch
 
     def _good_examples(self) -> list[Example]:
-        """The next batch's examples; a bad sample's place goes to the next good one of this process's
-        order."""
+        """The next batch's examples; a bad sample's place goes to the next good one of this process's order."""
         examples: list[Example] = []
         started = time.perf_counter()
         while len(examples) < self.batch_size:

@@ -48,10 +48,12 @@ class TurnView:
 
     @property
     def blocks(self) -> list[BlockView]:
+        """The visual blocks among the parts."""
         return [part for part in self.parts if isinstance(part, BlockView)]
 
     @property
     def texts(self) -> list[TextView]:
+        """The texts among the parts."""
         return [part for part in self.parts if isinstance(part, TextView)]
 
 

@@ -36,31 +36,50 @@ def upright_hw(frame: av.VideoFrame) -> tuple[int, int]:
     return (frame.width, frame.height) if quarter_turns(frame) % 2 else (frame.height, frame.width)
 
 
-def resize(rgb: np.ndarray, size_hw: tuple[int, int], float_resize: bool = False) -> torch.Tensor:
-    """Resize an RGB frame uint8 [H, W, 3] to uint8 [3, *size_hw], bicubic and antialiased.
+class Resizer:
+    """Resizes RGB frames, uint8 [H, W, 3], to uint8 [3, *size_hw], bicubic and antialiased.
 
     By default as products with banded matrices, in float32. torch's resize of bytes takes half as long, but
     clips between its two passes: up to 16 grey levels off at sharp edges. float_resize takes torch's own
     float32 resize, which the published code used: twice as slow, and the same but for 1 level in 0.1 % of the
-    values.
+    values. One object serves one thread: it keeps its working memory, as fresh memory costs more than the
+    products.
     """
-    height, width = rgb.shape[:2]
-    if (height, width) == tuple(size_hw):
-        return torch.from_numpy(rgb).permute(2, 0, 1)
-    if float_resize:
-        values = torch.from_numpy(rgb).permute(2, 0, 1)[None].float()
-        resized = torch.nn.functional.interpolate(
-            values, size=tuple(size_hw), mode="bicubic", antialias=True
-        )[0]
-        return resized.clamp_(0, 255).round_().to(torch.uint8)
-    rows = torch.from_numpy(rgb).view(height, width * 3).float()
-    shrunk = torch.empty(size_hw[0], width * 3)
-    for out, taken, weights in _row_products(height, size_hw[0]):
-        torch.mm(weights, rows[taken], out=shrunk[out])
-    resized = torch.empty(size_hw[0], size_hw[1] * 3)
-    for out, taken, weights in _column_products(width, size_hw[1]):
-        torch.mm(shrunk[:, taken], weights, out=resized[:, out])
-    return resized.clamp_(0, 255).round_().to(torch.uint8).view(*size_hw, 3).permute(2, 0, 1)
+
+    def __init__(self, size_hw: tuple[int, int], float_resize: bool = False):
+        self.size_hw = tuple(size_hw)
+        self._float_resize = float_resize
+        self._input_hw: tuple[int, int] | None = None
+
+    def __call__(self, rgb: np.ndarray, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Resize one frame; returns `out`, a new tensor where it is not given."""
+        if out is None:
+            out = torch.empty((3, *self.size_hw), dtype=torch.uint8)
+        frame = torch.from_numpy(rgb)
+        if frame.shape[:2] == self.size_hw:
+            return out.copy_(frame.permute(2, 0, 1))
+        if self._float_resize:
+            values = frame.permute(2, 0, 1)[None].float()
+            resized = torch.nn.functional.interpolate(values, self.size_hw, mode="bicubic", antialias=True)[0]
+            return out.copy_(resized.clamp_(0, 255).round_())
+        return out.copy_(self._by_products(frame).permute(2, 0, 1))
+
+    def _by_products(self, frame: torch.Tensor) -> torch.Tensor:
+        """Return a frame [H, W, 3] resized, uint8 [*size_hw, 3], in memory that the next call uses again."""
+        (height, width), (out_height, out_width) = frame.shape[:2], self.size_hw
+        if self._input_hw != (height, width):
+            self._input_hw = height, width
+            self._rows = torch.empty(height, width * 3)
+            self._shrunk = torch.empty(out_height, width * 3)
+            self._resized = torch.empty(out_height, out_width * 3)
+            self._bytes = torch.empty(*self.size_hw, 3, dtype=torch.uint8)
+        self._rows.copy_(frame.view(height, width * 3))
+        for out, taken, weights in _row_products(height, out_height):
+            torch.mm(weights, self._rows[taken], out=self._shrunk[out])
+        for out, taken, weights in _column_products(width, out_width):
+            torch.mm(self._shrunk[:, taken], weights, out=self._resized[:, out])
+        self._bytes.view(out_height, -1).copy_(self._resized.clamp_(0, 255).round_())
+        return self._bytes
 
 
 def resize_weights(n_in: int, n_out: int) -> torch.Tensor:

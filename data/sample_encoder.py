@@ -14,7 +14,7 @@ from data.conversation import ChatFormat, Encoded, Turn, VisualBlock, stream_tur
 from data.decode_cache import DecodeCache
 from data.elements import ImageElement, Message, TextElement, VideoElement
 from data.frame_plan import FrameTimes, VideoLimits
-from data.patches import MERGE, PATCH, TEMPORAL, cut_patches
+from data.patches import PATCH, TEMPORAL, cut_patches
 from data.video import Clip, VideoError, read_clip, read_image, read_packed
 from data.words import SILENCE, cut_trailing_silence, step_slices, words_by_step
 from models.positions import PositionMode, position_ids
@@ -209,7 +209,7 @@ class SampleEncoder:
             input_ids=input_ids,
             labels=torch.tensor(encoded.labels),
             position_ids=position_ids(input_ids, encoded.blocks, self.position_mode, pad_ids),
-            patches=_noise(sample, len(patches)) if self.blind else patches,
+            patches=_noise(sample, patches) if self.blind else patches,
             grid_thw=torch.tensor(grids, dtype=torch.int64).reshape(-1, 3),
             kinds=[block.kind for block in encoded.blocks],
             frame_times_s=torch.tensor(pixels.frame_times_s, dtype=torch.float64),
@@ -218,14 +218,8 @@ class SampleEncoder:
         )
 
 
-def _noise(sample: Sample, n_patches: int) -> torch.Tensor:
+def _noise(sample: Sample, patches: torch.Tensor) -> torch.Tensor:
     """Grey levels without content, the same whenever this sample is read, wherever its file lies."""
     identity = f"{os.path.basename(sample.path)}:{sample.index}".encode()
     seed = int.from_bytes(hashlib.sha256(identity).digest()[:7], "big")
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (n_patches, PATCH_VALUES), dtype=torch.uint8, generator=generator)
-
-
-def n_merged_tokens(grid_thw: torch.Tensor) -> int:
-    """Visual tokens of grids [N, 3]."""
-    return int(grid_thw.prod(-1).sum()) // MERGE**2
+    return noise_like(patches, seed)

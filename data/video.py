@@ -1,7 +1,7 @@
 """The one video reader: a file to frames with times, as whole clips here, frame after frame in data/live.py.
 
 Frames come out upright, in RGB, as FFmpeg's own conversion makes them, and are resized as they come (bicubic,
-antialiased, on bytes), so memory holds the resized clip and a few full-size frames.
+antialiased), so memory holds the resized clip and a few full-size frames.
 """
 
 import itertools
@@ -28,7 +28,7 @@ from data.frame_plan import Clip, FramePlan, FrameTable, FrameTimes, VideoLimits
 from data.images import read_image, read_packed
 from data.live import TimedFrame, live_frames
 from data.packets import Segment, segments
-from data.pixels import RgbConverter, resize, upright_hw
+from data.pixels import Resizer, RgbConverter, upright_hw
 
 __all__ = [
     "Clip",
@@ -112,8 +112,9 @@ class VideoFile:
         height, width = size_hw or self.size_hw
         frames = torch.empty((len(wanted), 3, height, width), dtype=torch.uint8)
         position = {int(index): i for i, index in enumerate(wanted)}
+        resize = Resizer((height, width), float_resize)
         for index, rgb in self._frames(wanted):
-            frames[position[index]] = resize(rgb, (height, width), float_resize)
+            resize(rgb, out=frames[position[index]])
         return frames if np.array_equal(place, np.arange(len(wanted))) else frames[torch.from_numpy(place)]
 
     def _frames(self, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -125,8 +126,7 @@ class VideoFile:
             yield from self._frames_of(segment)
 
     def _frames_of(self, segment: Segment) -> Iterator[tuple[int, np.ndarray]]:
-        """Decode one stretch of packets; what it fails to give is looked for again by decoding from the
-        start."""
+        """Decode one stretch of packets; frames that it fails to give are decoded from the start."""
         missing = {int(self.table.start_ticks[index]): index for index in segment.wanted}
         keep = set(missing) if self._stream.codec_context.name in SKIPPING_CODECS else None
         for attempt, kept in ((segment, keep), (Segment(0, segment.last, segment.wanted), None)):
@@ -140,8 +140,7 @@ class VideoFile:
     def _decode(self, segment: Segment, keep: set[int] | None) -> Iterator[av.VideoFrame]:
         """Send the packets first..last of a segment to the decoder, in decoding order, and drain it.
 
-        keep: times of the frames that are needed; others to which no frame refers are skipped. None skips
-        none.
+        keep: times of the frames that are needed; others that no frame refers to are skipped. None keeps all.
         """
         self._go_to(segment.first)
         decoder = self._stream.codec_context
@@ -149,10 +148,10 @@ class VideoFile:
         while self._next <= segment.last and (packet := next_packet(self._packets, self.path)) is not None:
             if not packet.size or packet.is_corrupt:  # not in the listing
                 continue
-            if self._next >= segment.first:
+            self._next += 1
+            if self._next > segment.first:
                 decoder.skip_frame = "DEFAULT" if keep is None or packet.pts in keep else "NONREF"
                 yield from decode_packet(decoder, packet, self.path)
-            self._next += 1
         yield from decode_packet(decoder, None, self.path)
 
     def _go_to(self, place: int) -> None:
@@ -176,9 +175,7 @@ class VideoFile:
         first = next(demuxed, None)
         landed = [] if first is None or first.pts is None else np.flatnonzero(packets.pts == first.pts)
         if not len(landed):
-            raise ValueError(
-                f"{self.path}: after seeking to tick {tick}, a packet that is not in the listing"
-            )
+            raise ValueError(f"{self.path}: after seeking to tick {tick}, a packet that is not in the listing")
         self._packets = itertools.chain([first], demuxed)
         self._next = int(landed[0])
 

@@ -64,22 +64,16 @@ class SourceArguments:
 class ModelArguments:
     """Which model speaks, and how it runs."""
 
-    model_name_or_path: str | None = helped(
-        None, "folder or hub id; default: the shipped models/nano_checkpoint"
-    )
+    model_name_or_path: str | None = helped(None, "folder or hub id; default: the shipped models/nano_checkpoint")
     position_mode: Literal["mrope", "sequential", "livecc"] | None = helped(
         None, "positions of visual tokens; default: the checkpoint's own mode"
     )
     compat: Literal["livecc"] | None = helped(
         None, "reproduce the published streaming loop as a whole (livecc): positions, frame times, turns"
     )
-    dtype: str | None = helped(
-        None, "float32, bfloat16 or float16; default: bfloat16 on a GPU, float32 on a CPU"
-    )
+    dtype: str | None = helped(None, "float32, bfloat16 or float16; default: bfloat16 on a GPU, float32 on a CPU")
     device: str | None = helped(None, "cuda, mps or cpu; default: the fastest here")
-    attn_implementation: str | None = helped(
-        None, "default: flash_attention_2 where installed on a GPU, else sdpa"
-    )
+    attn_implementation: str | None = helped(None, "default: flash_attention_2 where installed on a GPU, else sdpa")
 
 
 @dataclass
@@ -98,18 +92,14 @@ class SpeechArguments:
         None, "forbid silence while its probability is at most base + step * (tokens spoken in this step)"
     )
     silence_threshold_step: float = helped(0.0, "see --silence_threshold_base")
-    remember_questions: bool = helped(
-        False, "let the commentary remember questions and answers (it waits for them)"
-    )
+    remember_questions: bool = helped(False, "let the commentary remember questions and answers (it waits for them)")
 
 
 @dataclass
 class OutputArguments:
     """What is kept."""
 
-    output_json: str | None = helped(
-        None, "also write everything said to this JSON file, complete at every end"
-    )
+    output_json: str | None = helped(None, "also write everything said to this JSON file, complete at every end")
 
 
 def main() -> int:
@@ -140,17 +130,11 @@ def check(source: SourceArguments, speech: SpeechArguments, output: OutputArgume
     if speech.query is not None and not speech.query.strip():
         raise UserError("--query is empty: say what the commentary should be, or leave the flag out")
     if source.max_pixels is not None and source.max_pixels < 28 * 28:
-        raise UserError(
-            f"--max_pixels {source.max_pixels}: one visual token takes 28*28 = 784 pixels at least"
-        )
+        raise UserError(f"--max_pixels {source.max_pixels}: one visual token takes 28*28 = 784 pixels at least")
     if not speech.repetition_penalty > 0:
-        raise UserError(
-            f"--repetition_penalty {speech.repetition_penalty}: must be above 0; 1 changes nothing"
-        )
+        raise UserError(f"--repetition_penalty {speech.repetition_penalty}: must be above 0; 1 changes nothing")
     if not speech.greedy and not (speech.temperature > 0 and 0 < speech.top_p <= 1):
-        raise UserError(
-            f"--temperature {speech.temperature} --top_p {speech.top_p}: need > 0, and > 0 up to 1"
-        )
+        raise UserError(f"--temperature {speech.temperature} --top_p {speech.top_p}: need > 0, and > 0 up to 1")
     if output.output_json and not Path(output.output_json).absolute().parent.is_dir():
         raise UserError(f"--output_json {output.output_json}: its folder is not there; make it first")
 
@@ -173,9 +157,7 @@ def open_stream(source: SourceArguments, model: ModelArguments, speech: SpeechAr
     frame_times = source.frame_times or ("end32" if model.compat else "grid")
     most = max(checkpoint.limits.total_pixels, checkpoint.limits.min_pixels)
     limits = replace(checkpoint.limits, max_pixels=source.max_pixels or min(LIVE_MAX_PIXELS, most))
-    frames = live_frames(
-        source.path, limits=limits, frame_times=frame_times, float_resize=model.compat is not None
-    )
+    frames = live_frames(source.path, limits=limits, frame_times=frame_times, float_resize=model.compat is not None)
     header = {
         "model": checkpoint.name, "video": source.path, "query": options.query, "frame_times": frame_times,
         "position_mode": checkpoint.position_mode, "compat": model.compat, "device": str(checkpoint.device),

@@ -50,9 +50,8 @@ def resumable_steps(output_dir: str | Path) -> set[int]:
 
 def check_resumable(folder: Path) -> None:
     """Raise UserError unless training can go on from `folder`."""
-    if int(NAME.fullmatch(folder.name)[1] if NAME.fullmatch(folder.name) else -1) in resumable_steps(
-        folder.parent
-    ):
+    name = NAME.fullmatch(folder.name)
+    if name and int(name[1]) in resumable_steps(folder.parent):
         return
     why = "cut short by a kill, or saved with --save_only_model" if folder.is_dir() else "no such folder"
     raise UserError(

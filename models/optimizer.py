@@ -23,9 +23,7 @@ class Muon(Optimizer):
     emulated.
     """
 
-    def __init__(
-        self, params: Iterable, lr: float, weight_decay: float = 0.1, momentum: float = 0.95
-    ) -> None:
+    def __init__(self, params: Iterable, lr: float, weight_decay: float = 0.1, momentum: float = 0.95) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
@@ -37,9 +35,7 @@ class Muon(Optimizer):
                 if parameter.grad is not None:
                     by_shape[tuple(parameter.shape)].append(parameter)
             for (rows, columns), parameters in by_shape.items():
-                updates = orthogonalize(
-                    torch.stack([self._momentum(p, group["momentum"]) for p in parameters])
-                )
+                updates = orthogonalize(torch.stack([self._momentum(p, group["momentum"]) for p in parameters]))
                 rate = group["lr"] * math.sqrt(max(1, rows / columns))
                 for parameter, update in zip(parameters, updates, strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
@@ -93,12 +89,12 @@ class JoinedOptimizer(Optimizer):
 
 
 def is_muon_matrix(name: str, parameter: nn.Parameter) -> bool:
-    """True for the weight matrices inside transformer blocks, of the language model and of the vision tower.
+    """True for the weight matrices inside transformer blocks and in the merger between tower and language model.
 
     Muon orthogonalises the update of a map between hidden states
     (https://kellerjordan.github.io/posts/muon/); embeddings, the head, norms and biases are no such maps.
     """
-    return parameter.ndim == 2 and (".layers." in name or ".blocks." in name)
+    return parameter.ndim == 2 and any(part in name for part in (".layers.", ".blocks.", ".merger."))
 
 
 def muon_with_adamw(
@@ -117,9 +113,7 @@ def muon_with_adamw(
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     matrices = [p for name, p in trained.items() if is_muon_matrix(name, p)]
     if not matrices:
-        raise UserError(
-            "--muon_learning_rate: no matrix of a transformer block is trained; see --freeze_modules"
-        )
+        raise UserError("--muon_learning_rate: no matrix of a transformer block is trained; see --freeze_modules")
     rest = {name: p for name, p in trained.items() if not is_muon_matrix(name, p)}
     decayed = set(decayed)
     groups = [

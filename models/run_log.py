@@ -20,8 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class EpochFraction(TrainerCallback):
-    """Keeps `epoch` right after a resume in mid-epoch, where the library counts from the epoch's start
-    again."""
+    """Keeps `epoch` right after a resume in mid-epoch, where the library counts from the epoch's start."""
 
     def __init__(self, updates_per_epoch: int) -> None:
         self.updates_per_epoch = updates_per_epoch
@@ -53,8 +52,7 @@ class StepLog(TrainerCallback):
 
 
 class Usage:
-    """Wall and CPU seconds of this process and its workers, start-up included, and of the runs it
-    continues."""
+    """Wall and CPU seconds of this process, its start-up and its workers, and of the runs it continues."""
 
     def __init__(self) -> None:
         self.before = {"wall_seconds": 0.0, "cpu_seconds": 0.0}
@@ -94,9 +92,7 @@ def prepare_reporting(targets: list[str]) -> None:
     """
     for target in targets:
         if target in ("wandb", "tensorboard") and importlib.util.find_spec(target) is None:
-            raise UserError(
-                f"--report_to {target}: not installed here; pip install {target}, or give --report_to none"
-            )
+            raise UserError(f"--report_to {target}: not installed here; pip install {target}, or give --report_to none")
     if "wandb" in targets and not os.environ.get("WANDB_MODE") and not _wandb_has_key():
         os.environ["WANDB_MODE"] = "offline"
         if os.environ.get("RANK", "0") == "0":
@@ -108,8 +104,7 @@ def prepare_reporting(targets: list[str]) -> None:
 
 
 def _wandb_has_key() -> bool:
-    """True where wandb finds a login without asking: in the environment, or in the netrc file that `wandb
-    login` writes."""
+    """True where wandb finds a login without asking: in the environment or in its netrc file."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).netloc

@@ -40,18 +40,14 @@ class TrainArguments(TrainingArguments):
 
     overwrite_output_dir: bool = field(
         default=False,
-        metadata={
-            "help": "True: remove the checkpoints there and start over; False: go on from the last one"
-        },
+        metadata={"help": "True: remove the checkpoints there and start over; False: go on from the last one"},
     )
     warmup_ratio: float = field(
         default=0.0, metadata={"help": "share of the steps over which the learning rate rises from 0"}
     )
     freeze_modules: list[str] = field(
         default_factory=list,
-        metadata={
-            "help": "parts that are not trained: visual (tower and merger), merger, language_model, lm_head"
-        },
+        metadata={"help": "parts that are not trained: visual (tower and merger), merger, language_model, lm_head"},
     )
     muon_learning_rate: float | None = field(
         default=None,
@@ -59,17 +55,11 @@ class TrainArguments(TrainingArguments):
     )
     use_liger_kernel: bool = field(
         default=False,
-        metadata={
-            "help": "Liger's fused loss on a GPU; elsewhere the same computation without it, with a warning"
-        },
+        metadata={"help": "Liger's fused loss on a GPU; elsewhere the same computation without it, with a warning"},
     )
-    do_train: bool = field(
-        default=True, metadata={"help": "accepted for the published commands; training is all"}
-    )
+    do_train: bool = field(default=True, metadata={"help": "accepted for the published commands; training is all"})
     # The library's default hides losses that are not numbers behind the average of earlier ones.
-    logging_nan_inf_filter: bool = field(
-        default=False, metadata={"help": "leave infinite losses out of the logs"}
-    )
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "leave infinite losses out of the logs"})
     # utils/arguments.py has --debug for every command.
     debug: str | list = field(default="", init=False)
     liger_wanted: bool = field(default=False, init=False)
@@ -105,9 +95,7 @@ class TrainArguments(TrainingArguments):
                     f"--{name} {value}: only {only} is offered; the commands in evaluation/ score checkpoints"
                 )
         if not self.do_train:
-            raise UserError(
-                "--do_train False leaves nothing to do; the commands in evaluation/ score checkpoints"
-            )
+            raise UserError("--do_train False leaves nothing to do; the commands in evaluation/ score checkpoints")
         if not 0 <= self.warmup_ratio <= 1:
             raise UserError(f"--warmup_ratio {self.warmup_ratio}: a share of all steps, so between 0 and 1")
         if self.muon_learning_rate is not None and self.deepspeed:
@@ -122,13 +110,9 @@ class TrainArguments(TrainingArguments):
             return
         config = str(self.deepspeed)
         if not config.startswith("{") and not Path(config).is_file():
-            raise UserError(
-                f"--deepspeed {config}: no such file; scripts/deepspeed_zero2.json is the usual one"
-            )
+            raise UserError(f"--deepspeed {config}: no such file; scripts/deepspeed_zero2.json is the usual one")
         if importlib.util.find_spec("deepspeed") is None:
-            raise UserError(
-                "--deepspeed: the package is not installed; pip install deepspeed, or leave the flag out"
-            )
+            raise UserError("--deepspeed: the package is not installed; pip install deepspeed, or leave the flag out")
         if "LOCAL_RANK" not in os.environ:
             raise UserError(
                 "--deepspeed needs one process per GPU: start with torchrun --standalone --nproc_per_node=N "
@@ -137,9 +121,7 @@ class TrainArguments(TrainingArguments):
 
     def _fall_back_from_tf32(self) -> None:
         if self.tf32 and (self.use_cpu or not is_torch_tf32_available()):
-            warn_once(
-                "--tf32 True: needs an NVIDIA GPU of the Ampere generation or newer; running without it"
-            )
+            warn_once("--tf32 True: needs an NVIDIA GPU of the Ampere generation or newer; running without it")
             self.tf32 = None
 
     def _use_one_gpu_a_process(self) -> None:

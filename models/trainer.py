@@ -1,5 +1,4 @@
-"""The library's Trainer over streams: data in its own order, exact resume, complete checkpoints, a report at
-the end."""
+"""The library's Trainer over streams: data in its own order, exact resume, complete checkpoints, reports."""
 
 import functools
 import json
@@ -19,9 +18,10 @@ from transformers import Trainer, TrainerState
 from data.bad_samples import TooManyBadSamples, write_report
 from data.loader import SampleLoader
 from models import checkpoints
-from models.load import Checkpoint
+from models.load import Checkpoint, load_checkpoint
 from models.loss import why_not_liger
 from models.optimizer import muon_with_adamw
+from models.qwen2_vl import StreamingQwen2VL
 from models.run_log import EpochFraction, StepLog, Usage, prepare_reporting
 from models.train_arguments import TrainArguments, warn_once
 from utils.errors import UserError
@@ -37,13 +37,10 @@ FREEZABLE: dict[str, Callable[[nn.Module], nn.Module]] = {
 
 
 def freeze_modules(model: nn.Module, names: list[str]) -> None:
-    """Stop training the parts named. Raises UserError for a name that is none, or where nothing is left to
-    train."""
+    """Stop training the parts named. UserError for a name that is none, or where nothing is left to train."""
     unknown = [name for name in names if name not in FREEZABLE]
     if unknown:
-        raise UserError(
-            f"--freeze_modules {' '.join(unknown)}: no such part; choose from {', '.join(FREEZABLE)}"
-        )
+        raise UserError(f"--freeze_modules {' '.join(unknown)}: no such part; choose from {', '.join(FREEZABLE)}")
     for name in names:
         FREEZABLE[name](model).requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -56,12 +53,9 @@ def freeze_modules(model: nn.Module, names: list[str]) -> None:
 class CommentaryTrainer(Trainer):
     """Trains a checkpoint on the batches of a SampleLoader."""
 
-    def __init__(
-        self, checkpoint: Checkpoint, args: TrainArguments, loader: SampleLoader, bad_sample_report: Path
-    ):
+    def __init__(self, checkpoint: Checkpoint, args: TrainArguments, loader: SampleLoader, bad_sample_report: Path):
         self.checkpoint, self.loader, self.bad_sample_report = checkpoint, loader, bad_sample_report
-        # Ours, not the library's, which would remove the last complete checkpoint before the next one is
-        # complete.
+        # Ours, not the library's, which would remove the last complete checkpoint before the next one is complete.
         self.n_kept, args.save_total_limit = args.save_total_limit, None
         freeze_modules(checkpoint.model, args.freeze_modules)
         if args.ddp_find_unused_parameters is None:
@@ -69,9 +63,8 @@ class CommentaryTrainer(Trainer):
             trains_tower = any(p.requires_grad for p in checkpoint.model.model.visual.parameters())
             args.ddp_find_unused_parameters = trains_tower
         updates_per_epoch = math.ceil(len(loader) / args.gradient_accumulation_steps)
-        self.planned_steps = args.max_steps
-        if args.max_steps <= 0:
-            self.planned_steps = math.ceil(args.num_train_epochs * updates_per_epoch)
+        epochs_steps = math.ceil(args.num_train_epochs * updates_per_epoch)
+        self.planned_steps = args.max_steps if args.max_steps > 0 else epochs_steps
         self.step_log = StepLog(Path(args.output_dir) / "train_log.jsonl")
         self.usage = Usage()
         prepare_reporting(args.report_to)
@@ -96,8 +89,7 @@ class CommentaryTrainer(Trainer):
                 self.train(resume_from_checkpoint=str(resume) if resume else None)
             else:
                 logger.info("already trained: %s has step %d", resume, self.planned_steps)
-                weights = type(self.checkpoint.model).from_pretrained(resume, dtype="auto").state_dict()
-                self.checkpoint.model.load_state_dict(weights)
+                self._load_from_checkpoint(str(resume))
             self.save_model()
             self.loader.bad.check()
         except TooManyBadSamples:
@@ -136,8 +128,7 @@ class CommentaryTrainer(Trainer):
         return self.optimizer
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """6 * tokens * trained and frozen parameters, as the library counts, without counting parameters each
-        step."""
+        """6 * tokens * parameters, as the library counts, without counting the parameters at each step."""
         return 6 * inputs["input_ids"].numel() * self._n_parameters
 
     @functools.cached_property
@@ -197,6 +188,19 @@ class CommentaryTrainer(Trainer):
         if self.args.should_save:
             self.checkpoint.save_companions(output_dir or self.args.output_dir)
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """Load a checkpoint's weights.
+
+        The library writes Qwen2-VL's weights under their published names, does not find those names when a
+        run is resumed, and only warns of it (transformers 5.23): the run would go on from the weights it once
+        began with.
+        """
+        if self.is_fsdp_enabled or not isinstance(self.model, StreamingQwen2VL):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        saved = load_checkpoint(resume_from_checkpoint, device="cpu", dtype=self.model.dtype)
+        self.model.load_state_dict(saved.model.state_dict())
+
     def _starting_point(self) -> Path | None:
         """The checkpoint to go on from, the same on every process; None for a fresh start."""
         given = self.args.resume_from_checkpoint
@@ -228,8 +232,7 @@ class CommentaryTrainer(Trainer):
         return set.intersection(*found)
 
     def _restore(self, folder: Path | None) -> int:
-        """Put the loader and all counts where the checkpoint left them; return its step (0 for a fresh
-        start)."""
+        """Put the loader and all counts where the checkpoint left them; return its step, 0 for a fresh start."""
         step = 0
         if folder is None:
             logger.info("starting in %s: %d steps", self.args.output_dir, self.planned_steps)
@@ -254,8 +257,7 @@ class CommentaryTrainer(Trainer):
         self.checkpoint.model.use_liger = reason is None
 
     def _check_disk(self) -> None:
-        """Raise UserError unless one checkpoint fits on the disk: weights, and two moments for each trained
-        one."""
+        """Raise UserError unless one checkpoint fits on the disk: weights, and two moments for each trained one."""
         weights = sum(p.nbytes for p in self.checkpoint.model.parameters())
         moments = 8 * self.checkpoint.model.num_parameters(only_trainable=True)
         needed = weights + (0 if self.args.save_only_model else moments)
@@ -269,8 +271,7 @@ class CommentaryTrainer(Trainer):
     # Reports
 
     def _report_bad_samples(self, stopped: bool = False) -> None:
-        """Write bad_samples.json over all processes; a process that stops the run can only write its own
-        part."""
+        """Write bad_samples.json over all processes; one that stops the run can only write its own part."""
         logs, path = [self.loader.bad], self.bad_sample_report
         if self.args.world_size > 1 and not stopped:
             logs = [None] * self.args.world_size
@@ -281,8 +282,7 @@ class CommentaryTrainer(Trainer):
             write_report(path, logs, stopped)
 
     def _summarize(self) -> None:
-        """Write train_summary.json: steps, seconds, CPU-seconds of all processes and their workers, what was
-        seen."""
+        """Write train_summary.json: steps, seconds, CPU-seconds of all processes and workers, what was seen."""
         usage = self.usage.state_dict()
         cpu_s = self._sum_over_processes([usage["cpu_seconds"]])[0]
         totals = self._sum_over_processes(list(self.loader.totals.values()))

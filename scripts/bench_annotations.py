@@ -2,7 +2,7 @@
 
     python -m scripts.bench_annotations [--lines 5000000] [--reads 1000000] [--folder /tmp]
 
-One core, no GPU, 4 GB of disk for 5 million lines, about 3 minutes. Expected: opening under 0.5 s once
+One core, no GPU, 4 GB of disk for 5 million lines, about 3 minutes of CPU. Expected: opening under 0.5 s once
 indexed, private memory that grows by less than 30 MB, exit status 0. The lines are streams of 20 words; they
 are read at random and checked for their number. Memory is the private memory (USS) of a process of its own,
 the mapped index included.

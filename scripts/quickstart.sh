@@ -52,23 +52,37 @@ stage() {
 
 json_text() { printf '%s' "$1" | sed 's/\\/\\\\/g; s/"/\\"/g'; }
 
-# .venv may have gone since the stage was recorded; setup.sh takes no time where all is there.
+# Always looked after: .venv may have gone since the stage was recorded, and setup.sh takes no time where all is there.
 stage setup bash scripts/setup.sh
 bash scripts/setup.sh
 
-corpus() { "$python" -m data.nano.corpus --output_dir "$out/$1" --split "$1" --n_clips "$2" --seed 0; }
-evaluate() {
-  "$python" -m evaluation.nano.evaluate --model_name_or_path "$1" --events "$out/test/events.jsonl" \
-    --output_dir "$2" --view "$3"
-}
+corpus=("$python" -m data.nano.corpus --seed 0)
+stage corpus_train "${corpus[@]}" --output_dir "$out/train" --split train --n_clips 1600
+stage corpus_test "${corpus[@]}" --output_dir "$out/test" --split test --n_clips 100
 
-stage corpus_train corpus train 1600
-stage corpus_test corpus test 100
 stage nano_checkpoint "$python" -m models.nano --output_dir "$out/init"
-stage evaluate_seeing evaluate "$out/model" "$out/seeing" video
-stage evaluate_wrong evaluate "$out/model" "$out/seeing" other_video
-stage evaluate_blind evaluate "$out/model_blind" "$out/blind" noise
 
-echo "== a match that the model never saw, as it plays"
+# Two processes of one thread each: on a CPU they share the work better than two threads of one process.
+export OMP_NUM_THREADS=1
+train=(.venv/bin/torchrun --standalone --nproc_per_node 2 train.py --use_cpu True --report_to none
+  --learning_rate 1e-3 --muon_learning_rate 0.01 --adam_beta2 0.95 --weight_decay 0.05 --warmup_steps 10
+  --lr_scheduler_type warmup_stable_decay --logging_steps 25 --save_steps 250 --save_total_limit 1 --seed 0)
+# First single looks ("which kits, who has the ball, what is happening, where, the score"), then whole commentaries.
+looks=(--annotation_paths "$out/train/states.jsonl" --per_device_train_batch_size 16)
+streams=(--annotation_paths "$out/train/commentary.jsonl" --per_device_train_batch_size 2 --decode_cache "$out/cache")
+stage train_looks "${train[@]}" "${looks[@]}" --pretrained_model_name_or_path "$out/init" --output_dir "$out/looks" \
+  --max_steps 1200 --lr_scheduler_kwargs '{"num_decay_steps": 500}'
+stage train_streams "${train[@]}" "${streams[@]}" --pretrained_model_name_or_path "$out/looks" --output_dir "$out/model" \
+  --max_steps 2400 --lr_scheduler_kwargs '{"num_decay_steps": 1200}'
+# The control: the same streams with noise for frames.
+stage train_blind "${train[@]}" "${streams[@]}" --pretrained_model_name_or_path "$out/init" --blind True \
+  --output_dir "$out/model_blind" --max_steps 1200 --lr_scheduler_kwargs '{"num_decay_steps": 600}'
+
+evaluate=("$python" -m evaluation.nano.evaluate --events "$out/test/events.jsonl")
+stage evaluate_seeing "${evaluate[@]}" --model_name_or_path "$out/model" --output_dir "$out/seeing"
+stage evaluate_wrong "${evaluate[@]}" --model_name_or_path "$out/model" --output_dir "$out/seeing" --view other_video
+stage evaluate_blind "${evaluate[@]}" --model_name_or_path "$out/model_blind" --output_dir "$out/blind" --view noise
+
+rm -f "$out/stages/live.json" # shown in every run
 stage live "$python" scripts/watch_match.py --model_name_or_path "$out/model" --events "$out/test/events.jsonl"
 "$python" scripts/quickstart_report.py --folder "$out" --model_name_or_path "$out/model"

@@ -21,8 +21,9 @@ from utils.arguments import parse_arguments
 from utils.errors import UserError, run_command
 
 COPIED = (
-    "n_clips", "n_events", "event_f1", "precision", "recall", "f1_mean_over_kinds", "f1_per_kind", "team_accuracy",
-    "timing_error_s", "timing_bias_s", "words_per_second", "zone_words", "score_words", "confusion",
+    "n_clips", "n_events", "event_f1", "precision", "recall", "f1_mean_over_kinds", "f1_per_kind",
+    "team_accuracy", "timing_error_s", "timing_bias_s", "words_per_second", "zone_words",
+    "score_words", "confusion",
 )  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """Comment a match of the nano world as it plays, beside what its own commentator said of the true events.
 
-    python scripts/watch_match.py --model_name_or_path models/nano_checkpoint --events FOLDER/events.jsonl --index 0
+    python scripts/watch_match.py --model_name_or_path models/nano_checkpoint --events FOLDER/events.jsonl
 
-FOLDER is what `python -m data.nano.corpus` made. CPU; takes as long as the match plays (20 s), or about 2 s with
---as_fast_as_possible. Prints one line a step, and at the end how many events were right.
+FOLDER is made by `python -m data.nano.corpus`. Hardware: any CPU. Takes as long as the match plays (20 s), or
+about 2 s with --as_fast_as_possible. Prints one line a step, and at the end how many events were right.
 """
 
 import sys
@@ -14,6 +14,8 @@ if not __package__:  # run as a file: import from the repository's root
 
 import json
 from dataclasses import dataclass, field
+
+import transformers
 
 from data.live import live_frames
 from data.nano.scoring import Commentary, kind_and_team, match, read_steps, reference, reference_steps
@@ -54,15 +56,13 @@ def show(step: Step, true: str) -> None:
 def watch(arguments: WatchArguments) -> Commentary:
     """Stream the clip through the model, printing as it goes; returns what was said."""
     row = read_row(arguments)
+    transformers.utils.logging.disable_progress_bar()
     checkpoint = load_checkpoint(arguments.model_name_or_path)
-    options = StreamOptions(
-        max_new_tokens=arguments.max_new_tokens, repetition_penalty=arguments.repetition_penalty
-    )
+    options = StreamOptions(max_new_tokens=arguments.max_new_tokens, repetition_penalty=arguments.repetition_penalty)
     frames = live_frames(row["video"], limits=checkpoint.limits)
     true, said = dict(reference_steps(row)), []
-    print(
-        f"{row['video']}: {' against '.join(row['kits'])}\n{'':13}  {'the model':<46}  the match's own commentator"
-    )
+    print(f"{row['video']}: {' against '.join(row['kits'])}")
+    print(f"{'':13}  {'the model':<46}  the match's own commentator")
     clock = None if arguments.as_fast_as_possible else Clock()
     for step in comment(StreamingSession(checkpoint, options), frames, clock):
         show(step, true.get(step.end_s, ""))

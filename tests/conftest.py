@@ -50,5 +50,5 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", params=["cut", "full"])
 def any_golden(request: pytest.FixtureRequest) -> Path:
-    """The golden files cut to the vocabulary in use (tests/golden), and the full ones where --golden names them."""
+    """The golden files: tests/golden, cut to the vocabulary in use, and the full ones of --golden."""
     return REPOSITORY / "tests/golden" if request.param == "cut" else request.getfixturevalue("golden")

@@ -1,8 +1,8 @@
 """Pytest plugin: prints every skipped test with its reason; --expected-skips fails when they differ.
 
 A line of the expected file is `condition | test id | reason`. The condition says when the skip is expected:
-`always`, `no gpu` (no CUDA device here) or `no golden` (--golden not given). A test that is expected to fail
-counts as skipped. conftest.py registers the plugin.
+`always`, `no gpu` (no CUDA device here) or `no golden` (--golden not given). A test id that ends in * means all
+tests whose ids begin so. A test that is expected to fail counts as skipped. conftest.py registers the plugin.
 """
 
 from pathlib import Path
@@ -45,6 +45,11 @@ def reason_of(report) -> str:
     return text.removeprefix("Skipped: ")
 
 
+def covers(entry: str, test: str) -> bool:
+    """Whether a line's test id means this test; one that ends in * means all that begin so."""
+    return test.startswith(entry[:-1]) if entry.endswith("*") else test == entry
+
+
 class SkipReport:
     """Collects skipped tests as they are reported and judges the set at the end."""
 
@@ -63,9 +68,10 @@ class SkipReport:
     def differences(self) -> list[str]:
         path = Path(self.config.getoption("--expected-skips"))
         expected = read_expected(path, current_conditions(self.config))
-        skipped = set(self.reasons)
-        return [f"skipped, and {path} does not list it: {test}" for test in sorted(skipped - expected)] + [
-            f"{path} lists it, and it was not skipped: {test}" for test in sorted(expected - skipped)
+        unlisted = [test for test in self.reasons if not any(covers(entry, test) for entry in expected)]
+        unused = [entry for entry in expected if not any(covers(entry, test) for test in self.reasons)]
+        return [f"skipped, and {path} does not list it: {test}" for test in sorted(unlisted)] + [
+            f"{path} lists it, and it was not skipped: {entry}" for entry in sorted(unused)
         ]
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:

@@ -18,16 +18,13 @@ from demo.terminal import TerminalView, clock_time, read_lines
 from demo.viewing import AttentiveClock, Viewing
 from models.streaming import Step, StreamOptions
 from tests.conftest import REPOSITORY
+from tests.videos import make_video
 
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six seconds of 56x84 pixels."""
-    from tests.videos import make_video
-
-    path = tmp_path_factory.mktemp("cli") / "short clip.mp4"
-    make_video(path, seconds=6, size_hw=(56, 84))
-    return path
+    return make_video(tmp_path_factory.mktemp("cli") / "short clip.mp4", 60, size_hw=(56, 84), fps=10)
 
 
 def command(checkpoint: Path, video: Path, *more: str) -> list[str]:

@@ -129,6 +129,16 @@ def test_a_stream_in_detail(open_samples, chat):
     assert example.frame_times_s[:4].tolist() == [0.0, 0.5, 1.0, 1.5]
 
 
+def test_a_short_clip_is_one_step(open_samples):
+    example = open_samples(stream(video(video_start=0, video_end=0.9)))[0]
+    assert example.grid_thw[:, 0].tolist() == [1]
+    assert (
+        "Time=0.0-3.0s" in example.chat_text
+        and "<|im_start|>assistant\nred ...<|im_end|>" in example.chat_text
+    )
+    assert example.counts["outside"] == 3
+
+
 def test_packed_frames_are_read(open_samples, chat, repository, tmp_path):
     jpegs = [(repository / "tests/golden" / IMAGE).read_bytes()] * 3
     (tmp_path / "packed.bin").write_bytes(b"".join(jpegs))

@@ -19,9 +19,7 @@ def test_there_are_four_short_examples():
 
 
 def run(example: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", example], cwd=REPOSITORY, capture_output=True, text=True, timeout=120
-    )
+    done = subprocess.run([sys.executable, "-c", example], cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

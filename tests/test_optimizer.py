@@ -17,9 +17,7 @@ class Blocks(nn.Module):
     def __init__(self):
         super().__init__()
         self.embed = nn.Embedding(7, 6)
-        self.layers = nn.ModuleList(
-            nn.ModuleDict({"up": nn.Linear(6, 9), "norm": nn.LayerNorm(6)}) for _ in "ab"
-        )
+        self.layers = nn.ModuleList(nn.ModuleDict({"up": nn.Linear(6, 9), "norm": nn.LayerNorm(6)}) for _ in "ab")
         self.head = nn.Linear(6, 7)
 
     def named_parameters(self, *args, **kwargs):
@@ -54,7 +52,6 @@ def test_matrices_of_blocks_go_to_muon_and_nothing_else():
     assert len(list(model.parameters())) == sum(len(group["params"]) for group in optimizer.param_groups)
 
 
-@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="needs torch.optim.Muon (torch 2.9)")
 def test_muon_is_the_librarys_within_its_bfloat16():
     torch.manual_seed(0)
     ours = [nn.Parameter(torch.randn(*shape)) for shape in ((12, 8), (8, 12), (12, 8))]

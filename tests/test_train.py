@@ -19,11 +19,13 @@ import train
 from data.order import SampleOrder
 from models import checkpoints
 from tests.videos import make_video
+from utils.arguments import parse_arguments
 from utils.errors import UserError
 
-# As the two published commands have them, but for what a test must choose: paths, sizes, --report_to, --deepspeed.
-PUBLISHED = ["--run_name", "livecc_pretrain", "--save_on_each_node", "True", "--do_train", "True", "--eval_strategy", "no", "--learning_rate", "2e-5", "--warmup_ratio", "0.03", "--optim", "adamw_torch", "--lr_scheduler_type", "cosine", "--num_train_epochs", "1", "--bf16", "True", "--tf32", "True", "--gradient_checkpointing", "True", "--freeze_modules", "visual", "--use_liger_kernel", "True"]
-PLAIN = ["--learning_rate", "1e-3", "--max_steps", "6", "--save_steps", "2", "--per_device_train_batch_size", "2"]
+ROOT = Path(train.__file__).parent
+# Small frames, and one thread: what is compared digit for digit is computed alike.
+SMALL = {"VIDEO_MIN_PIXELS": "784", "VIDEO_MAX_PIXELS": "31360", "OMP_NUM_THREADS": "1"}
+PLAIN = ["--learning_rate", 1e-3, "--max_steps", 6, "--save_steps", 2, "--per_device_train_batch_size", 2]
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +40,7 @@ def annotations(tmp_path_factory) -> Path:
 
 def stream(i: int) -> list:
     words = [
-        [0.4 * k + 0.1 * (i % 3), 0.4 * k + 0.3, word]
-        for k, word in enumerate(["red", "passes", "blue", "wins", "it"])
+        [0.4 * k + 0.1 * (i % 3), 0.4 * k + 0.3, word] for k, word in enumerate(["red", "passes", "blue", "wins", "it"])
     ]
     video = {"type": "video", "video": "match.mp4", "video_start": 0.0, "video_end": 3.9}
     query = {"type": "text", "text": f"Please describe the video, number {i}.", "title": "", "previous": ""}
@@ -66,13 +67,8 @@ def write(path: Path, samples: list) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def small_and_alone(monkeypatch):
-    """Small frames, one thread, and no account: what a run must not depend on."""
-    for name, value in {
-        "VIDEO_MIN_PIXELS": "784",
-        "VIDEO_MAX_PIXELS": "31360",
-        "OMP_NUM_THREADS": "1",
-    }.items():
+def small(monkeypatch):
+    for name, value in SMALL.items():
         monkeypatch.setenv(name, value)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -84,9 +80,7 @@ def small_and_alone(monkeypatch):
 def run(tiny_checkpoint, annotations, monkeypatch):
     """Run train.py in this process; return output_dir."""
 
-    def run_train(
-        output_dir: Path, *flags: object, data: Path = annotations, model: Path = tiny_checkpoint
-    ) -> Path:
+    def run_train(output_dir: Path, *flags: object, data: Path = annotations, model: Path = tiny_checkpoint) -> Path:
         monkeypatch.setattr(sys, "argv", command(model, data, output_dir, *flags))
         train.main()
         return output_dir
@@ -110,30 +104,33 @@ def losses(output_dir: Path) -> list[tuple[int, float, float]]:
 
 @pytest.fixture(scope="module")
 def published_run(tiny_checkpoint, annotations, tmp_path_factory):
-    """One run with every flag of the published command that a CPU can take; what it said, too."""
+    """scripts/pt_local.sh, with the flags of the published command, on one CPU process; and what it said."""
     output_dir = tmp_path_factory.mktemp("published") / "run"
-    flags = [
-        *PUBLISHED,
-        "--overwrite_output_dir",
-        "True",
-        "--gradient_accumulation_steps",
-        2,
-        "--save_steps",
-        3,
-    ]
-    environment = {
-        **os.environ,
-        "VIDEO_MIN_PIXELS": "784",
-        "VIDEO_MAX_PIXELS": "31360",
-        "OMP_NUM_THREADS": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, *command(tiny_checkpoint, annotations, output_dir, *flags, "--dataloader_num_workers", 1),
-         "--per_device_train_batch_size", "1", "--report_to", "none"],
-        env=environment, capture_output=True, text=True, timeout=300, cwd=Path(train.__file__).parent,
-    )  # fmt: skip
+    settings = {"NPROC": 1, "MODEL": tiny_checkpoint, "DATA": annotations, "OUTPUT": output_dir, "DEEPSPEED": ""}
+    settings |= {"ACCUMULATION": 2, "WORKERS": 1, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment = {**os.environ, **SMALL, **{name: str(value) for name, value in settings.items()}}
+    arguments = ["bash", "scripts/pt_local.sh", "--report_to", "none", "--logging_steps", "1", "--save_steps", "3"]
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return output_dir, done.stderr
+
+
+@pytest.mark.parametrize(("name", "rate", "n_files"), [("pt", 2e-5, 1), ("sft", 1e-5, 5)])
+def test_the_scripts_give_the_published_flags(tmp_path, name, rate, n_files):
+    """What torchrun would be called with, taken down by a stand-in."""
+    (tmp_path / "torchrun").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tmp_path / "torchrun").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    call = ["bash", f"scripts/{name}_local.sh"]
+    said = subprocess.run(call, env=environment, capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    *launch, deepspeed = said.splitlines()[:5]
+    assert launch == ["--standalone", "--nproc_per_node=8", "train.py", "--deepspeed"] and (ROOT / deepspeed).is_file()
+    _, data_args, args = parse_arguments(
+        train.ModelArguments, train.DataArguments, train.TrainArguments, description="", argv=said.splitlines()[5:]
+    )
+    assert args.learning_rate == rate and len(data_args.annotation_paths) == n_files
+    assert args.gradient_accumulation_steps == 64 and args.get_warmup_steps(1000) == 30
+    assert args.report_to == ["wandb"] and args.freeze_modules == ["visual"] and args.overwrite_output_dir
 
 
 def test_the_published_flags_work(published_run):
@@ -141,9 +138,7 @@ def test_the_published_flags_work(published_run):
     log = log_of(output_dir)
     assert [entry["step"] for entry in log] == [1, 2, 3, 4, 5, 6]
     assert log[-1]["epoch"] == 1.0 and log[-1]["samples_seen"] == 12 and log[-1]["skipped_samples"] == 0
-    assert all(
-        entry[name] > 0 for entry in log for name in ("tokens_per_second", "grad_norm", "supervised_tokens")
-    )
+    assert all(entry[name] > 0 for entry in log for name in ("tokens_per_second", "grad_norm", "supervised_tokens"))
     assert log[-1]["visual_tokens"] > 0 and log[0]["learning_rate"] == 0.0
     assert all(np.isfinite(entry["loss"]) for entry in log)
     for flag in ("--tf32 True", "--use_liger_kernel True") if not torch.cuda.is_available() else ():
@@ -154,11 +149,7 @@ def test_the_published_flags_work(published_run):
 def test_reports_are_written(published_run):
     output_dir, _ = published_run
     summary = json.loads((output_dir / "train_summary.json").read_text())
-    assert (
-        summary["steps"] == 6
-        and summary["samples"] == 12
-        and summary["trained_parameters"] < summary["parameters"]
-    )
+    assert summary["steps"] == 6 and summary["samples"] == 12 and summary["trained_parameters"] < summary["parameters"]
     assert summary["cpu_seconds"] > 0 and summary["wall_seconds"] > 0
     report = json.loads((output_dir / "bad_samples.json").read_text())
     assert report["bad_samples"] == 0 and report["counts_in_good_samples"]["steps"] > 0
@@ -178,16 +169,13 @@ def test_checkpoints_are_complete(published_run, folder):
 
 def test_frozen_tower_is_unchanged_and_the_rest_is_trained(published_run, tiny_checkpoint):
     before, after = (
-        Qwen2VLForConditionalGeneration.from_pretrained(p).state_dict()
-        for p in (tiny_checkpoint, published_run[0])
+        Qwen2VLForConditionalGeneration.from_pretrained(p).state_dict() for p in (tiny_checkpoint, published_run[0])
     )
     for name in before:
         assert torch.equal(before[name], after[name]) == (".visual." in name), name
 
 
-def test_a_frozen_tower_stays_outside_autograd_under_checkpointing(
-    tiny_checkpoint, annotations, tmp_path, monkeypatch
-):
+def test_a_frozen_tower_stays_outside_autograd_under_checkpointing(tiny_checkpoint, annotations, tmp_path, monkeypatch):
     seen = {}
 
     class Watched(train.CommentaryTrainer):
@@ -222,14 +210,11 @@ def test_checkpointing_changes_no_loss(run, tmp_path):
 
 @pytest.mark.parametrize("extra", [[], ["--muon_learning_rate", "0.02"]], ids=["adamw", "muon"])
 def test_a_killed_run_goes_on_as_if_it_had_not_been(run, tiny_checkpoint, annotations, tmp_path, extra):
-    flags = [
-        *["--learning_rate", "1e-3", "--max_steps", "40", "--save_steps", "4", "--per_device_train_batch_size", "2"],
-        *extra,
-    ]
+    flags = [*PLAIN, "--max_steps", 18, "--save_steps", 3, *extra]
     whole = run(tmp_path / "whole", *flags, "--dataloader_num_workers", 1)
     cut = tmp_path / "cut"
-    kill_at_step(13, [sys.executable, *command(tiny_checkpoint, annotations, cut, *flags)], cut)
-    assert losses(cut)[-1][0] < 40
+    kill_at_step(8, [sys.executable, *command(tiny_checkpoint, annotations, cut, *flags)], cut)
+    assert losses(cut)[-1][0] < 18
     (cut / "checkpoint-999").mkdir()  # as a kill half-way through a save leaves it
     run(cut, *flags)
     assert losses(cut) == losses(whole)
@@ -240,16 +225,16 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(run, tiny_checkpoint, annota
 
 
 def kill_at_step(step: int, arguments: list[str], output_dir: Path) -> None:
-    process = subprocess.Popen(arguments, cwd=Path(train.__file__).parent, stderr=subprocess.DEVNULL)
     log = output_dir / "train_log.jsonl"
-    deadline = time.monotonic() + 120
-    while not log.exists() or log.read_text().count("\n") < step:
-        assert process.poll() is None and time.monotonic() < deadline, (
-            "training ended before it could be killed"
-        )
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    deadline = time.monotonic() + 240
+    with subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            while not log.exists() or log.read_text().count("\n") < step:
+                assert process.poll() is None, process.stderr.read()
+                assert time.monotonic() < deadline, f"not at step {step} in time"
+                time.sleep(0.002)
+        finally:
+            process.send_signal(signal.SIGKILL)
 
 
 def test_a_finished_run_is_left_as_it_is(run, tmp_path, caplog):
@@ -311,17 +296,13 @@ def test_too_many_bad_samples_stop_the_run_with_a_report(run, tmp_path, annotati
 
 
 def test_empty_queries_are_warned_of(run, tmp_path, annotations, caplog):
-    silent = json.loads(
-        json.dumps([stream(i) for i in range(3)]).replace("Please describe the video, number", "")
-    )
+    silent = json.loads(json.dumps([stream(i) for i in range(3)]).replace("Please describe the video, number", ""))
     for sample in silent:
         sample[0]["content"][1]["text"] = ""
     data = write(annotations.with_name("silent.jsonl"), silent)
     flags = ["--max_steps", 1, "--save_strategy", "no"]
     run(tmp_path / "off", *flags, data=data)
-    assert re.search(
-        r"silent.jsonl: the first 3 streams have an empty query; --with_context True", caplog.text
-    )
+    assert re.search(r"silent.jsonl: the first 3 streams have an empty query; --with_context True", caplog.text)
     caplog.clear()
     run(tmp_path / "on", *flags, "--with_context", "True", data=data)
     run(tmp_path / "queries", *flags)
@@ -367,9 +348,7 @@ def test_freeze_modules_freezes_what_it_names(tiny_checkpoint, names, trained):
     model = Qwen2VLForConditionalGeneration.from_pretrained(tiny_checkpoint)
     freeze_modules(model, names)
     parts = ("patch_embed", "blocks", "merger", "language_model")
-    found = {
-        part for name, p in model.named_parameters() if p.requires_grad for part in parts if part in name
-    }
+    found = {part for name, p in model.named_parameters() if p.requires_grad for part in parts if part in name}
     assert found == trained
 
 
@@ -381,7 +360,6 @@ def test_data_order_follows_the_seed(run, tmp_path):
 
 
 def test_wandb_without_an_account_stays_offline(run, tmp_path, monkeypatch, caplog):
-    pytest.importorskip("wandb")
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no_netrc"))

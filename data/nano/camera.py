@@ -7,7 +7,7 @@ import numpy as np
 from data.nano.world import LENGTH_M, WIDTH_M
 
 # The picture is 140 x 84 units whatever its size in pixels: a strip of 14 for the scoreboard, then the pitch at 3 units
-# a metre with a margin of 10 at the sides and 5 above and below. 28 units are one visual token at the nano model's size.
+# a metre with a margin of 10 at the sides and 5 above and below. 28 units are one visual token for the nano model.
 UNITS_WH = (140.0, 84.0)
 UNITS_PER_M = 3.0
 CENTRE_UNITS = (70.0, 49.0)

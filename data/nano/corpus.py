@@ -7,26 +7,30 @@ command is given again. The folder then holds
 
     clips/000000.mp4 ...     h264, 20 s
     commentary.jsonl         streaming samples (DESIGN: annotation files), one per clip
-    states.jsonl             streaming samples whose speech is the state of play at every step
+    looks/000000.pack        JPEG frames, two for each second looked at
+    states.jsonl             single looks: two frames -> both kits and the state of play, in a few words
     events.jsonl             per clip: kits, every line with its event; what data/nano/scoring.py reads
 """
 
+import io
 import json
 import multiprocessing
 import os
+import re
 import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from data.nano.commentator import Line, speak
 from data.nano.palette import SPLITS, draw_look
 from data.nano.render import render_window, write_video
 from data.nano.states import STATE_QUERY, describe_state
 from data.nano.world import Window, play_window
-from data.words import FIRST_STEP_FRAMES, FPS, STEP_FRAMES
+from data.words import FPS
 from utils.arguments import parse_arguments
 from utils.errors import UserError, run_command
 
@@ -76,8 +80,9 @@ def make_clip(arguments: CorpusArguments, index: int, video: Path | None) -> Cli
     window = play_window(rng, arguments.duration_s, skip_s, open_play=not at_start)
     lines = speak([*window.earlier, *window.events], look.kits, rng, held_out=arguments.split == "test")
     if video is not None:
-        frames = render_window(window, look, rng, size_hw(arguments), arguments.fps)
+        frames = list(render_window(window, look, rng, size_hw(arguments), arguments.fps))
         write_video(video, frames, arguments.fps, size_hw(arguments))
+        write_looks(looks_path(video), frames[:: arguments.fps // FPS])
     previous = " ".join(line.text for line in lines if line.start_s < 0)
     return Clip(window, look.kits, [line for line in lines if line.start_s >= 0], previous)
 
@@ -94,18 +99,44 @@ def stream_sample(video: str, end_s: float, query: str, words: list, previous: s
     ]
 
 
-def state_words(clip: Clip, start_s: float, end_s: float) -> list[list]:
-    """The state at the last frame of every step of a window, spoken in the half second before it."""
-    words, n_frames = [], int((end_s - start_s) * FPS) + 1
-    for last in range(FIRST_STEP_FRAMES, n_frames + 1, STEP_FRAMES):
-        at = start_s + (last - 1) / FPS
-        said = describe_state(clip.window.at(at), clip.kits).split()
-        each = 0.5 / len(said)
-        words += [
-            [round(at - 0.5 + each * i, 3), round(at - 0.5 + each * (i + 1) - 1e-3, 3), word]
-            for i, word in enumerate(said)
+def looks_path(video: Path) -> Path:
+    """Folder of a clip's looks, one packed file per second."""
+    return video.parents[1] / "looks" / video.stem
+
+
+def write_looks(folder: Path, frames: list[np.ndarray]) -> None:
+    """Pack the two frames of every second (frames: RGB uint8 [H, W, 3] at 2 a second) as JPEGs, one file a second."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for second in range(len(frames) // FPS):
+        encoded = [_jpeg(frame) for frame in frames[second * FPS : (second + 1) * FPS]]
+        (folder / f"{second:02d}.pack").write_bytes(b"".join(encoded))
+
+
+def _jpeg(frame: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "JPEG", quality=92, subsampling=0)
+    return buffer.getvalue()
+
+
+def look_samples(clip: Clip, video: Path, duration_s: float) -> list[list]:
+    """One sample a second: two frames, and what is seen in the second of them."""
+    samples = []
+    for second in range(int(duration_s)):
+        path = looks_path(video) / f"{second:02d}.pack"
+        state = describe_state(clip.window.at(second + (FPS - 1) / FPS), clip.kits)
+        question = [
+            {"type": "video", "video": str(path), "pos": _frame_ends(path)},
+            {"type": "text", "text": STATE_QUERY},
         ]
-    return words
+        answer = [{"type": "text", "text": " ".join((*clip.kits, state))}]
+        samples.append([{"role": "user", "content": question}, {"role": "assistant", "content": answer}])
+    return samples
+
+
+def _frame_ends(path: Path) -> list[int]:
+    """Cumulative END offsets of the packed JPEGs: each ends at its own end marker, which is followed by the next's start."""
+    packed = path.read_bytes()
+    return [*(match.start() + 2 for match in re.finditer(rb"\xff\xd9(?=\xff\xd8\xff)", packed)), len(packed)]
 
 
 def clip_row(arguments: CorpusArguments, index: int, video: Path) -> dict:
@@ -116,7 +147,7 @@ def clip_row(arguments: CorpusArguments, index: int, video: Path) -> dict:
     end_s = arguments.duration_s
     return {
         "commentary": stream_sample(str(video), end_s, QUERY, words, clip.previous),
-        "states": stream_sample(str(video), end_s, STATE_QUERY, state_words(clip, 0.0, end_s)),
+        "states": look_samples(clip, video, end_s),
         "events": {"video": str(video), "kits": clip.kits, "duration_s": end_s, "lines": lines},
     }
 
@@ -192,7 +223,8 @@ def _write_files(folder: Path, n_clips: int) -> None:
     rows = [json.loads(_note_path(folder, i).read_text()) for i in range(n_clips)]
     for name in ("commentary", "states", "events"):
         partial = folder / f".{name}.jsonl.partial"
-        partial.write_text("".join(json.dumps(row[name]) + "\n" for row in rows))
+        samples = [sample for row in rows for sample in (row[name] if name == "states" else [row[name]])]
+        partial.write_text("".join(json.dumps(sample) + "\n" for sample in samples))
         os.replace(partial, folder / f"{name}.jsonl")
 
 

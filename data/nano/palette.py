@@ -47,7 +47,7 @@ def kit_pairs(split: str) -> list[tuple[str, str]]:
     names = list(KITS)
     rounds = []
     for turn in range(len(names) - 1):
-        circle = [names[0]] + names[1 + turn :] + names[1 : 1 + turn]
+        circle = [names[0], *names[1 + turn :], *names[1 : 1 + turn]]
         rounds.append([(circle[i], circle[-1 - i]) for i in range(len(names) // 2)])
     chosen = {"train": rounds[:4], "tune": rounds[4:5], "test": rounds[5:]}[split]
     assert len({frozenset(p) for r in rounds for p in r}) == len(list(combinations(names, 2)))

@@ -19,17 +19,21 @@ _KIND_PATTERNS: tuple[tuple[str, str], ...] = (
     ("goal", r"\bscor(?:e|es|ed|ing)\b|\bnet(?:s|ted)?\b|\b(?:it's|it is|its) in\b|\bin for\b|\bkeeper beaten\b"),
     ("goal", r"\b(?:put|puts|tap|taps|slot|slots|tuck|tucks|knock|knocks) (?:it|the ball) (?:in|home|away)\b(?! mid)"),
     ("goal", r"(?<!at )(?<!on )(?<!for )(?<!towards )(?<!toward )\bgoal\b|\btop corner\b|\bbottom corner\b"),
-    ("shot", r"\bshoots?\b|\bshots?\b|\bshooting\b|\b(?:have|has|having|take|takes) a (?:go|crack|pop)\b|\btr(?:y|ies) their luck\b"),
-    ("shot", r"\bstrikes?\b|\blets? fly\b|\bfires?\b|\beffort\b|\bblasts?\b|\b(?:at|on|for|towards?) goal\b|\battempt\b"),
-    ("interception", r"\bintercept(?:s|ed|ion)?\b|\bcuts? (?:\w+ )?(?:\w+ )?out\b|\bpick(?:s|ed)? (?:\w+ )?off\b"),
+    ("shot", r"\bshoots?\b|\bshots?\b|\bshooting\b|\b(?:have|has|having|take|takes) a (?:go|crack|pop)\b"),
+    ("shot", r"\btr(?:y|ies) their luck\b"),
+    ("shot", r"\bstrikes?\b|\blets? fly\b|\bfires?\b|\beffort\b|\bblasts?\b|\b(?:at|on|for|towards?) goal\b"),
+    ("shot", r"\battempt\b"),
+    ("interception", r"\bintercept(?:s|ed|ion)?\b|\bcuts? (?:\w+ )?(?:\w+ )?out\b|\bpick(?:s|ed)? (?:\w+ ){0,2}off\b"),
     ("interception", rf"\breads? {_IT}\b|\bsteps? in\b|\bste?als?\b|\bstole\b|\bstolen\b|\bsteals?\b|\bcut out\b"),
     ("interception", r"\b(?:gets?|got) in the way\b|\bsnaps? up\b|\bpounces?\b|\banticipat\w+\b|\bgives? it away\b"),
-    ("tackle", r"\btackl\w+\b|\bchallenges?\b|\bslid(?:es?|ing) in\b|\bdig(?:s)? (?:it|the ball) out\b|\bdispossess\w*\b"),
+    ("tackle", r"\btackl\w+\b|\bchallenges?\b|\bslid(?:es?|ing) in\b|\bdig(?:s)? (?:it|the ball) out\b"),
+    ("tackle", r"\bdispossess\w*\b"),
     ("tackle", rf"\b(?:wins?|won) {_IT}\b|\b(?:takes?|took) (?:it|the ball) off\b|\brobs?\b|\brobbed\b|\bnicks? it\b"),
     ("tackle", r"\bstrips?\b|\bwins? the duel\b|\bmuscles?\b|\bback from\b"),
-    ("pass", rf"\bpass(?:es|ed|ing)?\b|\bfinds?\b|\b(?:keeps?|moves?|plays?|rolls?|works?|knocks?|switch(?:es)?) {_IT}\b"),
+    ("pass", rf"\bpass(?:es|ed|ing)?\b|\bfinds?\b|\b(?:keeps?|moves?|plays?|rolls?|works?|knocks?) {_IT}\b"),
     ("pass", r"\bball (?:from|by|to|through|for)\b|\b(?:good|nice|neat|lovely|clever|fine|simple|long|short) ball\b"),
-    ("pass", r"\bfeeds?\b|\blays? it\b|\bexchange\b|\blinks? up\b|\bcombine\b|\bteam ?mate\b|\bsupply\b|\bpicks? out\b"),
+    ("pass", r"\bswitch(?:es)?\b"),
+    ("pass", r"\bfeeds?\b|\blays? it\b|\bexchange\b|\blinks? up\b|\bcombine\b|\bteam ?mate\b|\bpicks? out\b"),
 )
 KIND_PATTERNS = tuple((kind, re.compile(pattern)) for kind, pattern in _KIND_PATTERNS)
 ZONE_WORDS = {
@@ -49,7 +53,7 @@ ZONE_WORDS = {
 _COLOUR = "|".join(KITS)
 _NAMED_BY = re.compile(rf"\b(?:by|to|for|with) (?:the )?({_COLOUR})s?\b")
 _NAMED = re.compile(rf"\b({_COLOUR})s?\b")
-_DIGITS = {word: number for number, word in enumerate(NUMBERS)} | {str(n): n for n in range(10)} | {"zero": 0, "nothing": 0}
+_DIGITS = {word: number for number, word in enumerate(NUMBERS)} | {str(n): n for n in range(10)}
 _NUMBER = "|".join(_DIGITS)
 _SCORE = re.compile(rf"\b({_NUMBER}) (?:to )?({_NUMBER}|all|each|apiece)\b")
 
@@ -75,7 +79,9 @@ def parse_line(text: str) -> ParsedLine | None:
 
 
 def _zone(plain: str, kind: str) -> str | None:
-    """The zone that fits the kind: a flank for balls from the edge, a third for the others."""
+    """The zone that fits the kind: a flank for balls from the edge, none at a goal or the centre spot, else a third."""
+    if kind in ("kick-off", "save", "goal", "goal kick"):
+        return None
     named = [ZONE_WORDS[word] for word in plain.split() if word in ZONE_WORDS]
     wanted = ("top", "bottom") if kind in ("corner", "throw-in") else ("left", "middle", "right")
     return next((zone for zone in named if zone in wanted), named[0] if named else None)

@@ -1,9 +1,9 @@
 """Draws moments of a match as RGB frames at any size, and writes them as h264 (PyAV).
 
-Everything that is spoken must be legible where the nano model looks: one visual token sees 28 x 28 of 140 x 84 units in
-two frames. So the ball's holder is a large disc in the kit's colour, a pass leaves a trail that fades, each restart marks its
-own spot, and the ground of each third and the boards along the lines look different: a transformer that has only
-relative positions must be able to tell the place from the look of the place (dev/LOG.md, 2026-11-21).
+Everything that is spoken must be legible where the nano model looks: one visual token sees 28 x 28 of 140 x 84 units
+in two frames. So the ball's holder is a large disc in the kit's colour, a pass leaves a trail that fades, each restart
+marks its own spot, and the ground of each third and the boards along the lines look different: a transformer that has
+only relative positions must be able to tell the place from the look of the place (dev/LOG.md, 2026-11-21).
 """
 
 import os
@@ -20,11 +20,12 @@ from data.nano.world import GOAL_HALF_M, LENGTH_M, LINGER_S, WIDTH_M, Moment, Wi
 
 SHIFT = 4  # fractional bits of cv2's sub-pixel coordinates
 WHITE, DARK = (255, 255, 255), (20, 20, 20)
-ZONE_TINT = np.array(
-    [[34.0, 12.0, -28.0], [0.0, 0.0, 0.0], [-34.0, -12.0, 34.0]]
-)  # RGB, added to left/middle/right
+ZONE_TINT = np.array([[26.0, 10.0, -22.0], [0.0, 0.0, 0.0], [-26.0, -10.0, 26.0]])  # RGB, added to left/middle/right
 STRIPE_LEVELS = 13.0
 SEGMENTS = {0: "abcdef", 1: "bc", 2: "abged", 3: "abgcd", 4: "fgbc", 5: "afgcd"}
+
+
+DRAWN_HEIGHT = 168  # smaller frames are drawn at twice their size and averaged: cv2's thin shapes depend on the size
 
 
 class Painter:
@@ -32,7 +33,9 @@ class Painter:
 
     def __init__(self, look: Look, rng: np.random.Generator, size_hw: tuple[int, int]):
         self.look, self.size_hw = look, size_hw
-        self.camera = Camera(rng, look.jitter, size_hw)
+        factor = 2 if size_hw[0] < DRAWN_HEIGHT else 1
+        self.drawn_hw = (size_hw[0] * factor, size_hw[1] * factor)
+        self.camera = Camera(rng, look.jitter, self.drawn_hw)
         self.kits = [KITS[name] for name in look.kits]
         self.noise = rng.normal(0, look.noise, size=(4, size_hw[0], size_hw[1], 1)).astype(np.float32)
         self.noise_rng = rng
@@ -48,7 +51,10 @@ class Painter:
         self._players(canvas, moment)
         self._focus(canvas, moment)
         self._scoreboard(canvas, moment)
-        return self._add_noise(canvas.pixels)
+        pixels = canvas.pixels
+        if self.drawn_hw != self.size_hw:
+            pixels = cv2.resize(pixels, self.size_hw[::-1], interpolation=cv2.INTER_AREA)
+        return self._add_noise(pixels)
 
     def _add_noise(self, pixels: np.ndarray) -> np.ndarray:
         noise = self.noise[self.noise_rng.integers(len(self.noise))]
@@ -57,7 +63,7 @@ class Painter:
 
     def _ground(self, shot: Shot) -> np.ndarray:
         """Grass with each third's own tint and mowing: upright stripes, none, level stripes."""
-        height, width = self.size_hw
+        height, width = self.drawn_hw
         corners = shot.pixels([[0.0, 0.0], [LENGTH_M, WIDTH_M]])
         x_m = (np.arange(width) + 0.5 - corners[0, 0]) * LENGTH_M / (corners[1, 0] - corners[0, 0])
         y_m = (np.arange(height) + 0.5 - corners[0, 1]) * WIDTH_M / (corners[1, 1] - corners[0, 1])
@@ -100,13 +106,11 @@ class Painter:
         x, y = moment.ball
         left, top = x < LENGTH_M / 2, y < WIDTH_M / 2
         if moment.restart == "kick-off":
-            canvas.disc((LENGTH_M / 2, WIDTH_M / 2), 16.0, (235, 235, 235))
+            canvas.disc((LENGTH_M / 2, WIDTH_M / 2), 21.0, (235, 235, 235))
         elif moment.restart == "goal kick":
-            canvas.box(
-                (0 if left else LENGTH_M, 4), (6.5 if left else LENGTH_M - 6.5, WIDTH_M - 4), (235, 235, 235)
-            )
+            canvas.box((0 if left else LENGTH_M, 4), (6.5 if left else LENGTH_M - 6.5, WIDTH_M - 4), (235, 235, 235))
         elif moment.restart == "corner":
-            canvas.disc((0 if left else LENGTH_M, 0 if top else WIDTH_M), 20.0, (235, 235, 235))
+            canvas.disc((0 if left else LENGTH_M, 0 if top else WIDTH_M), 24.0, (235, 235, 235))
         else:
             edge = 0 if top else WIDTH_M
             canvas.box((x - 8, edge - 1.0), (x + 8, edge + 1.0), (250, 250, 250))
@@ -120,34 +124,34 @@ class Painter:
         end = moment.ball if moment.phase == "flight" else trail.end
         kit = self.kits[trail.team]
         if trail.shot:
-            canvas.line(trail.start, end, WHITE if kit != KITS["white"] else DARK, 8.0)
-            canvas.line(trail.start, end, kit, 4.5)
+            canvas.line(trail.start, end, WHITE if kit != KITS["white"] else DARK, 9.0)
+            canvas.line(trail.start, end, kit, 5.0)
         else:
-            canvas.line(trail.start, end, kit, 4.0 * (1 - 0.75 * age) + 0.6)
+            canvas.line(trail.start, end, kit, 4.5 * (1 - 0.7 * age) + 0.6)
 
     def _players(self, canvas: "_Canvas", moment: Moment) -> None:
         for team in (0, 1):
             for player in range(5):
                 spot = moment.players[team, player]
                 if player == 0:
-                    canvas.square(spot, 3.6, DARK)
-                    canvas.square(spot, 2.9, self.kits[team])
+                    canvas.square(spot, 3.0, DARK)
+                    canvas.square(spot, 2.2, self.kits[team])
                 else:
-                    canvas.disc(spot, 3.3, DARK)
-                    canvas.disc(spot, 2.6, self.kits[team])
+                    canvas.disc(spot, 2.8, DARK)
+                    canvas.disc(spot, 2.0, self.kits[team])
 
     def _focus(self, canvas: "_Canvas", moment: Moment) -> None:
         """Where the ball is, large: a disc with the holder, a ring for a dead ball, a ball in flight."""
         kit, ball = self.kits[moment.team], moment.ball
         contrast = DARK if sum(kit) > 380 else WHITE
         if moment.phase == "placed":
-            canvas.ring(ball, 7.0, DARK, 6.0)
-            canvas.ring(ball, 7.0, kit, 4.0)
-            canvas.disc(ball, 3.0, contrast)
+            canvas.disc(ball, 11.5, DARK)
+            canvas.disc(ball, 10.5, kit)
+            canvas.disc(ball, 3.5, contrast)
         elif moment.phase in ("flight", "out", "celebration"):
             hot = moment.trail is not None and moment.trail.shot
-            canvas.disc(ball, 6.5 if hot else 5.0, contrast)
-            canvas.disc(ball, 5.0 if hot else 3.6, kit)
+            canvas.disc(ball, 8.5 if hot else 7.0, contrast)
+            canvas.disc(ball, 7.0 if hot else 5.6, kit)
         else:
             self._holder(canvas, moment, kit, contrast)
 
@@ -155,15 +159,15 @@ class Painter:
         mark, ball = moment.mark, moment.ball
         age = (moment.time_s - mark.time_s) / LINGER_S if mark is not None else 2.0
         if age < 1.0 and mark.kind == "tackle":
-            canvas.burst(ball, 15.0 - 4.0 * age, WHITE, (255, 220, 0))
+            canvas.burst(ball, 18.0 - 4.0 * age, WHITE, (255, 220, 0))
         if moment.carrier == 0:  # the keeper has it
-            size = 11.5 - 2.5 * min(age, 1.0) if mark is not None and mark.kind == "save" else 8.0
-            canvas.square(ball, size + 1.5, WHITE if size > 8 else DARK)
+            size = 14.0 - 2.5 * min(age, 1.0) if mark is not None and mark.kind == "save" else 9.0
+            canvas.square(ball, size + 1.5, WHITE if size > 9 else DARK)
             canvas.square(ball, size - 1.0, kit)
         else:
-            canvas.disc(ball, 8.6, DARK)
-            canvas.disc(ball, 7.6, WHITE)
-            canvas.disc(ball, 6.6, kit)
+            canvas.disc(ball, 11.0, DARK)
+            canvas.disc(ball, 10.0, WHITE)
+            canvas.disc(ball, 8.8, kit)
         canvas.disc(ball, 2.0, contrast)
 
     def _scoreboard(self, canvas: "_Canvas", moment: Moment) -> None:
@@ -185,16 +189,16 @@ class _Canvas:
         return np.round((self.shot.pixels(points) - 0.5) * (1 << SHIFT)).astype(np.int32)
 
     def _thick(self, units: float) -> int:
-        return max(int(round(self.shot.length(units))), 1)
+        return max(round(self.shot.length(units)), 1)
 
     def disc(self, centre, radius: float, colour) -> None:
         x, y = self._fixed(centre)
-        reach = int(round(self.shot.length(radius) * (1 << SHIFT)))
+        reach = round(self.shot.length(radius) * (1 << SHIFT))
         cv2.circle(self.pixels, (int(x), int(y)), reach, colour, -1, cv2.LINE_AA, SHIFT)
 
     def ring(self, centre, radius: float, colour, width: float) -> None:
         x, y = self._fixed(centre)
-        reach = int(round(self.shot.length(radius) * (1 << SHIFT)))
+        reach = round(self.shot.length(radius) * (1 << SHIFT))
         cv2.circle(self.pixels, (int(x), int(y)), reach, colour, self._thick(width), cv2.LINE_AA, SHIFT)
 
     def square(self, centre, half: float, colour) -> None:
@@ -229,7 +233,7 @@ class _Canvas:
         cv2.fillPoly(self.pixels, [fixed], colour, cv2.LINE_AA, SHIFT)
 
     def strip(self, x0: float, x1: float, colour) -> None:
-        left, right, bottom = (int(round(self.shot.scale * v)) for v in (x0, x1, BOARD_UNITS))
+        left, right, bottom = (round(self.shot.scale * v) for v in (x0, x1, BOARD_UNITS))
         self.pixels[:bottom, left:right] = colour
 
     def digit(self, number: int, x0: float, colour) -> None:
@@ -271,5 +275,5 @@ def write_video(path: Path, frames, fps: int, size_hw: tuple[int, int], crf: int
 def render_window(window: Window, look: Look, rng: np.random.Generator, size_hw, fps: int):
     """Yield the frames of a window: frame n shows the time n / fps."""
     painter = Painter(look, rng, size_hw)
-    for n in range(int(round(window.duration_s * fps)) + 1):
+    for n in range(round(window.duration_s * fps) + 1):
         yield painter.frame(window.at(n / fps))

@@ -1,8 +1,8 @@
 """Scores a commentary against the events of its match.
 
-An event is spoken when an event line is parsed from the commentary; its time is the end of the step that holds its first
-word. The reference is the commentator's own line, timed the same way. Spoken and reference events of one kind and team are
-matched one to one in time order when they are within 2 s; what stays unmatched is a false positive or a miss.
+An event is spoken when an event line is parsed from the commentary; its time is the end of the step that holds its
+first word. The reference is the commentator's own line, timed the same way. Spoken and reference events of one kind and
+team are matched one to one in time order when they are within 2 s; the rest are false positives and misses.
 """
 
 import re
@@ -95,7 +95,7 @@ def kind_only(said: ParsedLine) -> object:
 
 
 def match(spoken: Sequence[TimedLine], true: Sequence[TimedLine], key: Key) -> list[tuple[int, int]]:
-    """Pairs (index spoken, index true) of equal key within TOLERANCE_S: one to one, in time order, as many as can be."""
+    """Pairs (spoken, true) of equal key within TOLERANCE_S: one to one, in time order, as many as possible."""
     pairs = []
     for value in {key(event.said) for event in true}:
         ours = [i for i, event in enumerate(spoken) if key(event.said) == value]
@@ -115,7 +115,7 @@ def f1(n_matched: float, n_spoken: float, n_true: float) -> float:
 
 
 def score(spoken: Sequence[Commentary], true: Sequence[Commentary]) -> dict:
-    """Metrics over clips: event_f1, F1 per kind and their mean, team_accuracy, timing error, words per second, confusion."""
+    """Metrics over clips: event_f1, F1 per kind and their mean, team accuracy, timing error, word rate, confusion."""
     matched, said, happened = Counter(), Counter(), Counter()
     lateness: list[float] = []
     n_team_right = n_kind_right = 0

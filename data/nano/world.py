@@ -1,8 +1,8 @@
 """A procedural five-a-side match seen from above: who has the ball, where, and what happens when.
 
-The play is a chain of phases (carry, flight, out of play, dead ball, celebration). The end of a phase decides the next one
-and emits the events. An event's time is when it can first be seen: a pass counts when it is received, a restart when
-the ball lies on its spot. Gaps between events leave a commentator at 3 words a second time to speak each of them.
+The play is a chain of phases (carry, flight, out of play, dead ball, celebration). The end of a phase decides the
+next one and emits the events. An event's time is when it can first be seen: a pass counts when it is received, a
+restart when the ball lies on its spot. The gaps leave a commentator at 3 words a second time to speak each event.
 """
 
 from dataclasses import dataclass, field, replace
@@ -153,23 +153,17 @@ class Match:
         names = list(weights)
         shares = np.array([weights[n] for n in names])
         self.plan = names[rng.choice(len(names), p=shares / shares.sum())]
-        self._begin(
-            "carry", shortest_s + rng.uniform(0.0, 0.8) + (0.6 if self.plan in ("tackle", "shot") else 0.0)
-        )
+        self._begin("carry", shortest_s + rng.uniform(0.0, 0.8) + (0.6 if self.plan in ("tackle", "shot") else 0.0))
         goal_dir = 1.0 if self.attacks_right(self.team) else -1.0
         step = np.array([goal_dir * rng.uniform(-1.0, 4.0), rng.uniform(-3.0, 3.0)])
-        self.carry_to = np.clip(
-            self.ball + (0 if keeper else step), [2.5, 2.5], [LENGTH_M - 2.5, WIDTH_M - 2.5]
-        )
+        self.carry_to = np.clip(self.ball + (0 if keeper else step), [2.5, 2.5], [LENGTH_M - 2.5, WIDTH_M - 2.5])
         self.carry_start_s = self.time_s
         self.chaser = self._nearest(1 - self.team, self.carry_to)
 
     def _nearest(self, team: int, spot: np.ndarray) -> int:
         return 1 + int(np.argmin(np.linalg.norm(self.players[team, 1:] - spot, axis=1)))
 
-    def _kick(
-        self, target: np.ndarray, duration_s: float, plan: str, receiver: tuple[int, int] | None
-    ) -> None:
+    def _kick(self, target: np.ndarray, duration_s: float, plan: str, receiver: tuple[int, int] | None) -> None:
         shot = plan == "shot"
         end_s = self.time_s + duration_s
         self.trail = Trail(self.team, tuple(self.ball), tuple(target), self.time_s, end_s, shot)
@@ -177,7 +171,7 @@ class Match:
         self._begin("flight", duration_s)
 
     def _pass_target(self, receiver_team: int) -> tuple[np.ndarray, int]:
-        """A player of `receiver_team` and a spot near them, 7 to 22 m away where that can be had."""
+        """A player of `receiver_team` and a spot near them, 11 to 24 m away where that can be had."""
         candidates = [i for i in range(1, 5) if (receiver_team, i) != (self.team, self.carrier)]
         spots = np.clip(
             self.players[receiver_team, candidates] + self.rng.normal(0, 2.0, size=(len(candidates), 2)),
@@ -186,9 +180,7 @@ class Match:
         )
         distance = np.linalg.norm(spots - self.ball, axis=1)
         badness = (
-            np.maximum(7 - distance, 0) * 3
-            + np.maximum(distance - 22, 0)
-            + self.rng.uniform(0, 4, len(candidates))
+            np.maximum(11 - distance, 0) * 3 + np.maximum(distance - 24, 0) + self.rng.uniform(0, 4, len(candidates))
         )
         best = int(np.argmin(badness))
         return spots[best], candidates[best]
@@ -212,7 +204,7 @@ class Match:
         else:
             team = self.team if plan == "pass" else 1 - self.team
             spot, player = self._pass_target(team)
-            self._kick(spot, rng.uniform(0.6, 0.9), plan, (team, player))
+            self._kick(spot, rng.uniform(0.65, 0.9), plan, (team, player))
 
     def _shoot(self) -> None:
         rng = self.rng
@@ -255,9 +247,7 @@ class Match:
             return
         left = spot[0] < LENGTH_M / 2
         if plan == "corner":
-            corner = np.array(
-                [0.3 if left else LENGTH_M - 0.3, 0.3 if spot[1] < WIDTH_M / 2 else WIDTH_M - 0.3]
-            )
+            corner = np.array([0.3 if left else LENGTH_M - 0.3, 0.3 if spot[1] < WIDTH_M / 2 else WIDTH_M - 0.3])
             self._place(plan, self.team, corner)
         else:
             self._place(plan, 1 - self.team, np.array([3.2 if left else LENGTH_M - 3.2, WIDTH_M / 2]))
@@ -311,11 +301,7 @@ class Match:
         in_halves = self.phase == "celebration" or self.restart == "kick-off"
         for team in (0, 1):
             own_ball = self._to_picture(team, self.ball)
-            shift = (
-                np.zeros(2)
-                if in_halves
-                else np.array([(own_ball[0] - 20) * 0.5 + 2, (own_ball[1] - 10) * 0.35])
-            )
+            shift = np.zeros(2) if in_halves else np.array([(own_ball[0] - 20) * 0.5 + 2, (own_ball[1] - 10) * 0.35])
             own = FORMATION + shift
             own[:, 0] = np.minimum(own[:, 0], 18.5) if in_halves else own[:, 0]
             own[0] = FORMATION[0] + [0.0, np.clip(own_ball[1] - 10, -2.6, 2.6) * 0.7]
@@ -378,15 +364,15 @@ class Window:
 
     def at(self, time_s: float) -> Moment:
         """The moment on screen at a time in seconds from the window's start."""
-        return self.moments[min(int(round(time_s / TICK_S)), len(self.moments) - 1)]
+        return self.moments[min(round(time_s / TICK_S), len(self.moments) - 1)]
 
 
 def play_window(rng: np.random.Generator, duration_s: float, skip_s: float, open_play: bool) -> Window:
     """Play a match and keep `duration_s` seconds after the first `skip_s`."""
     match = Match(rng, open_play=open_play)
-    for _ in range(int(round((skip_s + duration_s) / TICK_S)) + 1):
+    for _ in range(round((skip_s + duration_s) / TICK_S) + 1):
         match.tick()
-    first = int(round(skip_s / TICK_S))
+    first = round(skip_s / TICK_S)
     moments = [_shift(m, skip_s) for m in match.moments[first:]]
     events = [replace(e, time_s=round(e.time_s - skip_s, 3)) for e in match.events]
     inside = [e for e in events if 0 <= e.time_s < duration_s]

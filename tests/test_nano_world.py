@@ -1,0 +1,109 @@
+"""The nano world: what happens, what it looks like, what is said about it."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from data.nano.commentator import HELD_OUT_WORDINGS, WORDINGS, speak
+from data.nano.palette import KITS, PITCHES, draw_look, kit_pairs
+from data.nano.render import Painter
+from data.nano.states import PHASES, describe_state, phase_of
+from data.nano.world import FLANKS, KINDS, ZONES, play_window
+from utils.errors import UserError
+
+
+def windows(n: int):
+    """A few matches, some from the kick-off."""
+    return [play_window(np.random.default_rng(seed), 20.0, 5.0 * (seed % 3), seed % 3 > 0) for seed in range(n)]
+
+
+@pytest.fixture(scope="module")
+def played():
+    return windows(16)
+
+
+def test_every_kind_happens_and_none_prevails(played):
+    kinds = Counter(event.kind for window in played for event in window.events)
+    assert set(kinds) == set(KINDS)
+    assert max(kinds.values()) < 0.4 * kinds.total()
+
+
+def test_same_seed_gives_the_same_match():
+    first, second = windows(1)[0], windows(1)[0]
+    assert first.events == second.events
+    assert all(np.array_equal(a.players, b.players) for a, b in zip(first.moments, second.moments, strict=True))
+
+
+def test_zones_and_scores_are_those_of_the_picture(played):
+    for window in played:
+        for event in window.events:
+            assert event.zone in (None, *ZONES, *FLANKS)
+            assert window.at(event.time_s + 0.05).score == event.score
+
+
+def test_every_event_is_spoken_soon_after_it_is_seen(played):
+    rng = np.random.default_rng(0)
+    lines = [line for window in played for line in speak(window.events, ("red", "blue"), rng)]
+    assert len(lines) == sum(len(window.events) for window in played)
+    delays = [line.start_s - line.event.time_s for line in lines]
+    assert min(delays) >= 0.2
+    assert np.quantile(delays, 0.99) < 1.5
+    rates = [len(line.words) / (line.end_s - line.start_s) for line in lines]
+    assert np.quantile(rates, 0.02) >= 2.0 and np.quantile(rates, 0.98) <= 3.5
+
+
+def test_words_follow_each_other(played):
+    for line in speak(played[0].events, ("red", "blue"), np.random.default_rng(1)):
+        times = [t for start, end, _ in line.words for t in (start, end)]
+        assert times == sorted(times)
+
+
+def test_wordings_are_several_and_held_out_ones_are_new():
+    for kind in KINDS:
+        assert len(WORDINGS[kind]) >= 4
+        assert len(HELD_OUT_WORDINGS[kind]) >= 2
+        assert not set(WORDINGS[kind]) & set(HELD_OUT_WORDINGS[kind])
+
+
+def test_splits_share_no_kit_pair_and_no_pitch():
+    pairs = [{frozenset(pair) for pair in kit_pairs(split)} for split in ("train", "tune", "test")]
+    assert sum(map(len, pairs)) == len(set.union(*pairs)) == 28
+    for used in pairs:
+        assert {colour for pair in used for colour in pair} == set(KITS)
+    pitches = [set(PITCHES[split]) for split in PITCHES]
+    assert sum(map(len, pitches)) == len(set.union(*pitches))
+
+
+def test_unknown_split_is_named():
+    with pytest.raises(UserError, match="train, tune, test"):
+        kit_pairs("dev")
+
+
+def test_states_use_known_phases(played):
+    seen = {phase_of(moment) for window in played for moment in window.moments[::10]}
+    assert seen <= set(PHASES)
+    assert len(seen) >= 10
+    assert describe_state(played[0].at(3.0), ("red", "blue")).split()[0] in ("red", "blue")
+
+
+@pytest.mark.parametrize("size_hw", [(84, 140), (168, 280)])
+def test_frames_look_alike_at_every_size(size_hw):
+    window = windows(2)[1]
+    look = draw_look(np.random.default_rng(3), "train")
+    still = type(look)(look.kits, look.pitch_rgb, noise=0.0, jitter=0.0)
+    frame = Painter(still, np.random.default_rng(4), size_hw).frame(window.at(4.0))
+    small = Painter(still, np.random.default_rng(4), (84, 140)).frame(window.at(4.0))
+    assert frame.shape == (*size_hw, 3) and frame.dtype == np.uint8
+    step = size_hw[0] // 84
+    shrunk = frame.reshape(84, step, 140, step, 3).mean(axis=(1, 3))
+    assert np.abs(shrunk - small).mean() < 6.0
+
+
+def test_scoreboard_shows_kits_and_score():
+    window = windows(1)[0]
+    look = draw_look(np.random.default_rng(5), "test")
+    frame = Painter(look, np.random.default_rng(6), (84, 140)).frame(window.at(1.0))
+    for team, column in ((0, 32), (1, 108)):
+        seen = frame[4:10, column : column + 3].reshape(-1, 3).mean(axis=0)
+        assert np.abs(seen - np.array(KITS[look.kits[team]])).max() < 20
