@@ -155,9 +155,7 @@ def _parse_json(line: bytes) -> object:
     try:
         return json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise Malformed(
-            f"byte {error.start} is not UTF-8; save the file as UTF-8", "malformed_json"
-        ) from None
+        raise Malformed(f"byte {error.start} is not UTF-8; save the file as UTF-8", "malformed_json") from None
     except json.JSONDecodeError as error:
         near = error.doc[max(0, error.pos - SHOWN_CHARACTERS // 2) : error.pos + SHOWN_CHARACTERS // 2]
         raise Malformed(

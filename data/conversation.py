@@ -96,11 +96,7 @@ class ChatFormat:
 
     def text_ids(self, text: str) -> list[int]:
         """Token ids of plain text; markup in it stays plain text."""
-        return (
-            self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-            if text
-            else []
-        )
+        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"] if text else []
 
     def speech_ids(self, text: str) -> list[int]:
         """Ids of what the assistant says; the token " ..." stands at the end of speech and nowhere else."""
@@ -178,9 +174,7 @@ class ChatFormat:
 
     def _require_plain_text(self) -> None:
         probe = "<|im_start|>a<|im_end|><|vision_start|><|image_pad|><|video_pad|><|vision_end|>"
-        leaked = self.tokenizer.convert_ids_to_tokens(
-            sorted(self.markup_ids.intersection(self.text_ids(probe)))
-        )
+        leaked = self.tokenizer.convert_ids_to_tokens(sorted(self.markup_ids.intersection(self.text_ids(probe))))
         if leaked:
             raise UserError(
                 f"tokenizer {self.name!r} reads {' '.join(leaked)} in plain text as markup, so a user could "

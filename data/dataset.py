@@ -21,9 +21,7 @@ class DataArguments:
     annotation_paths: list[str] = field(
         metadata={"help": "JSONL files, one sample a line (data/annotations.py shows the format)"}
     )
-    with_context: bool = field(
-        default=False, metadata={"help": "add title and earlier speech to a stream's query"}
-    )
+    with_context: bool = field(default=False, metadata={"help": "add title and earlier speech to a stream's query"})
     max_length: int = field(
         default=32768, metadata={"help": "tokens; over it, earlier speech is cut, then the sample is bad"}
     )

@@ -116,22 +116,16 @@ def _element(value: Any, where: str) -> Element:
 
 
 def _text_element(value: dict, where: str) -> TextElement:
-    context = {
-        name: _text(value[name], name, where) for name in ("previous", "title", "category") if value.get(name)
-    }
+    context = {name: _text(value[name], name, where) for name in ("previous", "title", "category") if value.get(name)}
     return TextElement(_text(value.get("text"), "text", where), **context)
 
 
 def _video_element(value: dict, where: str) -> VideoElement:
     start_s, end_s = (_optional_seconds(value, name, where) for name in ("video_start", "video_end"))
     if start_s is not None and end_s is not None and start_s > end_s:
-        _fail(
-            f"{where}: video_start must not be later than video_end; they are", [start_s, end_s], "bad_time"
-        )
+        _fail(f"{where}: video_start must not be later than video_end; they are", [start_s, end_s], "bad_time")
     pos = value.get("pos")
-    return VideoElement(
-        _path(value, "video", where), start_s, end_s, None if pos is None else _pos(pos, where)
-    )
+    return VideoElement(_path(value, "video", where), start_s, end_s, None if pos is None else _pos(pos, where))
 
 
 def _image_element(value: dict, where: str) -> ImageElement:

@@ -27,9 +27,7 @@ from utils.errors import UserError
 logger = logging.getLogger(__name__)
 
 MAGIC = b"JSONLIX1"
-HEADER = struct.Struct(
-    "<8sQq32sQQ"
-)  # magic, file size, mtime in ns, digest of the ends, samples, blank lines
+HEADER = struct.Struct("<8sQq32sQQ")  # magic, file size, mtime in ns, digest of the ends, samples, blank lines
 BLOCK = 64  # lines
 BLOCK_TYPE = np.dtype([("base", "<u8"), ("distance", "<u4", BLOCK)])
 PIECE = 1 << 20  # bytes read at once, so that a file without line ends is not read whole
@@ -198,9 +196,7 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bool]]:
 def _packed(offsets: list[int], path: Path) -> bytes:
     """One block of the sidecar; a last one that is not full is padded."""
     if offsets[-1] - offsets[0] >= 1 << 32:
-        raise UserError(
-            f"{path}: {BLOCK} lines take over 4 GiB at byte {offsets[0]}; is it one sample a line?"
-        )
+        raise UserError(f"{path}: {BLOCK} lines take over 4 GiB at byte {offsets[0]}; is it one sample a line?")
     block = np.zeros(1, BLOCK_TYPE)
     block["base"] = offsets[0]
     block["distance"][0, : len(offsets)] = np.asarray(offsets, np.uint64) - np.uint64(offsets[0])

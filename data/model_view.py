@@ -64,9 +64,7 @@ def view_turns(example: Example, chat: ChatFormat) -> list[TurnView]:
     blocks = _blocks(example)
     turns = []
     for start, stop in pairwise(starts):
-        role = next(
-            r for r in ("system", "user", "assistant") if _starts_with(ids[start:], chat.header_ids(r))
-        )
+        role = next(r for r in ("system", "user", "assistant") if _starts_with(ids[start:], chat.header_ids(r)))
         first = start + len(chat.header_ids(role))
         last = ids.index(chat.im_end, first)
         positions = example.position_ids[:, start:stop]

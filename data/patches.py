@@ -16,9 +16,7 @@ def cut_patches(frames: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int, int
     """
     n_frames, channels, height, width = frames.shape
     if n_frames % TEMPORAL or height % (PATCH * MERGE) or width % (PATCH * MERGE):
-        raise ValueError(
-            f"frames {tuple(frames.shape)}: need an even count and sides that are multiples of 28"
-        )
+        raise ValueError(f"frames {tuple(frames.shape)}: need an even count and sides that are multiples of 28")
     t, h, w = n_frames // TEMPORAL, height // PATCH, width // PATCH
     cut = frames.reshape(t, TEMPORAL, channels, h // MERGE, MERGE, PATCH, w // MERGE, MERGE, PATCH)
     cut = cut.permute(0, 3, 6, 4, 7, 2, 1, 5, 8)
@@ -26,6 +24,6 @@ def cut_patches(frames: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int, int
 
 
 def noise_like(patches: torch.Tensor, seed: int) -> torch.Tensor:
-    """Grey levels of the same shape without content. Zeros would blow up the first layer norm of a model in training."""
+    """Grey levels of the same shape without content; zeros would blow up the first layer norm in training."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, patches.shape, dtype=torch.uint8, generator=generator)

@@ -36,12 +36,8 @@ class PreviewArguments:
     processor: str = field(metadata={"help": "checkpoint, processor or tokenizer: a folder or hub id"})
     index: int | None = field(default=None, metadata={"help": "the sample to show, counted from 0"})
     all: bool = field(default=False, metadata={"help": "show every sample"})
-    with_context: bool = field(
-        default=False, metadata={"help": "add title and earlier speech to a stream's query"}
-    )
-    json: Path | None = field(
-        default=None, metadata={"help": "write ids, labels, grids, times, positions here"}
-    )
+    with_context: bool = field(default=False, metadata={"help": "add title and earlier speech to a stream's query"})
+    json: Path | None = field(default=None, metadata={"help": "write ids, labels, grids, times, positions here"})
     html: Path | None = field(default=None, metadata={"help": "write a page with frames and words here"})
     frame_times: FrameTimes = field(
         default="grid",
@@ -73,9 +69,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse(argv: list[str] | None) -> tuple[PreviewArguments, str]:
     """The flags, and the annotation file's path."""
-    parser = CommandParser(
-        (PreviewArguments, CommonArguments), description=__doc__.splitlines()[0], allow_abbrev=False
-    )
+    parser = CommandParser((PreviewArguments, CommonArguments), description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("annotations", metavar="FILE.jsonl", help="annotation file")
     arguments, _, rest = parser.parse_args_into_dataclasses(args=argv)
     if (arguments.index is None) != arguments.all:
@@ -113,9 +107,7 @@ def open_outputs(
     if arguments.json:
         outputs.append(stack.enter_context(JsonList(_open(arguments.json, stack))))
     if arguments.html:
-        page = PreviewPage(
-            _open(arguments.html, stack), encoder.chat, str(file.path), facts(arguments, encoder)
-        )
+        page = PreviewPage(_open(arguments.html, stack), encoder.chat, str(file.path), facts(arguments, encoder))
         outputs.append(stack.enter_context(page))
     return outputs or [Terminal(encoder.chat)]
 

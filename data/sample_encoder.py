@@ -14,7 +14,7 @@ from data.conversation import ChatFormat, Encoded, Turn, VisualBlock, stream_tur
 from data.decode_cache import DecodeCache
 from data.elements import ImageElement, Message, TextElement, VideoElement
 from data.frame_plan import FrameTimes, VideoLimits
-from data.patches import PATCH, TEMPORAL, cut_patches
+from data.patches import MERGE, PATCH, TEMPORAL, cut_patches, noise_like
 from data.video import Clip, VideoError, read_clip, read_image, read_packed
 from data.words import SILENCE, cut_trailing_silence, step_slices, words_by_step
 from models.positions import PositionMode, position_ids
@@ -201,9 +201,7 @@ class SampleEncoder:
     ) -> Example:
         input_ids = torch.tensor(encoded.input_ids)
         pad_ids = {"image": self.chat.image_pad, "video": self.chat.video_pad}
-        patches = (
-            torch.cat(pixels.patches) if pixels.patches else torch.empty(0, PATCH_VALUES, dtype=torch.uint8)
-        )
+        patches = torch.cat(pixels.patches) if pixels.patches else torch.empty(0, PATCH_VALUES, dtype=torch.uint8)
         grids = [block.grid_thw for block in encoded.blocks]
         return Example(
             input_ids=input_ids,

@@ -1,6 +1,5 @@
 """The KV cache of one stream: `full` keeps every token, in storage that grows by doubling."""
 
-import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 

@@ -1,4 +1,4 @@
-"""Qwen2-VL as this project trains and streams it: the library's model with its visual input and its head cut to need."""
+"""Qwen2-VL as this project trains and streams it: the library's model, its visual input and head cut to need."""
 
 from torch import Tensor
 from transformers import Cache, Qwen2VLForConditionalGeneration

@@ -37,18 +37,14 @@ def main(argv: list[str] | None = None) -> int:
     """Make the file, measure, remove it; 1 when a goal is missed."""
     (arguments,) = parse_arguments(BenchArguments, description=__doc__.splitlines()[0], argv=argv)
     if not sys.platform.startswith("linux"):
-        raise UserError(
-            f"{sys.platform}: private memory is read from /proc/self/smaps_rollup; run this on Linux"
-        )
+        raise UserError(f"{sys.platform}: private memory is read from /proc/self/smaps_rollup; run this on Linux")
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         path = Path(folder) / "annotations.jsonl"
         write_lines(path, arguments.lines)
         indexing_s, opening_s = timed_open(path), timed_open(path)
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             growth_mb, reading_s = pool.apply(read_at_random, (path, arguments.reads))
-        size_mb, index_mb = (
-            file.stat().st_size / 1e6 for file in (path, path.with_name(path.name + ".index"))
-        )
+        size_mb, index_mb = (file.stat().st_size / 1e6 for file in (path, path.with_name(path.name + ".index")))
     print(f"| {arguments.lines:,} lines, {size_mb:,.0f} MB | measured | goal |\n|---|---|---|")
     print(f"| indexing, once | {indexing_s:.1f} s ({size_mb / indexing_s:,.0f} MB/s), {index_mb:.0f} MB | |")
     print(f"| opening, indexed | {opening_s:.4f} s | < {OPENING_GOAL_S} s |")
@@ -60,15 +56,11 @@ def main(argv: list[str] | None = None) -> int:
 def write_lines(path: Path, n_lines: int) -> None:
     """Write streams of 20 words; the query holds the line's number, and some lines hold wide characters."""
     words = [[round(i * 0.4, 2), round(i * 0.4 + 0.35, 2), f"word{i}"] for i in range(20)]
-    speech = json.dumps([{"role": "assistant", "content": [{"type": "text_stream", "text_stream": words}]}])[
-        1:
-    ]
+    speech = json.dumps([{"role": "assistant", "content": [{"type": "text_stream", "text_stream": words}]}])[1:]
     with open(path, "w", encoding="utf-8") as file:
         for i in range(n_lines):
             title = "\u00c9mission \u4f60\u597d" * (i % 7)
-            user = (
-                '{"role": "user", "content": [{"type": "video", "video": "a.mp4"}, {"type": "text", "text": '
-            )
+            user = '{"role": "user", "content": [{"type": "video", "video": "a.mp4"}, {"type": "text", "text": '
             file.write(f'[{user}"{i}", "title": "{title}"}}]}}, {speech}\n')
 
 

@@ -33,9 +33,7 @@ def test_ids_are_those_of_the_chat_template(chat):
 def test_loss_covers_the_assistants_text_and_its_end_only(chat):
     encoded = chat.encode([Turn("user", ["Hi"]), Turn("assistant", ["Hello."]), Turn("assistant", ["So."])])
     assert trained_text(chat, encoded) == "Hello.<|im_end|>So.<|im_end|>"
-    assert all(
-        label in (IGNORED, token) for label, token in zip(encoded.labels, encoded.input_ids, strict=True)
-    )
+    assert all(label in (IGNORED, token) for label, token in zip(encoded.labels, encoded.input_ids, strict=True))
 
 
 def test_a_system_turn_replaces_the_default_one(chat):

@@ -132,10 +132,7 @@ def test_a_stream_in_detail(open_samples, chat):
 def test_a_short_clip_is_one_step(open_samples):
     example = open_samples(stream(video(video_start=0, video_end=0.9)))[0]
     assert example.grid_thw[:, 0].tolist() == [1]
-    assert (
-        "Time=0.0-3.0s" in example.chat_text
-        and "<|im_start|>assistant\nred ...<|im_end|>" in example.chat_text
-    )
+    assert "Time=0.0-3.0s" in example.chat_text and "<|im_start|>assistant\nred ...<|im_end|>" in example.chat_text
     assert example.counts["outside"] == 3
 
 
@@ -243,9 +240,7 @@ def test_several_files_follow_each_other(tmp_path, chat):
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_workers_make_the_same_examples(open_samples, method):
     dataset = open_samples(stream(), talk(image(), text("What?")), stream(words=[[90, 91, "late"]]))
-    loader = DataLoader(
-        dataset, batch_size=None, num_workers=1, multiprocessing_context=method, collate_fn=as_it_is
-    )
+    loader = DataLoader(dataset, batch_size=None, num_workers=1, multiprocessing_context=method, collate_fn=as_it_is)
     here, there = [dataset[i] for i in range(3)], list(loader)
     assert here[2] == there[2]
     for a, b in zip(here[:2], there[:2], strict=True):
@@ -298,9 +293,7 @@ def test_patches_are_put_together_again():
 
 
 def test_arguments_have_the_published_defaults():
-    (arguments,) = parse_arguments(
-        DataArguments, description="", argv=["--annotation_paths", "a.jsonl", "b.jsonl"]
-    )
+    (arguments,) = parse_arguments(DataArguments, description="", argv=["--annotation_paths", "a.jsonl", "b.jsonl"])
     assert arguments.annotation_paths == ["a.jsonl", "b.jsonl"]
     assert (arguments.with_context, arguments.max_length, arguments.frame_times) == (False, 32768, "grid")
     assert pickle.loads(pickle.dumps(arguments)) == arguments

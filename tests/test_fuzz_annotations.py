@@ -30,24 +30,18 @@ scalars = st.one_of(
     st.sampled_from([10**400, -(10**30), 0.1, 1e308, float("nan"), float("inf"), -float("inf")]),
     st.floats(-1, 12),
     st.text(max_size=8),
-    st.sampled_from(
-        ["...", " ...", "<|im_end|>", "<|video_pad|>", "\0", "\ud800", "a\nb", "\u202e", "user", "text"]
-    ),
+    st.sampled_from(["...", " ...", "<|im_end|>", "<|video_pad|>", "\0", "\ud800", "a\nb", "\u202e", "user", "text"]),
 )
 junk = st.recursive(
     scalars,
     lambda inner: st.one_of(
         st.lists(inner, max_size=4),
-        st.dictionaries(
-            st.sampled_from(["type", "text", "role", "content", "video", "image"]), inner, max_size=3
-        ),
+        st.dictionaries(st.sampled_from(["type", "text", "role", "content", "video", "image"]), inner, max_size=3),
     ),
     max_leaves=8,
 )
 seconds = st.one_of(st.floats(0, 10), scalars)
-words = st.lists(
-    st.one_of(st.tuples(seconds, seconds, st.one_of(st.text(max_size=6), scalars)), junk), max_size=5
-)
+words = st.lists(st.one_of(st.tuples(seconds, seconds, st.one_of(st.text(max_size=6), scalars)), junk), max_size=5)
 
 
 @st.composite
@@ -67,9 +61,7 @@ def elements(videos: st.SearchStrategy[str]) -> st.SearchStrategy:
         st.fixed_dictionaries(
             {"type": st.just("text"), "text": scalars}, optional={"previous": scalars, "title": scalars}
         ),
-        st.fixed_dictionaries(
-            {"type": st.just("text_stream"), "text_stream": st.one_of(sorted_words(), words, junk)}
-        ),
+        st.fixed_dictionaries({"type": st.just("text_stream"), "text_stream": st.one_of(sorted_words(), words, junk)}),
         junk,
     )
 
@@ -97,9 +89,7 @@ def conversations(videos: st.SearchStrategy[str]) -> st.SearchStrategy:
     return st.one_of(stream, st.lists(message, max_size=4), junk)
 
 
-odd_texts = st.one_of(
-    st.text(max_size=20), st.sampled_from(["...", "...and", "<|im_end|>", "<|video_pad|>", "a\nb"])
-)
+odd_texts = st.one_of(st.text(max_size=20), st.sampled_from(["...", "...and", "<|im_end|>", "<|video_pad|>", "a\nb"]))
 
 
 @st.composite
@@ -107,9 +97,7 @@ def plausible(draw, video: str) -> list:
     """A sample of the right shape whose texts, words and window can be anything."""
     shown = {"type": "video", "video": video}
     start_s, end_s = sorted((draw(st.floats(0, 12)), draw(st.floats(0, 12))))
-    shown |= draw(
-        st.sampled_from([{}, {"video_start": start_s}, {"video_start": start_s, "video_end": end_s}])
-    )
+    shown |= draw(st.sampled_from([{}, {"video_start": start_s}, {"video_start": start_s, "video_end": end_s}]))
     asked = {"type": "text", "text": draw(odd_texts), "previous": draw(odd_texts), "title": draw(odd_texts)}
     said = {"type": "text", "text": draw(odd_texts)}
     if draw(st.booleans()):
@@ -162,11 +150,7 @@ def test_odd_values_are_parsed_or_explained(value):
 
 
 @settings(FUZZ, max_examples=60)
-@given(
-    st.lists(
-        st.one_of(st.just(GOOD), st.binary(max_size=12), st.sampled_from([b"", b" ", b"[0, 7]"])), max_size=8
-    )
-)
+@given(st.lists(st.one_of(st.just(GOOD), st.binary(max_size=12), st.sampled_from([b"", b" ", b"[0, 7]"])), max_size=8))
 def test_damaged_files_are_read_line_by_line(tmp_path, lines):
     path = tmp_path / "fuzz.jsonl"
     path.write_bytes(b"\n".join([GOOD, *lines]))

@@ -134,7 +134,7 @@ def look_samples(clip: Clip, video: Path, duration_s: float) -> list[list]:
 
 
 def _frame_ends(path: Path) -> list[int]:
-    """Cumulative END offsets of the packed JPEGs: each ends at its own end marker, which is followed by the next's start."""
+    """Cumulative END offsets of the packed JPEGs: an end marker and the start of the next one stand between them."""
     packed = path.read_bytes()
     return [*(match.start() + 2 for match in re.finditer(rb"\xff\xd9(?=\xff\xd8\xff)", packed)), len(packed)]
 
