@@ -14,7 +14,7 @@ from data.conversation import ChatFormat, Encoded, Turn, VisualBlock, stream_tur
 from data.decode_cache import DecodeCache
 from data.elements import ImageElement, Message, TextElement, VideoElement
 from data.frame_plan import FrameTimes, VideoLimits
-from data.patches import MERGE, PATCH, TEMPORAL, cut_patches, noise_like
+from data.patches import PATCH, TEMPORAL, cut_patches, noise_like
 from data.video import Clip, VideoError, read_clip, read_image, read_packed
 from data.words import SILENCE, cut_trailing_silence, step_slices, words_by_step
 from models.positions import PositionMode, position_ids

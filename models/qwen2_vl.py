@@ -43,7 +43,8 @@ class StreamingQwen2VL(Qwen2VLForConditionalGeneration):
     ) -> CausalLMOutputWithPast:
         """One teacher-forced pass over a batch of data/collate.py.
 
-        input_ids, labels: int64 [B, T]; position_ids: int64 [3, B, T]; patches: uint8 [P, 1176]; grid_thw: int64 [n, 3].
+        input_ids, labels: int64 [B, T]; position_ids: int64 [3, B, T]; patches: uint8 [P, 1176]; grid_thw: int64 [n, 3]
+        one row a block, in order of appearance.
         With labels: the mean loss over supervised tokens, and their logits alone [N, V] (None under Liger's fused
         loss). Without: the logits of every token [B, T, V].
         """

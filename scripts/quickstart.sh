@@ -62,21 +62,11 @@ stage corpus_test "${corpus[@]}" --output_dir "$out/test" --split test --n_clips
 
 stage nano_checkpoint "$python" -m models.nano --output_dir "$out/init"
 
-# Two processes of one thread each: on a CPU they share the work better than two threads of one process.
-export OMP_NUM_THREADS=1
-train=(.venv/bin/torchrun --standalone --nproc_per_node 2 train.py --use_cpu True --report_to none
-  --learning_rate 1e-3 --muon_learning_rate 0.01 --adam_beta2 0.95 --weight_decay 0.05 --warmup_steps 10
-  --lr_scheduler_type warmup_stable_decay --logging_steps 25 --save_steps 250 --save_total_limit 1 --seed 0)
-# First single looks ("which kits, who has the ball, what is happening, where, the score"), then whole commentaries.
-looks=(--annotation_paths "$out/train/states.jsonl" --per_device_train_batch_size 16)
-streams=(--annotation_paths "$out/train/commentary.jsonl" --per_device_train_batch_size 2 --decode_cache "$out/cache")
-stage train_looks "${train[@]}" "${looks[@]}" --pretrained_model_name_or_path "$out/init" --output_dir "$out/looks" \
-  --max_steps 1200 --lr_scheduler_kwargs '{"num_decay_steps": 500}'
-stage train_streams "${train[@]}" "${streams[@]}" --pretrained_model_name_or_path "$out/looks" --output_dir "$out/model" \
-  --max_steps 2400 --lr_scheduler_kwargs '{"num_decay_steps": 1200}'
+stage train_looks bash scripts/train_nano.sh looks "$out/init" "$out/train" "$out/looks"
+stage train_streams bash scripts/train_nano.sh streams "$out/looks" "$out/train" "$out/model"
 # The control: the same streams with noise for frames.
-stage train_blind "${train[@]}" "${streams[@]}" --pretrained_model_name_or_path "$out/init" --blind True \
-  --output_dir "$out/model_blind" --max_steps 1200 --lr_scheduler_kwargs '{"num_decay_steps": 600}'
+stage train_blind bash scripts/train_nano.sh streams "$out/init" "$out/train" "$out/model_blind" --blind True \
+  --max_steps 600 --lr_scheduler_kwargs '{"num_decay_steps": 300}'
 
 evaluate=("$python" -m evaluation.nano.evaluate --events "$out/test/events.jsonl")
 stage evaluate_seeing "${evaluate[@]}" --model_name_or_path "$out/model" --output_dir "$out/seeing"

@@ -77,7 +77,7 @@ def test_the_context_is_the_training_format(checkpoint, frames):
     recorder = Recorder(session)
     steps = list(comment(session, timed(frames[:10])))
     turns = []
-    for i, step in enumerate(steps):
+    for i in range(len(steps)):
         block, _ = encode_frames(checkpoint.model, frames[step_slices(10)[i]])
         query = ["Say it."] if i == 0 else []
         turns.append(Turn("user", [step_label(*step_window(i)), block, *query]))
