@@ -57,7 +57,7 @@ stage setup bash scripts/setup.sh
 bash scripts/setup.sh
 
 corpus=("$python" -m data.nano.corpus --seed 0)
-stage corpus_train "${corpus[@]}" --output_dir "$out/train" --split train --n_clips 1600
+stage corpus_train "${corpus[@]}" --output_dir "$out/train" --split train --n_clips 1200
 stage corpus_test "${corpus[@]}" --output_dir "$out/test" --split test --n_clips 100
 
 stage nano_checkpoint "$python" -m models.nano --output_dir "$out/init"

@@ -16,7 +16,7 @@ from data.elements import TextElement
 from data.frame_plan import VideoLimits
 from data.model_view import frames_of, view_turns
 from data.patches import cut_patches
-from tests.tiny import make_tokenizer
+from data.nano.tokenizer import train_tokenizer
 from utils.arguments import parse_arguments
 from utils.errors import UserError
 
@@ -27,7 +27,7 @@ SPEECH = [[0.2, 0.6, "red"], [1.0, 1.4, "passes"], [4.0, 4.4, "..."], [4.6, 5.2,
 
 @pytest.fixture(scope="module")
 def chat() -> ChatFormat:
-    return ChatFormat(make_tokenizer())
+    return ChatFormat(train_tokenizer())
 
 
 @pytest.fixture

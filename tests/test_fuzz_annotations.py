@@ -10,7 +10,7 @@ from data.annotations import AnnotationError, AnnotationFile, Sample, parse_samp
 from data.conversation import IGNORED, ChatFormat
 from data.dataset import AnnotationDataset, BadSample, Example, SampleEncoder
 from data.frame_plan import VideoLimits
-from tests.tiny import make_tokenizer
+from data.nano.tokenizer import train_tokenizer
 
 VIDEO = "videos/odd9_320x180.mp4"
 # What a sample of the right shape can still have: a window without frames, no words, only empty texts.
@@ -165,7 +165,7 @@ def test_damaged_files_are_read_line_by_line(tmp_path, lines):
 
 @pytest.fixture(scope="module")
 def chat() -> ChatFormat:
-    return ChatFormat(make_tokenizer())
+    return ChatFormat(train_tokenizer())
 
 
 @pytest.fixture(scope="module")

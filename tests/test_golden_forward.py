@@ -81,7 +81,7 @@ def test_gradients_with_a_frozen_tower(any_golden, expected, checkpoint):
     model.zero_grad()
 
 
-def test_only_supervised_rows_meet_the_head(checkpoint):
+def test_only_supervised_rows_meet_the_head():
     hidden, labels = torch.randn(2, 5, 8), torch.tensor([[-100, 1, -100, 2, -100], [-100, -100, -100, -100, 3]])
     rows, targets = supervised_rows(hidden, labels)
     assert torch.equal(rows, torch.stack([hidden[0, 0], hidden[0, 2], hidden[1, 3]]))

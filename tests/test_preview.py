@@ -120,9 +120,9 @@ def test_a_bad_sample_alone_is_an_error(samples, processor, capsys):
 
 
 def test_a_tokenizer_alone_is_enough(samples, tmp_path, capsys):
-    from tests.tiny import make_tokenizer
+    from data.nano.tokenizer import train_tokenizer
 
-    make_tokenizer().save_pretrained(tmp_path / "tokenizer")
+    train_tokenizer().save_pretrained(tmp_path / "tokenizer")
     assert main([str(samples), "--processor", str(tmp_path / "tokenizer"), "--index", "1"]) == 0
     assert "<image 1x" in capsys.readouterr().out
 
