@@ -15,8 +15,8 @@ from data.decode_cache import DecodeCache
 from data.elements import TextElement
 from data.frame_plan import VideoLimits
 from data.model_view import frames_of, view_turns
-from data.patches import cut_patches
 from data.nano.tokenizer import train_tokenizer
+from data.patches import cut_patches
 from utils.arguments import parse_arguments
 from utils.errors import UserError
 

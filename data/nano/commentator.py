@@ -24,10 +24,15 @@ WORDINGS: dict[str, tuple[str, ...]] = {
     "interception": ("{T} cut it out {z}.", "{T} intercept {z}.", "{T} read that {z}.", "Picked off, {t} {z}."),
     "tackle": ("{T} tackle {z}.", "{T} win it {z}.", "{T} dig it out {z}.", "Strong challenge, {t} {z}."),
     "shot": ("{T} shoot {z}!", "{T} have a go {z}!", "{T} strike {z}!", "Shot by {t} {z}!"),
-    "save": ("{T} keeper saves.", "Saved by {t}.", "{T} keeper holds it.", "Great save, {t}."),
+    "save": ("{T} keeper saves, {s}.", "Saved by {t}, {s}.", "{T} keeper holds it, {s}.", "Great save, {t}, {s}."),
     "goal": ("{T} score, {s}!", "Goal for {t}, {s}!", "It's in for {t}, {s}!", "{T} net it, {s}!"),
     "corner": ("{T} corner {z}.", "Corner to {t} {z}.", "{T} earn a corner {z}.", "A corner, {t} {z}."),
-    "goal kick": ("{T} goal kick.", "Goal kick to {t}.", "Wide, goal kick {t}.", "{T} restart from goal."),
+    "goal kick": (
+        "{T} goal kick, {s}.",
+        "Goal kick to {t}, {s}.",
+        "Wide, goal kick {t}, {s}.",
+        "{T} restart from goal, {s}.",
+    ),
     "throw-in": ("{T} throw {z}.", "Throw-in to {t} {z}.", "{T} throw it {z}.", "Out, {t} throw {z}."),
 }
 # Only references of the test split use these: the parser must understand wordings that no model was trained on.
@@ -37,12 +42,13 @@ HELD_OUT_WORDINGS: dict[str, tuple[str, ...]] = {
     "interception": ("{T} step in {z}.", "Stolen by {t} {z}."),
     "tackle": ("{T} slide in {z}.", "{T} take it off them {z}."),
     "shot": ("{T} let fly {z}!", "{T} fire at goal {z}!"),
-    "save": ("Kept out by {t}.", "{T} keeper stops it."),
+    "save": ("Kept out by {t}, {s}.", "{T} keeper stops it, {s}."),
     "goal": ("{T} find the net, {s}!", "{T} put it in, {s}!"),
     "corner": ("{T} take a corner {z}.", "Corner kick, {t} {z}."),
-    "goal kick": ("{T} take the goal kick.", "Off target, goal kick {t}."),
+    "goal kick": ("{T} take the goal kick, {s}.", "Off target, goal kick {t}, {s}."),
     "throw-in": ("{T} throw-in {z}.", "{T} get the throw {z}."),
 }
+SCORED_KINDS = frozenset(kind for kind, wordings in WORDINGS.items() if all("{s}" in w for w in wordings))
 REACTION_S = (0.25, 0.40)
 PAUSE_S = 0.10  # between two lines
 

@@ -52,6 +52,7 @@ class CorpusArguments:
     duration_s: float = field(default=20.0, metadata={"help": "length of a clip in seconds"})
     fps: int = field(default=4, metadata={"help": "frames per second of the files; even"})
     width: int = field(default=140, metadata={"help": "width in pixels; the height is 3/5 of it"})
+    crf: int = field(default=20, metadata={"help": "h264 quality: lower is better and larger"})
     from_kick_off: bool = field(default=False, metadata={"help": "every clip begins with the match"})
     num_workers: int = field(default=0, metadata={"help": "processes; 0: one per CPU core"})
 
@@ -81,7 +82,7 @@ def make_clip(arguments: CorpusArguments, index: int, video: Path | None) -> Cli
     lines = speak([*window.earlier, *window.events], look.kits, rng, held_out=arguments.split == "test")
     if video is not None:
         frames = list(render_window(window, look, rng, size_hw(arguments), arguments.fps))
-        write_video(video, frames, arguments.fps, size_hw(arguments))
+        write_video(video, frames, arguments.fps, size_hw(arguments), arguments.crf)
         write_looks(looks_path(video), frames[:: arguments.fps // FPS])
     previous = " ".join(line.text for line in lines if line.start_s < 0)
     return Clip(window, look.kits, [line for line in lines if line.start_s >= 0], previous)

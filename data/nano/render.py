@@ -160,6 +160,8 @@ class Painter:
         age = (moment.time_s - mark.time_s) / LINGER_S if mark is not None else 2.0
         if age < 1.0 and mark.kind == "tackle":
             canvas.burst(ball, 18.0 - 4.0 * age, WHITE, (255, 220, 0))
+        elif age < 1.0 and mark.kind == "interception":
+            canvas.diamond(ball, 20.0 - 4.0 * age, DARK, WHITE)
         if moment.carrier == 0:  # the keeper has it
             size = 14.0 - 2.5 * min(age, 1.0) if mark is not None and mark.kind == "save" else 9.0
             canvas.square(ball, size + 1.5, WHITE if size > 9 else DARK)
@@ -227,6 +229,13 @@ class _Canvas:
         for share, paint in ((1.0, colour), (0.8, inner)):
             reach = self.shot.length(radius * share) * np.where(np.arange(16) % 2, 0.5, 1.0)
             self._polygon(middle + reach[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1), paint)
+
+    def diamond(self, centre, reach: float, colour, inner) -> None:
+        """A square on its corner."""
+        middle = self.shot.pixels(centre)
+        for share, paint in ((1.0, colour), (0.75, inner)):
+            corners = np.array([[0, -1], [1, 0], [0, 1], [-1, 0]]) * self.shot.length(reach * share)
+            self._polygon(middle + corners, paint)
 
     def _polygon(self, points: np.ndarray, colour) -> None:
         fixed = np.round((points - 0.5) * (1 << SHIFT)).astype(np.int32)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data.nano.commentator import SCORED_KINDS
 from data.nano.parser import ParsedLine, parse_line
 from data.nano.world import KINDS
 from data.words import FIRST_STEP_FRAMES, FPS, Word, step_slices, words_by_step
@@ -189,7 +190,7 @@ def word_counts(ours: Commentary, theirs: Commentary, what: str) -> np.ndarray:
     for i, j in match(ours.events, theirs.events, kind_only):
         event = theirs.events[j].said
         true = getattr(event, what)
-        if true is None or (what == "score" and event.kind not in ("kick-off", "goal")):
+        if true is None or (what == "score" and event.kind not in SCORED_KINDS):
             continue  # nothing of the sort is said of this kind of event
         word = getattr(ours.events[i].said, what)
         counts += [word == true, word is not None, 1]

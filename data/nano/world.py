@@ -12,7 +12,7 @@ import numpy as np
 LENGTH_M, WIDTH_M = 40.0, 20.0  # pitch; x grows to the right and y downwards in the picture
 GOAL_HALF_M = 3.6
 TICK_S = 0.05
-LINGER_S = 1.3  # how long the mark of a received pass or a tackle stays visible
+LINGER_S = 1.3  # how long the trail of a pass and the mark of a tackle or an interception stay visible
 MAX_GOALS = 5  # digits and number words that the scoreboard and the commentator have
 
 KINDS = (
@@ -68,7 +68,7 @@ class Moment:
     carrier: int | None
     restart: str | None  # kind of restart while placed
     trail: Trail | None
-    mark: Event | None  # the latest tackle, save or goal
+    mark: Event | None  # the latest tackle, interception, save or goal
     score: tuple[int, int]
 
 
@@ -226,8 +226,8 @@ class Match:
         plan, other = self.flight_plan, 1 - self.team
         if plan in ("pass", "interception"):
             self.team, self.carrier = self.receiver
-            self._emit(plan, self.team, self._third())
-            self.mark = None
+            event = self._emit(plan, self.team, self._third())
+            self.mark = event if plan == "interception" else None
             self._start_carry()
         elif plan == "save":
             self.team, self.carrier = other, 0
