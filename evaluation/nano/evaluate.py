@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -141,6 +142,7 @@ def _run(arguments: EvaluateArguments, jobs: list[Job]) -> Iterator[tuple[Job, l
     if not jobs:
         return
     n_workers = min(arguments.num_workers or os.cpu_count() or 1, len(jobs))
+    tqdm.set_lock(threading.RLock())  # its default is a semaphore between processes, which outlives a spawned pool
     context = multiprocessing.get_context("spawn")
     with context.Pool(n_workers, _start_worker, (arguments,)) as pool:
         bar = tqdm(pool.imap_unordered(_work, jobs), total=len(jobs), unit="clip", desc=arguments.view)
