@@ -125,9 +125,13 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.main, text.encode())
 
-    def wait(self) -> int:
+    def wait(self, seconds: float = 60) -> int:
         """Exit status, reading on so that the process never waits for us."""
+        end = time.monotonic() + seconds
         while self.process.poll() is None:
+            if time.monotonic() > end:
+                self.process.kill()
+                pytest.fail(f"still running after {seconds} s; printed:\n{self.text}")
             if select.select([self.main], [], [], 0.2)[0]:
                 try:
                     self._read()
@@ -156,7 +160,7 @@ def test_a_terminal_answers_while_it_comments(tiny_checkpoint, video, tmp_path):
 
 def test_ctrl_c_in_a_terminal(tiny_checkpoint, video):
     terminal = Terminal(command(tiny_checkpoint, video))
-    terminal.read_until("watches")
+    terminal.read_until(">")  # the input line is up; before it Ctrl-C is a signal that this terminal cannot send
     terminal.type("\x03")
     assert terminal.wait() == 130 and "Traceback" not in terminal.text
 
