@@ -82,9 +82,9 @@ class Viewing:
 
     def run(self, frames: Iterable, realtime: bool, max_lag_s: float) -> int:
         """Comment on timed frames; return the exit status. However it ends, the record gets its end."""
-        self.view.show(self.header)
         reason = "failed"
         try:
+            self.view.show(self.header)
             reason = self._comment(frames, AttentiveClock(self.attend) if realtime else None, max_lag_s)
         except KeyboardInterrupt:
             reason = "interrupted"
