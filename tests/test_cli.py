@@ -112,7 +112,9 @@ class Terminal:
         """Read until `wanted` stands in what was printed since the start, escape codes removed."""
         end = time.monotonic() + seconds
         while wanted not in self.text:
-            assert time.monotonic() < end, f"no {wanted!r} within {seconds} s in:\n{self.text}"
+            if time.monotonic() > end:
+                self.process.kill()  # else it would wait for questions for ever
+                pytest.fail(f"no {wanted!r} within {seconds} s in:\n{self.text}")
             if select.select([self.main], [], [], 0.2)[0]:
                 self._read()
 
