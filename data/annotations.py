@@ -6,7 +6,8 @@
      {"role": "assistant", "content": [
          {"type": "text_stream", "text_stream": [[start_s, end_s, "word"], ...]}]}]
 
-A sample with a text_stream is a stream; any other is an ordinary conversation of texts, images and videos.
+A sample with a text_stream is a stream; any other is an ordinary conversation of texts, images and videos. A stream may
+go on with questions asked when its clip ends: pairs of a user's and an assistant's message of text.
 """
 
 import json
@@ -50,7 +51,18 @@ class Sample:
     @property
     def is_stream(self) -> bool:
         """Whether words with times are spoken over a video."""
-        return any(isinstance(element, WordsElement) for element in self.messages[-1].elements)
+        return self._spoken is not None
+
+    @property
+    def _spoken(self) -> int | None:
+        """Number of the message that holds the word stream."""
+        holds = (any(isinstance(element, WordsElement) for element in message.elements) for message in self.messages)
+        return next((i for i, held in enumerate(holds) if held), None)
+
+    @property
+    def questions(self) -> list[Message]:
+        """What is asked and answered when a stream's clip has ended."""
+        return self.messages[self._spoken + 1 :]
 
     @property
     def video(self) -> VideoElement:
@@ -60,12 +72,12 @@ class Sample:
     @property
     def words(self) -> WordsElement:
         """The word stream of a stream."""
-        return next(e for e in self.messages[-1].elements if isinstance(e, WordsElement))
+        return next(e for e in self.messages[self._spoken].elements if isinstance(e, WordsElement))
 
     @property
     def query(self) -> TextElement:
         """The text beside a stream's video; an empty one where there is none."""
-        texts = (e for e in self.messages[-2].elements if isinstance(e, TextElement))
+        texts = (e for e in self.messages[self._spoken - 1].elements if isinstance(e, TextElement))
         return next(texts, TextElement(""))
 
     def error(self, message: str, cause: str) -> AnnotationError:

@@ -213,11 +213,14 @@ def _check_roles(messages: list[Message]) -> None:
 
 
 def _check_stream(messages: list[Message]) -> None:
-    """A stream is one user message (one video, at most one text), then one assistant message of words."""
+    """A stream is a user message (one video, at most one text), then an assistant message of words.
+
+    Questions asked when the clip ends may follow, each a user message of text and the assistant's answer.
+    """
     spoken = [message for message in messages if message.role != "system"]
     roles = [message.role for message in spoken]
-    if roles != ["user", "assistant"]:
-        _fail("a sample with a text_stream must be one user and one assistant message; it has", roles)
+    if roles[:2] != ["user", "assistant"] or roles != ["user", "assistant"] * (len(roles) // 2):
+        _fail("a sample with a text_stream must be user and assistant messages in turn; it has", roles)
     kinds = sorted(type(element).__name__ for element in spoken[0].elements)
     if kinds not in (["VideoElement"], ["TextElement", "VideoElement"]):
         _fail("the user of a text_stream must show one video, with at most one text; it has", kinds)
@@ -225,6 +228,12 @@ def _check_stream(messages: list[Message]) -> None:
         _fail(
             "the assistant of a stream must have one text_stream and nothing else; elements",
             len(spoken[1].elements),
+        )
+    asked = [element for message in spoken[2:] for element in message.elements]
+    if not all(isinstance(element, TextElement) for element in asked):
+        _fail(
+            "after a text_stream only questions and answers of text may follow; kinds",
+            [type(e).__name__ for e in asked],
         )
     if any(isinstance(element, VideoElement) and element.pos for element in spoken[0].elements):
         _fail("packed frames (pos) have no times, so they cannot carry a text_stream; kinds", kinds)

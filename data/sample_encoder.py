@@ -105,9 +105,11 @@ class SampleEncoder:
         slices = step_slices(len(clip.frames))
         ends_s = [float(clip.times_s[piece.stop - 1]) for piece in slices]
         texts, counts = words_by_step(sample.words.words, ends_s)
-        texts = cut_trailing_silence(texts)
-        if not texts:
+        spoken = cut_trailing_silence(texts)
+        if not spoken:
             raise self._silent(sample, counts, ends_s[-1])
+        # What is asked at the clip's end is about all of it, the silence included.
+        texts = texts if sample.questions else spoken
         used = slices[: len(texts)]
         _, h, w = pixels.add(clip.frames[: used[-1].stop])
         pixels.frame_times_s += clip.times_s.tolist()
@@ -118,14 +120,15 @@ class SampleEncoder:
             frames=len(clip.frames),
             frames_used=used[-1].stop,
         )
-        system = [self._turn(sample, message, pixels) for message in sample.messages[:-2]]
+        system = [self._turn(sample, message, pixels) for message in sample.messages if message.role == "system"]
+        asked = [self._turn(sample, message, pixels) for message in sample.questions]
         query = sample.query
-        turns = system + stream_turns(blocks, texts, self.query_text(query))
+        turns = system + stream_turns(blocks, texts, self.query_text(query)) + asked
         if self.with_context and query.previous:
             n_over = len(self.chat.encode(turns).input_ids) - self.max_length
             if n_over > 0:
                 text, counts["previous_words_cut"] = self._shortened_query(query, n_over)
-                turns = system + stream_turns(blocks, texts, text)
+                turns = system + stream_turns(blocks, texts, text) + asked
         return turns, counts
 
     def query_text(self, query: TextElement, previous: str | None = None) -> str:

@@ -48,7 +48,8 @@ def caption_sample(messages: list) -> list:
     )
     lines = [f"{step_label(*step_window(i))} {said}" for i, said in enumerate(texts) if said != SILENCE]
     question = {"role": "user", "content": [video, {"type": "text", "text": text["text"]}]}
-    return [question, {"role": "assistant", "content": [{"type": "text", "text": "\n".join(lines)}]}]
+    answer = {"role": "assistant", "content": [{"type": "text", "text": "\n".join(lines)}]}
+    return [question, answer, *messages[2:]]
 
 
 def write_captions(corpus: Path, folder: Path) -> None:

@@ -25,9 +25,9 @@ flags=(--use_cpu True --report_to none --learning_rate 4e-4 --muon_learning_rate
   --logging_steps 25 --save_steps 250 --save_total_limit 1 --ddp_find_unused_parameters False)
 case $stage in
   looks) flags+=(--annotation_paths "$data/states.jsonl" --per_device_train_batch_size 16
-    --max_steps 950 --lr_scheduler_kwargs '{"num_decay_steps": 400}') ;;
+    --max_steps 1000 --lr_scheduler_kwargs '{"num_decay_steps": 420}') ;;
   streams) flags+=(--annotation_paths "$data/commentary.jsonl" --per_device_train_batch_size 2
-    --decode_cache "$data/cache" --max_steps 1400 --lr_scheduler_kwargs '{"num_decay_steps": 700}') ;;
+    --decode_cache "$data/cache" --max_steps 1500 --lr_scheduler_kwargs '{"num_decay_steps": 750}') ;;
 esac
 exec .venv/bin/torchrun --standalone --nproc_per_node 2 train.py --pretrained_model_name_or_path "$init" \
   --output_dir "$out" "${flags[@]}" "$@"

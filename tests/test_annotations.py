@@ -206,6 +206,14 @@ def test_a_stream_is_parsed():
     assert sample.words.words == [Word(0.5, 1.0, "so"), Word(1.0, 1.5, "here")]
 
 
+def test_questions_may_follow_a_stream():
+    asked = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Red."}]
+    sample = parse([{"role": "system", "content": "Be terse."}, *stream(), *asked])
+    assert sample.is_stream and sample.query.text == "Describe."
+    assert [message.elements[0].text for message in sample.questions] == ["Who?", "Red."]
+    assert parse(stream()).questions == []
+
+
 def test_published_forms_of_elements_are_read():
     packed = {"type": "video", "video": "a.bin", "pos": [100, 250]}
     sample = parse(
@@ -289,7 +297,9 @@ MALFORMED = {
         "malformed_sample",
         "one video",
     ),
-    "stream in turns": ([*stream(), *stream()], "malformed_sample", "one user and one assistant"),
+    "stream in turns": ([*stream(), *stream()], "malformed_sample", "only questions and answers of text"),
+    "stream asked in vain": ([*stream(), {"role": "user", "content": "Who?"}], "malformed_sample", "in turn"),
+    "stream after talk": ([user_with({"text": "a"})[0], ANSWER, *stream()], "malformed_sample", "one video"),
     "packed stream": (stream(pos=[10, 20]), "malformed_sample", "packed"),
 }
 

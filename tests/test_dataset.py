@@ -129,6 +129,19 @@ def test_a_stream_in_detail(open_samples, chat):
     assert example.frame_times_s[:4].tolist() == [0.0, 0.5, 1.0, 1.5]
 
 
+def test_questions_are_asked_when_the_clip_has_ended(open_samples, chat):
+    """Trained on as the streaming loop asks them: after every step, silent ones included, one user turn each."""
+    asked = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Red."}]
+    plain, example = open_samples(stream(), [*stream(), *asked])
+    assert example.counts["frames_used"] == example.counts["frames"] > plain.counts["frames_used"]
+    assert example.chat_text.startswith(plain.chat_text)
+    assert example.chat_text.endswith(
+        " ...<|im_end|>\n<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\nRed.<|im_end|>\n"
+    )
+    assert trained(example, chat).endswith(" ...<|im_end|>Red.<|im_end|>")
+    check(example, chat)
+
+
 def test_a_short_clip_is_one_step(open_samples):
     example = open_samples(stream(video(video_start=0, video_end=0.9)))[0]
     assert example.grid_thw[:, 0].tolist() == [1]

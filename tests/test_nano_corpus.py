@@ -23,7 +23,8 @@ def rows(folder, name):
 
 
 def test_files_name_each_other(corpus):
-    for user, assistant in rows(corpus, "commentary"):
+    for user, assistant, *asked in rows(corpus, "commentary"):
+        assert [message["role"] for message in asked] == ["user", "assistant"] * 3
         video, text = user["content"]
         assert (corpus / "clips" / video["video"].rsplit("/", 1)[1]).stat().st_size > 1000
         assert text["text"] and assistant["content"][0]["text_stream"]

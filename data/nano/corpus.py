@@ -6,7 +6,7 @@ Two processes make about 12 clips a second. An interrupted run, killed or not, g
 command is given again. The folder then holds
 
     clips/000000.mp4 ...     h264, 20 s
-    commentary.jsonl         streaming samples (DESIGN: annotation files), one per clip
+    commentary.jsonl         streaming samples with questions at their end, one per clip
     looks/000000.pack        JPEG frames, two for each second looked at
     states.jsonl             single looks: two frames -> both kits and the state of play, in a few words
     events.jsonl             per clip: kits, every line with its event; what data/nano/scoring.py reads
@@ -27,6 +27,7 @@ from PIL import Image
 
 from data.nano.commentator import Line, speak
 from data.nano.palette import SPLITS, draw_look
+from data.nano.questions import ask
 from data.nano.render import render_window, write_video
 from data.nano.states import STATE_QUERY, describe_state
 from data.nano.world import Window, play_window
@@ -36,6 +37,7 @@ from utils.errors import UserError, run_command
 
 QUERY = "Please describe the video."  # the streaming loop's default
 AT_KICK_OFF = 0.2  # share of clips that begin with the match
+ENDS_EARLY, SHORTEST_S = 0.33, 8  # share of training samples cut short, and how short
 SPLIT_SEEDS = {name: number for number, name in enumerate(SPLITS)}
 
 
@@ -100,6 +102,25 @@ def stream_sample(video: str, end_s: float, query: str, words: list, previous: s
     ]
 
 
+def commentary_sample(arguments: CorpusArguments, index: int, clip: Clip, video: str) -> list:
+    """A clip's commentary and questions at its end; some end early, so that any second may be asked about."""
+    rng = np.random.default_rng((arguments.seed, SPLIT_SEEDS[arguments.split], index, 1))
+    end_s = arguments.duration_s
+    if rng.random() < ENDS_EARLY and end_s > SHORTEST_S:
+        end_s = float(rng.integers(SHORTEST_S, int(end_s)))
+    words = [list(word) for line in clip.lines for word in line.words if word[1] <= last_frame_s(end_s)]
+    sample = stream_sample(video, end_s, QUERY, words, clip.previous)
+    for question, answer in ask(clip.window.at(last_frame_s(end_s)), clip.kits, rng):
+        sample.append({"role": "user", "content": [{"type": "text", "text": question}]})
+        sample.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+    return sample
+
+
+def last_frame_s(end_s: float) -> float:
+    """Time of the last frame that is seen before `end_s`."""
+    return end_s - 1 / FPS
+
+
 def looks_path(video: Path) -> Path:
     """Folder of a clip's looks, one packed file per second."""
     return video.parents[1] / "looks" / video.stem
@@ -124,12 +145,12 @@ def look_samples(clip: Clip, video: Path, duration_s: float) -> list[list]:
     samples = []
     for second in range(int(duration_s)):
         path = looks_path(video) / f"{second:02d}.pack"
-        state = describe_state(clip.window.at(second + (FPS - 1) / FPS), clip.kits)
+        state = describe_state(clip.window.at(last_frame_s(second + 1)), clip.kits)
         question = [
             {"type": "video", "video": str(path), "pos": _frame_ends(path)},
             {"type": "text", "text": STATE_QUERY},
         ]
-        answer = [{"type": "text", "text": " ".join((*clip.kits, state))}]
+        answer = [{"type": "text", "text": state}]
         samples.append([{"role": "user", "content": question}, {"role": "assistant", "content": answer}])
     return samples
 
@@ -143,11 +164,10 @@ def _frame_ends(path: Path) -> list[int]:
 def clip_row(arguments: CorpusArguments, index: int, video: Path) -> dict:
     """Make one clip; return its lines of the three files."""
     clip = make_clip(arguments, index, video)
-    words = [list(word) for line in clip.lines for word in line.words]
     lines = [{**asdict(line.event), "text": line.text, "words": line.words} for line in clip.lines]
     end_s = arguments.duration_s
     return {
-        "commentary": stream_sample(str(video), end_s, QUERY, words, clip.previous),
+        "commentary": commentary_sample(arguments, index, clip, str(video)),
         "states": look_samples(clip, video, end_s),
         "events": {"video": str(video), "kits": clip.kits, "duration_s": end_s, "lines": lines},
     }

@@ -148,7 +148,10 @@ class Painter:
             canvas.disc(ball, 11.5, DARK)
             canvas.disc(ball, 10.5, kit)
             canvas.disc(ball, 3.5, contrast)
-        elif moment.phase in ("flight", "out", "celebration"):
+        elif moment.phase == "out":  # nobody's ball: the restart will be the other side's, or not
+            canvas.disc(ball, 7.0, DARK)
+            canvas.disc(ball, 5.6, WHITE)
+        elif moment.phase in ("flight", "celebration"):
             hot = moment.trail is not None and moment.trail.shot
             canvas.disc(ball, 8.5 if hot else 7.0, contrast)
             canvas.disc(ball, 7.0 if hot else 5.6, kit)
@@ -159,7 +162,7 @@ class Painter:
         mark, ball = moment.mark, moment.ball
         age = (moment.time_s - mark.time_s) / LINGER_S if mark is not None else 2.0
         if age < 1.0 and mark.kind == "tackle":
-            canvas.burst(ball, 18.0 - 4.0 * age, WHITE, (255, 220, 0))
+            canvas.burst(ball, 21.0 - 4.0 * age, WHITE, (255, 220, 0))
         elif age < 1.0 and mark.kind == "interception":
             canvas.diamond(ball, 20.0 - 4.0 * age, DARK, WHITE)
         if moment.carrier == 0:  # the keeper has it
@@ -227,7 +230,7 @@ class _Canvas:
         angle = np.arange(16) * np.pi / 8
         middle = self.shot.pixels(centre)
         for share, paint in ((1.0, colour), (0.8, inner)):
-            reach = self.shot.length(radius * share) * np.where(np.arange(16) % 2, 0.5, 1.0)
+            reach = self.shot.length(radius * share) * np.where(np.arange(16) % 2, 0.66, 1.0)
             self._polygon(middle + reach[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1), paint)
 
     def diamond(self, centre, reach: float, colour, inner) -> None:

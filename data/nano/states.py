@@ -45,9 +45,20 @@ def phase_of(moment: Moment) -> str:
     return "keeper" if moment.carrier == 0 else "dribble"
 
 
+def third_of(moment: Moment) -> str:
+    """The third of the picture that the ball is in."""
+    return ZONES[min(max(int(moment.ball[0] / (LENGTH_M / 3)), 0), 2)]
+
+
+def flank_of(moment: Moment) -> str:
+    """The half of the picture that the ball is in: top or bottom."""
+    return FLANKS[int(moment.ball[1] > WIDTH_M / 2)]
+
+
 def describe_state(moment: Moment, kits: tuple[str, str]) -> str:
-    """Such as "red pass left top two one": team, phase, third, flank, score."""
-    x, y = moment.ball
-    third = ZONES[min(max(int(x / (LENGTH_M / 3)), 0), 2)]
-    flank = FLANKS[int(y > WIDTH_M / 2)]
-    return f"{kits[moment.team]} {phase_of(moment)} {third} {flank} {score_phrase(moment.score)}"
+    """Such as "red pass left top red blue two one": team, phase, third, flank, both kits, score.
+
+    The team comes first, as in the commentary: after the kits it could be learned as a choice between two names.
+    """
+    place = f"{third_of(moment)} {flank_of(moment)}"
+    return f"{kits[moment.team]} {phase_of(moment)} {place} {kits[0]} {kits[1]} {score_phrase(moment.score)}"

@@ -1,5 +1,6 @@
 """Trains the nano model's byte-level BPE: some 600 tokens, in which every word of the world is one token."""
 
+import re
 from itertools import product
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -8,6 +9,7 @@ from transformers import Qwen2TokenizerFast
 from data.conversation import DEFAULT_SYSTEM
 from data.nano.commentator import NUMBERS, WORDINGS, ZONE_PHRASES
 from data.nano.palette import KITS
+from data.nano.questions import QUESTIONS
 from data.nano.states import STATE_QUERY, STATE_WORDS
 from data.words import SILENCE
 
@@ -35,7 +37,11 @@ SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-QUERIES = ("Please describe the video.", STATE_QUERY)
+QUERIES = (
+    "Please describe the video.",
+    STATE_QUERY,
+    *(text for wordings, reply in QUESTIONS.values() for text in (*wordings, re.sub(r" ?{\w+}", "", reply))),
+)
 
 
 def training_lines() -> list[str]:
