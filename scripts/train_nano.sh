@@ -27,7 +27,7 @@ case $stage in
   looks) flags+=(--annotation_paths "$data/states.jsonl" --per_device_train_batch_size 16
     --max_steps 1000 --lr_scheduler_kwargs '{"num_decay_steps": 420}') ;;
   streams) flags+=(--annotation_paths "$data/commentary.jsonl" --per_device_train_batch_size 2
-    --decode_cache "$data/cache" --max_steps 1500 --lr_scheduler_kwargs '{"num_decay_steps": 750}') ;;
+    --decode_cache "$data/cache" --max_steps 1400 --lr_scheduler_kwargs '{"num_decay_steps": 700}') ;;
 esac
 exec .venv/bin/torchrun --standalone --nproc_per_node 2 train.py --pretrained_model_name_or_path "$init" \
   --output_dir "$out" "${flags[@]}" "$@"

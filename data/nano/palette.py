@@ -15,7 +15,7 @@ KITS: dict[str, tuple[int, int, int]] = {
     "white": (250, 250, 250),
     "black": (12, 12, 12),
     "orange": (255, 135, 0),
-    "pink": (255, 130, 205),
+    "pink": (255, 145, 215),
     "cyan": (20, 225, 235),
 }
 SPLITS = ("train", "tune", "test")

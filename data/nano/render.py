@@ -153,8 +153,8 @@ class Painter:
             canvas.disc(ball, 5.6, WHITE)
         elif moment.phase in ("flight", "celebration"):
             hot = moment.trail is not None and moment.trail.shot
-            canvas.disc(ball, 8.5 if hot else 7.0, contrast)
-            canvas.disc(ball, 7.0 if hot else 5.6, kit)
+            canvas.disc(ball, 11.0 if hot else 7.0, contrast)
+            canvas.disc(ball, 9.5 if hot else 5.6, kit)
         else:
             self._holder(canvas, moment, kit, contrast)
 
