@@ -16,6 +16,8 @@ from utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
+FFMPEG_ERRORS = (OSError, ValueError, av.FFmpegError)  # most of FFmpeg's are the first two, HTTP's are not
+
 # Containers that state every frame's own time, and keep one frame in one packet. Transport streams may split
 # a frame into two fields, AVI and raw streams state no presentation times: those are listed by decoding them
 # once.
@@ -50,14 +52,23 @@ def open_video(path: str | os.PathLike) -> av.container.InputContainer:
     if path.stat().st_size == 0:
         raise VideoError(f"{path}: the file is empty (0 bytes); download or copy it again")
     try:
-        container = av.open(str(path), metadata_errors="replace")
-    except (OSError, ValueError) as error:  # FFmpeg's errors are both
+        return open_container(str(path), path, options={"protocol_whitelist": "file"})
+    except FFMPEG_ERRORS as error:
         raise VideoError(
             f"{path}: cannot be opened as a video: {reason(error)}; it is truncated, damaged or no video"
         ) from error
+
+
+def open_container(address, name: str | os.PathLike, **arguments) -> av.container.InputContainer:
+    """Open what FFmpeg can read: an address (path, URL, device) or a file object, with the arguments of av.open.
+
+    name: for messages. Raises VideoError where it has no video, and one of FFMPEG_ERRORS. What it reads may
+    come from anyone: pass the option "protocol_whitelist", or a playlist opens other files and servers.
+    """
+    container = av.open(address, metadata_errors="replace", **arguments)
     if not any(is_moving(stream) for stream in container.streams.video):
         container.close()
-        raise VideoError(f"{path}: has no video stream; it may hold sound only")
+        raise VideoError(f"{name}: has no video stream; it may hold sound only")
     return container
 
 
@@ -105,7 +116,7 @@ def next_packet(packets: Iterator[av.Packet], path: str | os.PathLike) -> av.Pac
     """Return the next packet, or None at the file's end, also where damage ends it early."""
     try:
         return next(packets, None)
-    except (OSError, ValueError) as error:
+    except FFMPEG_ERRORS as error:
         log.warning("%s: reading stopped early: %s", path, reason(error))
         return None
 
@@ -119,7 +130,7 @@ def decode_packet(decoder, packet: av.Packet | None, path: str | os.PathLike) ->
         return []
     try:
         return decoder.decode(packet)
-    except (OSError, ValueError) as error:  # FFmpeg's errors are both
+    except FFMPEG_ERRORS as error:
         has_time = packet is not None and packet.pts is not None
         when = f" at {float(packet.pts * packet.time_base):g} s" if has_time else ""
         log.warning("%s: a damaged packet%s was left out: %s", path, when, reason(error))

@@ -25,7 +25,7 @@ def read_image(
     Raises VideoError where the file is missing, is no image, or is over 200 times as long as it is wide.
     """
     try:
-        rgb = _decode_image(Path(path).read_bytes())
+        rgb = decode_image(Path(path).read_bytes())
         size = smart_resize(*rgb.shape[:2], factor=SIZE_FACTOR, min_pixels=min_pixels, max_pixels=max_pixels)
     except (OSError, ValueError, Image.DecompressionBombError, SyntaxError) as error:
         raise VideoError(f"{path}: cannot be read as an image: {error}; check the path and the file") from error
@@ -56,7 +56,7 @@ def read_packed(path: str | os.PathLike, pos: list[int], *, limits: VideoLimits)
     return Clip(frames, times_s, FramePlan(chosen, times_s, n_padded))
 
 
-def _decode_image(encoded: bytes) -> np.ndarray:
+def decode_image(encoded: bytes) -> np.ndarray:
     """Return an image as RGB uint8 [H, W, 3], turned as its EXIF says, on white where it is transparent."""
     with Image.open(io.BytesIO(encoded)) as opened:
         image = ImageOps.exif_transpose(opened)
@@ -90,7 +90,7 @@ def _packed_frame(path: str | os.PathLike, file: io.BufferedReader, pos: list[in
     start = pos[index - 1] if index else 0
     file.seek(start)
     try:
-        return _decode_image(file.read(pos[index] - start))
+        return decode_image(file.read(pos[index] - start))
     except (OSError, ValueError, Image.DecompressionBombError, SyntaxError) as error:
         raise VideoError(
             f"{path}: frame {index}, bytes {start} to {pos[index]}, is no image: {error}; does pos fit?"

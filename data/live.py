@@ -30,7 +30,7 @@ SEEK_MARGIN_S = 2  # a keyframe is stored up to a few frames before the moment a
 
 @dataclass(frozen=True)
 class TimedFrame:
-    """A frame, uint8 [3, H, W], and its time in seconds from the start of the file."""
+    """A frame, uint8 [3, H, W], and its time in seconds from the start of the file or of the live source."""
 
     time_s: float
     frame: torch.Tensor
@@ -69,33 +69,37 @@ def live_frames(
         stream = video_stream(container)
         stream.thread_type = "AUTO"
         choose = {"grid": _on_screen, "end32": _not_ended}[frame_times]
-        to_frame = _FrameMaker(path, limits, _clip_length(container, stream, limits), float_resize)
+        to_frame = FrameMaker(path, limits, float_resize, _clip_length(container, stream, limits))
         n_yielded = 0
         for time_s, shown in choose(_shown_frames(container, stream, path, start_s), stream.time_base, start_s):
             n_yielded += 1
-            yield TimedFrame(time_s, to_frame(shown))
+            yield TimedFrame(time_s, to_frame(shown.frame, shown.start_s))
         if not n_yielded:
             raise VideoError(f"{path}: holds no frame from {start_s:g} s on; start earlier, or check the file")
 
 
-class _FrameMaker:
-    """Makes model frames of decoded ones; a frame shown at several grid times is converted once."""
+class FrameMaker:
+    """Makes model frames of decoded ones; a frame shown at several times is converted once.
 
-    def __init__(self, path: str | os.PathLike, limits: VideoLimits, n_frames: int, float_resize: bool):
-        self._path, self._limits, self._n_frames, self._float_resize = path, limits, n_frames, float_resize
+    All take the size that the first one gets in a clip of n_frames; without n_frames, in the longest clip.
+    """
+
+    def __init__(self, name: str | os.PathLike, limits: VideoLimits, float_resize: bool, n_frames: int | None = None):
+        self._name, self._limits, self._float_resize = name, limits, float_resize
+        self._n_frames = _even(limits.max_frames) if n_frames is None else n_frames
         self._to_rgb = RgbConverter()
         self._resize = self._last = self._resized = None
 
-    def __call__(self, shown: _Shown) -> torch.Tensor:
-        if shown is not self._last:
-            self._last, self._resized = shown, self._convert(shown)
+    def __call__(self, frame: av.VideoFrame, start_s: float) -> torch.Tensor:
+        """Return uint8 [3, H, W]. start_s: for messages. Raises VideoError for a damaged frame, a strange shape."""
+        if frame is not self._last:
+            self._last, self._resized = frame, self._convert(frame, start_s)
         return self._resized
 
-    def _convert(self, shown: _Shown) -> torch.Tensor:
-        frame = shown.frame
+    def _convert(self, frame: av.VideoFrame, start_s: float) -> torch.Tensor:
         if frame.is_corrupt:
             raise VideoError(
-                f"{self._path}: the frame at {shown.start_s:g} s cannot be decoded: the file is truncated "
+                f"{self._name}: the frame at {start_s:g} s cannot be decoded: the file is truncated "
                 f"or damaged there; get it again, or start after that moment"
             )
         if self._resize is None:
@@ -106,7 +110,7 @@ class _FrameMaker:
         try:
             return self._limits.size_hw(*upright_hw(frame), self._n_frames)
         except ValueError as error:
-            raise VideoError(f"{self._path}: its frames cannot be resized: {error}") from error
+            raise VideoError(f"{self._name}: its frames cannot be resized: {error}") from error
 
 
 def _clip_length(container, stream, limits: VideoLimits) -> int:
@@ -115,6 +119,10 @@ def _clip_length(container, stream, limits: VideoLimits) -> int:
     if stream.duration:
         duration_s = float(stream.duration * stream.time_base)
     n_frames = min(math.ceil(duration_s * FPS), limits.max_frames) if duration_s else limits.max_frames
+    return _even(n_frames)
+
+
+def _even(n_frames: int) -> int:
     return max(n_frames + n_frames % FRAME_FACTOR, FRAME_FACTOR)
 
 

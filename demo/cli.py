@@ -3,6 +3,7 @@
     python demo/cli.py                                     the shipped match with the shipped nano model
     python demo/cli.py --model_name_or_path chenjoya/LiveCC-7B-Instruct --video FILE.mp4
     python demo/cli.py --as_fast_as_possible | head        piped: one JSON record a line
+    python demo/cli.py --video camera:0                    also a URL, a folder of images, or - for standard input
     echo "What is the score?" | python demo/cli.py --as_fast_as_possible
 
 Hardware: two CPU cores for the nano model, a 24 GB GPU for a 7B model in bfloat16. By default it takes as
@@ -19,6 +20,8 @@ import logging
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
+from data.sources.reconnection import Reconnection
+from data.sources.spec import check_frame_times, parse_spec
 from demo.terminal import claimed_stdout, open_view
 from utils.arguments import parse_arguments
 from utils.errors import UserError, run_command
@@ -42,9 +45,15 @@ def helped(default, text: str):
 class SourceArguments:
     """What is watched, and how fast."""
 
-    video: str | None = helped(None, "video file; default: the shipped match demo/sources/match_1.mp4")
+    video: str | None = helped(
+        None,
+        "video file, folder of images, camera:0, rtsp:// or http(s):// URL, - for standard input, or raw:640x480@30 "
+        "for bare frames there; default: the shipped match demo/sources/match_1.mp4",
+    )
     realtime: bool = helped(True, "speak each step when its last second has played")
-    as_fast_as_possible: bool = helped(False, "do not wait for the video's clock; no frame is dropped")
+    as_fast_as_possible: bool = helped(
+        False, "do not wait for the video's clock; no frame of a file, folder or pipe is dropped"
+    )
     frame_times: Literal["grid", "end32"] | None = helped(
         None,
         "which frame stands for a time: the one on screen (grid, default) or the published choice (end32)",
@@ -53,10 +62,13 @@ class SourceArguments:
         None, "most pixels of a frame; default: 384*28*28, or the checkpoint's own limit where that is lower"
     )
     max_lag_s: float = helped(2.0, "drop frames when a step would begin this many seconds late")
+    images_fps: float = helped(2.0, "images a second of a folder")
+    stall_s: float = helped(10.0, "a camera or URL that sends nothing for so long is closed and opened again")
+    max_retries: int | None = helped(None, "how often in a row that may fail; default: try for ever")
 
     @property
     def path(self) -> str:
-        """The video's path."""
+        """What is watched: a path, or another form of data/sources/spec.py."""
         return self.video or str(NANO_MATCHES[0])
 
 
@@ -115,15 +127,22 @@ def main() -> int:
         from demo.viewing import Viewing
 
         session, frames, header = open_stream(source, model, speech)
-        with open_view(sys.stdin, stdout) as view:
+        # Where stdin carries the video, nobody reads questions from it.
+        stdin = None if parse_spec(source.path).kind == "pipe" else sys.stdin
+        with frames, open_view(stdin, stdout) as view:
             viewing = Viewing(session, view, header, output.output_json)
             return viewing.run(frames, header["realtime"], source.max_lag_s)
 
 
 def check(source: SourceArguments, speech: SpeechArguments, output: OutputArguments) -> None:
     """Raise UserError for values that cannot work, before anything is loaded."""
-    if not Path(source.path).is_file():
-        raise UserError(f"{source.path}: no such file; --video takes the path of a video file")
+    spec = parse_spec(source.path)
+    check_frame_times(spec, source.frame_times)
+    if spec.kind == "pipe" and sys.stdin.isatty():
+        raise UserError(f"--video {source.path} reads standard input, which is this terminal: pipe a video into it")
+    if not 0 < source.images_fps <= 1000:
+        raise UserError(f"--images_fps {source.images_fps}: must be above 0 and at most 1000")
+    Reconnection(stall_s=source.stall_s, max_retries=source.max_retries)
     for name in ("max_new_tokens", "max_answer_tokens"):
         if getattr(speech, name) < 1:
             raise UserError(f"--{name} {getattr(speech, name)}: at least 1 token must be allowed")
@@ -140,10 +159,10 @@ def check(source: SourceArguments, speech: SpeechArguments, output: OutputArgume
 
 
 def open_stream(source: SourceArguments, model: ModelArguments, speech: SpeechArguments):
-    """Load the model and open the video: (session, iterator of timed frames, header record)."""
+    """Load the model and name the source: (session, source of timed frames, header record)."""
     import transformers
 
-    from data.live import live_frames
+    from data.sources.catalogue import open_source
     from models.load import load_checkpoint
     from models.streaming import DEFAULT_QUERY, StreamingSession, StreamOptions
 
@@ -154,18 +173,29 @@ def open_stream(source: SourceArguments, model: ModelArguments, speech: SpeechAr
     )  # fmt: skip
     values = asdict(speech) | {"query": speech.query or DEFAULT_QUERY}
     options = StreamOptions(do_sample=not values.pop("greedy"), compat=model.compat, **values)
-    frame_times = source.frame_times or ("end32" if model.compat else "grid")
+    spec = parse_spec(source.path)
+    frame_times = source.frame_times or ("end32" if model.compat and spec.kind == "file" else "grid")
     most = max(checkpoint.limits.total_pixels, checkpoint.limits.min_pixels)
     limits = replace(checkpoint.limits, max_pixels=source.max_pixels or min(LIVE_MAX_PIXELS, most))
-    frames = live_frames(source.path, limits=limits, frame_times=frame_times, float_resize=model.compat is not None)
+    frames = open_source(
+        spec, limits=limits, frame_times=frame_times, float_resize=model.compat is not None,
+        images_fps=source.images_fps,
+        reconnection=Reconnection(stall_s=source.stall_s, max_retries=source.max_retries),
+    )  # fmt: skip
     header = {
-        "model": checkpoint.name, "video": source.path, "query": options.query, "frame_times": frame_times,
+        "model": checkpoint.name, "video": frames.name, "query": options.query, "frame_times": frame_times,
         "position_mode": checkpoint.position_mode, "compat": model.compat, "device": str(checkpoint.device),
         "dtype": str(checkpoint.model.dtype).removeprefix("torch."),
         "realtime": source.realtime and not source.as_fast_as_possible,
-        "note": NANO_NOTE if Path(checkpoint.name) == NANO_CHECKPOINT else None,
+        "note": " ".join(notes(checkpoint.name, spec.kind)) or None,
     }  # fmt: skip
     return StreamingSession(checkpoint, options), frames, header
+
+
+def notes(model: str, kind: str) -> list[str]:
+    """What a person should know beforehand."""
+    from_pipe = "Standard input carries the video, so no questions can be typed; Ctrl-C ends."
+    return [NANO_NOTE] * (Path(model) == NANO_CHECKPOINT) + [from_pipe] * (kind == "pipe")
 
 
 if __name__ == "__main__":

@@ -29,14 +29,17 @@ def claimed_stdout() -> Iterator[TextIO]:
 
 
 @contextlib.contextmanager
-def open_view(stdin: TextIO, stdout: TextIO) -> Iterator["JsonView | TerminalView"]:
-    """The view that fits: an input line when both ends are a terminal, JSON lines when stdout is piped."""
-    if stdout.isatty() and stdin.isatty():
+def open_view(stdin: TextIO | None, stdout: TextIO) -> Iterator["JsonView | TerminalView"]:
+    """The view that fits: an input line when both ends are a terminal, JSON lines when stdout is piped.
+
+    Without stdin (it carries the video) nothing can be typed.
+    """
+    if stdin is not None and stdout.isatty() and stdin.isatty():
         with prompting_view() as view:
             yield view
         return
     view = TerminalView() if stdout.isatty() else JsonView(stdout)
-    if not stdin.isatty():
+    if stdin is not None and not stdin.isatty():
         threading.Thread(target=read_lines, args=(stdin.fileno(), view.lines), daemon=True).start()
     yield view
 

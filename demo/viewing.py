@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from data.live import TimedFrame
+from data.sources.stream import StreamSource
 from models.streaming import Clock, Step, StreamingSession, comment
 from utils.errors import UserError
 
@@ -68,6 +70,26 @@ class AttentiveClock(Clock):
                 time.sleep(min(remaining, POLL_S))
 
 
+class SourceClock(AttentiveClock):
+    """The clock of a live source, which starts with its first frame."""
+
+    def __init__(self, attend: Callable[[], bool], source: StreamSource):
+        super().__init__(attend)
+        self.source = source
+
+    def now(self) -> float:
+        """The source's current second."""
+        return self.source.now()
+
+
+def attended(source: StreamSource, attend: Callable[[], bool]) -> Iterator[TimedFrame]:
+    """The frames of a live source, attending to questions while none has come."""
+    while not source.has_ended:
+        frame = source.next_frame(0 if attend() else POLL_S)
+        if frame is not None:
+            yield frame
+
+
 class Viewing:
     """Runs one stream to its end and keeps the record."""
 
@@ -79,13 +101,21 @@ class Viewing:
         self.questions: deque[str] = deque()  # typed and not yet begun
         self.answer: Answer | None = None
         self.started = time.monotonic()
+        self.source: StreamSource | None = None  # a live one
 
     def run(self, frames: Iterable, realtime: bool, max_lag_s: float) -> int:
-        """Comment on timed frames; return the exit status. However it ends, the record gets its end."""
+        """Comment on timed frames; return the exit status. However it ends, the record gets its end.
+
+        frames: of a file, or a data.sources Source. A live one brings its own clock and messages.
+        """
         reason = "failed"
+        clock = AttentiveClock(self.attend) if realtime else None
+        if isinstance(frames, StreamSource):
+            self.source, frames = frames, attended(frames, self.attend)
+            clock = SourceClock(self.attend, self.source) if realtime else None
         try:
             self.view.show(self.header)
-            reason = self._comment(frames, AttentiveClock(self.attend) if realtime else None, max_lag_s)
+            reason = self._comment(frames, clock, max_lag_s)
         except KeyboardInterrupt:
             reason = "interrupted"
             raise
@@ -110,8 +140,10 @@ class Viewing:
     def attend(self) -> bool:
         """Do a little for the person: take a typed line, or one piece of an answer. False: nothing to do.
 
-        A question waits for the first step: before it, nothing has been seen.
+        A question waits for the first step: before it, nothing has been seen. What a live source has to say is shown.
         """
+        while self.source is not None and not self.source.events.empty():
+            self.view.say(f"{self.source.name}: {self.source.events.get()}")
         if not self.view.lines.empty():
             self._take(self.view.lines.get())
         elif self.answer is not None:
@@ -183,7 +215,7 @@ class Viewing:
         record = {
             "type": "end", "reason": reason, "n_steps": len(steps),
             "n_words": sum(len(step["text"].split()) for step in steps),
-            "n_dropped": sum(step["n_dropped"] for step in steps),
+            "n_dropped": sum(step["n_dropped"] for step in steps) + (self.source.n_dropped if self.source else 0),
             "wall_s": round(time.monotonic() - self.started, 2),
             "median_latency_s": round(statistics.median(latencies), 4) if steps else None,
             "max_lag_s": max((step["lag_s"] for step in steps), default=None),

@@ -1,7 +1,8 @@
 """Pytest plugin: prints every skipped test with its reason; --expected-skips fails when they differ.
 
 A line of the expected file is `condition | test id | reason`. The condition says when the skip is expected:
-`always`, `no gpu` (no CUDA device here) or `no golden` (--golden not given). A test id that ends in * means all
+`always`, `no gpu` (no CUDA device here), `no golden` (--golden not given) or `no rtsp server` (tests/rtsp_server.py
+cannot run here). A test id that ends in * means all
 tests whose ids begin so. A test that is expected to fail counts as skipped. conftest.py registers the plugin.
 """
 
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-CONDITIONS = ("always", "no gpu", "no golden")
+CONDITIONS = ("always", "no gpu", "no golden", "no rtsp server")
 
 
 def read_expected(path: Path, true_conditions: set[str]) -> set[str]:
@@ -30,11 +31,15 @@ def read_expected(path: Path, true_conditions: set[str]) -> set[str]:
 def current_conditions(config: pytest.Config) -> set[str]:
     import torch
 
+    from tests import rtsp_server
+
     conditions = {"always"}
     if not torch.cuda.is_available():
         conditions.add("no gpu")
     if not config.getoption("--golden", None):
         conditions.add("no golden")
+    if not rtsp_server.is_installed():
+        conditions.add("no rtsp server")
     return conditions
 
 

@@ -1,0 +1,24 @@
+"""Cameras, and pictures that FFmpeg draws in place of one."""
+
+from threading import Event
+
+from av.container import InputContainer
+
+from data.container import open_container
+from data.live import FrameMaker
+from data.sources.reconnection import Reconnection
+from data.sources.spec import SourceSpec
+from data.sources.stream import StreamSource
+
+
+def open_camera(spec: SourceSpec, make_frame: FrameMaker, reconnection: Reconnection) -> StreamSource:
+    """A camera that ends was unplugged: it counts as lost. A drawn picture comes at any speed, so it is paced; where
+    it ends, it was meant to."""
+
+    def connect(_: Event) -> InputContainer:
+        return open_container(
+            spec.address, spec.name, format=spec.format, options=spec.options, timeout=reconnection.stall_s + 1
+        )
+
+    drawn = spec.kind == "lavfi"
+    return StreamSource(spec.name, connect, make_frame, reconnection, eof_is_end=drawn, paces=drawn)

@@ -1,0 +1,29 @@
+"""A video file as a source: as fast as frames are asked for; the one who asks keeps the pace (a Clock)."""
+
+import threading
+from collections.abc import Iterator
+
+from data.frame_plan import FrameTimes, VideoLimits
+from data.live import TimedFrame, live_frames
+from data.sources.source import Source
+
+
+class FileSource(Source):
+    """The frames of a video file from start_s on (data/live.py has the rules)."""
+
+    def __init__(self, path: str, *, limits: VideoLimits, frame_times: FrameTimes, float_resize: bool, start_s: float):
+        super().__init__(path)
+        self._frames = live_frames(
+            path, limits=limits, frame_times=frame_times, float_resize=float_resize, start_s=start_s
+        )
+        self._closing = threading.Event()
+
+    def __iter__(self) -> Iterator[TimedFrame]:
+        for frame in self._frames:
+            if self._closing.is_set():
+                return
+            yield frame
+
+    def close(self) -> None:
+        """End it before the next frame."""
+        self._closing.set()

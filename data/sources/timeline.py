@@ -1,0 +1,114 @@
+"""The times of a live stream: arithmetic only. When each frame counts as shown, and which grid times it gets.
+
+A live source's time is the number of seconds since its first frame arrived. A frame's time is anchor_s + (its own
+time stamp - the anchor's), where the anchor is the first frame of a connection, at the moment at which it arrived. So
+the stream's own stamps set the distance of frames, free of the network's jitter, and the wall clock sets where a
+connection stands. A frame becomes the new anchor, at the moment at which it arrives but never before the frame before
+it has ended, where
+
+    - its stamp does not come after the stamp before it (wrapped, set back, repeated);
+    - its stamp is more than JUMP_S ahead, both of the frame before it and of the wall clock;
+    - frames have been more than SLACK_S late for PATIENCE_S, and it was the stream that kept us waiting for at least
+      half of that while: it paused, or its clock is slow. A burst that catches up earlier keeps its stamps.
+
+A frame without a stamp follows the frame before it.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from data.frame_plan import FPS
+
+JUMP_S = 5.0
+SLACK_S = 1.0
+PATIENCE_S = 2.0
+BRIDGE_S = 1 / FPS  # a break this short is no hole
+
+Picture = TypeVar("Picture")
+
+
+@dataclass(frozen=True)
+class Placed:
+    """When a frame is shown, in seconds; joined: whether the stream ran on up to it from the frame before."""
+
+    time_s: float
+    joined: bool
+
+
+class Timeline:
+    """Places frames in time, by the rule at the top of this file. Times rise strictly."""
+
+    def __init__(self):
+        self._anchor: tuple[float, float] | None = None  # (time_s, stamp_s)
+        self._last_s = -math.inf
+        self._end_s = 0.0  # of the last frame
+        self._late: tuple[float, float] | None = None  # (now_s, idle_s) when frames began to be late
+
+    def disconnect(self) -> None:
+        """Say that the stream was lost: the next frame is an anchor."""
+        self._anchor = self._late = None
+
+    def place(self, stamp_s: float | None, lasts_s: float, now_s: float, idle_s: float) -> Placed:
+        """Place the frame that has just arrived.
+
+        stamp_s: its own time.  lasts_s: how long it is shown.  now_s: seconds since the first frame's arrival.
+        idle_s: how long the stream has kept its reader waiting, in all.
+        """
+        time_s = self._expected(stamp_s)
+        joined = time_s is not None and not self._jumps(time_s, now_s) and not self._stays_late(time_s, now_s, idle_s)
+        if not joined:
+            time_s = max(now_s, self._end_s)
+            self._anchor, self._late = (time_s, time_s if stamp_s is None else stamp_s), None
+        self._last_s, self._end_s = time_s, time_s + lasts_s
+        return Placed(time_s, joined)
+
+    def _expected(self, stamp_s: float | None) -> float | None:
+        if self._anchor is None:
+            return None
+        anchor_s, anchor_stamp_s = self._anchor
+        return self._end_s if stamp_s is None else anchor_s + (stamp_s - anchor_stamp_s)
+
+    def _jumps(self, time_s: float, now_s: float) -> bool:
+        return time_s <= self._last_s or time_s > max(self._end_s, now_s) + JUMP_S
+
+    def _stays_late(self, time_s: float, now_s: float, idle_s: float) -> bool:
+        if now_s - time_s <= SLACK_S:
+            self._late = None
+            return False
+        self._late = self._late or (now_s, idle_s)
+        since_s, idle_then_s = self._late
+        return now_s - since_s >= PATIENCE_S and idle_s - idle_then_s >= (now_s - since_s) / 2
+
+
+class Grid(Generic[Picture]):
+    """Gives each grid time the picture on screen at it, the last to start by then, once that is certain.
+
+    Grid times in a break of more than BRIDGE_S, in which no picture was on screen, are left out.
+    """
+
+    def __init__(self):
+        self._next = 0  # half seconds
+        self._shown: Picture | None = None
+        self._end_s = 0.0
+
+    def add(self, picture: Picture, placed: Placed, lasts_s: float) -> list[tuple[float, Picture]]:
+        """Take the next picture; return the grid times that the one before it has got, with that picture."""
+        bridged = placed.joined or placed.time_s - self._end_s <= BRIDGE_S
+        given = self._give(placed.time_s if bridged else self._end_s)
+        self._next = max(self._next, math.ceil(placed.time_s * FPS))
+        self._shown, self._end_s = picture, placed.time_s + lasts_s
+        return given
+
+    def end(self) -> list[tuple[float, Picture]]:
+        """Return the grid times of the last picture; nothing follows it."""
+        given = self._give(self._end_s)
+        self._shown = None
+        return given
+
+    def _give(self, until_s: float) -> list[tuple[float, Picture]]:
+        given = []
+        while self._shown is not None and self._next / FPS < until_s:
+            given.append((self._next / FPS, self._shown))
+            self._next += 1
+        return given
