@@ -32,9 +32,10 @@ def answer(kind: str, moment: Moment, kits: tuple[str, str]) -> str:
 
 
 def ask(moment: Moment, kits: tuple[str, str], rng: np.random.Generator) -> list[tuple[str, str]]:
-    """N_ASKED questions in a random order, with their answers; one of them may be for the state of play."""
+    """N_ASKED questions in a random order, with their answers; one of them is for the state of play, which says most."""
     asked = []
-    for kind in rng.permutation([*QUESTIONS, "state"])[:N_ASKED]:
+    chosen = rng.permutation(list(QUESTIONS))[: N_ASKED - 1]
+    for kind in rng.permutation([*chosen, "state"]):
         if kind == "state":
             asked.append((STATE_QUERY, describe_state(moment, kits)))
         else:

@@ -19,7 +19,7 @@ from data.nano.palette import KITS, Look
 from data.nano.world import GOAL_HALF_M, LENGTH_M, LINGER_S, WIDTH_M, Moment, Window
 
 SHIFT = 4  # fractional bits of cv2's sub-pixel coordinates
-WHITE, DARK = (255, 255, 255), (20, 20, 20)
+WHITE, DARK, VIOLET = (255, 255, 255), (20, 20, 20), (140, 60, 210)
 ZONE_TINT = np.array([[26.0, 10.0, -22.0], [0.0, 0.0, 0.0], [-26.0, -10.0, 26.0]])  # RGB, added to left/middle/right
 STRIPE_LEVELS = 13.0
 SEGMENTS = {0: "abcdef", 1: "bc", 2: "abged", 3: "abgcd", 4: "fgbc", 5: "afgcd"}
@@ -164,7 +164,7 @@ class Painter:
         if age < 1.0 and mark.kind == "tackle":
             canvas.burst(ball, 21.0 - 4.0 * age, WHITE, (255, 220, 0))
         elif age < 1.0 and mark.kind == "interception":
-            canvas.diamond(ball, 20.0 - 4.0 * age, DARK, WHITE)
+            canvas.diamond(ball, 20.0 - 4.0 * age, VIOLET, WHITE)
         if moment.carrier == 0:  # the keeper has it
             size = 14.0 - 2.5 * min(age, 1.0) if mark is not None and mark.kind == "save" else 9.0
             canvas.square(ball, size + 1.5, WHITE if size > 9 else DARK)
