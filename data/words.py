@@ -69,6 +69,12 @@ def words_by_step(words: Sequence[Word], step_end_times_s: Sequence[float]) -> t
     return [" ".join(step) + SILENCE for step in steps], counts
 
 
+def frames_without_hole(times_s: Sequence[float]) -> int:
+    """How many of these frames follow each other on the grid: a live source leaves out what it did not get."""
+    holes = (i for i in range(1, len(times_s)) if times_s[i] - times_s[i - 1] > 1.5 / FPS)
+    return next(holes, len(times_s))
+
+
 def cut_trailing_silence(texts: Sequence[str]) -> list[str]:
     """The steps up to the last one that says something; none if all are silent."""
     n_kept = max((i + 1 for i, text in enumerate(texts) if text != SILENCE), default=0)

@@ -23,6 +23,7 @@ from typing import Literal
 from data.sources.reconnection import Reconnection
 from data.sources.spec import check_frame_times, parse_spec
 from demo.terminal import claimed_stdout, open_view
+from models.retention import CachePolicy, RetentionOptions
 from utils.arguments import parse_arguments
 from utils.errors import UserError, run_command
 
@@ -104,7 +105,20 @@ class SpeechArguments:
         None, "forbid silence while its probability is at most base + step * (tokens spoken in this step)"
     )
     silence_threshold_step: float = helped(0.0, "see --silence_threshold_base")
+    words_per_second: float | None = helped(
+        None, "most words a second over a few seconds; default: as many as it likes"
+    )
     remember_questions: bool = helped(False, "let the commentary remember questions and answers (it waits for them)")
+
+
+@dataclass(frozen=True)
+class MemoryArguments(RetentionOptions):
+    """What the stream remembers; `--compat livecc` keeps everything."""
+
+    cache_policy: CachePolicy | None = field(
+        default=None,
+        metadata={"help": "window (default; bounded for ever), full (everything) or reprefill (text, frames dropped)"},
+    )
 
 
 @dataclass
@@ -116,17 +130,22 @@ class OutputArguments:
 
 def main() -> int:
     """Run the command; return its exit status."""
-    source, model, speech, output = parse_arguments(
-        SourceArguments, ModelArguments, SpeechArguments, OutputArguments, description=__doc__.split("\n")[0]
+    source, model, speech, memory, output = parse_arguments(
+        SourceArguments,
+        ModelArguments,
+        SpeechArguments,
+        MemoryArguments,
+        OutputArguments,
+        description=__doc__.split("\n")[0],
     )
-    check(source, speech, output)
+    check(source, model, speech, memory, output)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
     logging.getLogger("models").setLevel(logging.INFO)
     with claimed_stdout() as stdout:
         # torch and transformers load only now: --help and a mistyped flag need not wait for them.
         from demo.viewing import Viewing
 
-        session, frames, header = open_stream(source, model, speech)
+        session, frames, header = open_stream(source, model, speech, memory)
         # Where stdin carries the video, nobody reads questions from it.
         stdin = None if parse_spec(source.path).kind == "pipe" else sys.stdin
         with frames, open_view(stdin, stdout) as view:
@@ -134,7 +153,13 @@ def main() -> int:
             return viewing.run(frames, header["realtime"], source.max_lag_s)
 
 
-def check(source: SourceArguments, speech: SpeechArguments, output: OutputArguments) -> None:
+def check(
+    source: SourceArguments,
+    model: ModelArguments,
+    speech: SpeechArguments,
+    memory: MemoryArguments,
+    output: OutputArguments,
+) -> None:
     """Raise UserError for values that cannot work, before anything is loaded."""
     spec = parse_spec(source.path)
     check_frame_times(spec, source.frame_times)
@@ -150,6 +175,11 @@ def check(source: SourceArguments, speech: SpeechArguments, output: OutputArgume
         raise UserError("--query is empty: say what the commentary should be, or leave the flag out")
     if source.max_pixels is not None and source.max_pixels < 28 * 28:
         raise UserError(f"--max_pixels {source.max_pixels}: one visual token takes 28*28 = 784 pixels at least")
+    memory.check()
+    if model.compat and memory.cache_policy not in (None, "full"):
+        raise UserError(f"--compat {model.compat} keeps everything; leave --cache_policy {memory.cache_policy} out")
+    if speech.words_per_second is not None and not speech.words_per_second > 0:
+        raise UserError(f"--words_per_second {speech.words_per_second}: must be above 0")
     if not speech.repetition_penalty > 0:
         raise UserError(f"--repetition_penalty {speech.repetition_penalty}: must be above 0; 1 changes nothing")
     if not speech.greedy and not (speech.temperature > 0 and 0 < speech.top_p <= 1):
@@ -158,7 +188,7 @@ def check(source: SourceArguments, speech: SpeechArguments, output: OutputArgume
         raise UserError(f"--output_json {output.output_json}: its folder is not there; make it first")
 
 
-def open_stream(source: SourceArguments, model: ModelArguments, speech: SpeechArguments):
+def open_stream(source: SourceArguments, model: ModelArguments, speech: SpeechArguments, memory: MemoryArguments):
     """Load the model and name the source: (session, source of timed frames, header record)."""
     import transformers
 
@@ -171,7 +201,9 @@ def open_stream(source: SourceArguments, model: ModelArguments, speech: SpeechAr
         model.model_name_or_path or NANO_CHECKPOINT, device=model.device, dtype=model.dtype,
         attn_implementation=model.attn_implementation, position_mode=model.position_mode or model.compat,
     )  # fmt: skip
-    values = asdict(speech) | {"query": speech.query or DEFAULT_QUERY}
+    policy = memory.cache_policy or ("full" if model.compat else "window")
+    retention = RetentionOptions(**asdict(memory) | {"cache_policy": policy})
+    values = asdict(speech) | {"query": speech.query or DEFAULT_QUERY, "retention": retention}
     options = StreamOptions(do_sample=not values.pop("greedy"), compat=model.compat, **values)
     spec = parse_spec(source.path)
     frame_times = source.frame_times or ("end32" if model.compat and spec.kind == "file" else "grid")
@@ -184,8 +216,8 @@ def open_stream(source: SourceArguments, model: ModelArguments, speech: SpeechAr
     )  # fmt: skip
     header = {
         "model": checkpoint.name, "video": frames.name, "query": options.query, "frame_times": frame_times,
-        "position_mode": checkpoint.position_mode, "compat": model.compat, "device": str(checkpoint.device),
-        "dtype": str(checkpoint.model.dtype).removeprefix("torch."),
+        "position_mode": checkpoint.position_mode, "cache_policy": policy, "compat": model.compat,
+        "device": str(checkpoint.device), "dtype": str(checkpoint.model.dtype).removeprefix("torch."),
         "realtime": source.realtime and not source.as_fast_as_possible,
         "note": " ".join(notes(checkpoint.name, spec.kind)) or None,
     }  # fmt: skip

@@ -196,12 +196,7 @@ class Viewing:
             time.sleep(0 if self.answer else POLL_S)
 
     def _add_step(self, step: Step) -> None:
-        record = {
-            "type": "step", "start_s": step.start_s, "end_s": step.end_s, "text": step.text,
-            "latency_s": round(step.latency_s, 4), "lag_s": round(step.lag_s, 4), "n_dropped": step.n_dropped,
-            "timings_s": {name: round(seconds, 4) for name, seconds in step.timings_s.items()},
-            "n_tokens": len(step.token_ids), "n_context": step.n_context,
-        }  # fmt: skip
+        record = step.record()
         self.steps.append(record)
         self._add(record)
 

@@ -1,53 +1,138 @@
-"""The KV cache of one stream: `full` keeps every token, in storage that grows by doubling."""
+"""The KV cache of one stream: preallocated slots that tokens take and give back; nothing is copied when one goes.
 
+L layers, K key-value heads, C slots, D = head size. A token stands in any free slot: attention does not see the order
+of slots, only the rotation of their keys, which says where each token is.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicLayer
+from torch.nn import functional as F
 
-FIRST_CAPACITY = 1024  # tokens
-
-
-class GrowingLayer(DynamicLayer):
-    """Keys and values [1, heads, T, D] as a view of a larger store, so that a new token copies only itself."""
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
-        """Append the new tokens' keys and values and return all of them."""
-        if not self.is_initialized:
-            self.dtype, self.device = key_states.dtype, key_states.device
-            self.key_store = self.value_store = key_states[..., :0, :]
-            self.keys = self.values = self.key_store
-            self.is_initialized = True
-        start, end = self.keys.shape[-2], self.keys.shape[-2] + key_states.shape[-2]
-        if end > self.key_store.shape[-2]:
-            self.key_store = _grown(self.keys, end)
-            self.value_store = _grown(self.values, end)
-        self.key_store[..., start:end, :] = key_states
-        self.value_store[..., start:end, :] = value_states
-        self.keys, self.values = self.key_store[..., :end, :], self.value_store[..., :end, :]
-        return self.keys, self.values
-
-    def fork(self) -> "GrowingLayer":
-        """A layer with the same tokens and storage of its own."""
-        other = GrowingLayer()
-        if self.is_initialized:
-            other.update(self.keys, self.values)
-        return other
+FIRST_CAPACITY = 1024  # slots
 
 
-class FullCache(Cache):
-    """Every token of one stream, one growing layer per model layer."""
+@dataclass(frozen=True)
+class Place:
+    """Where n new tokens go: `write` picks their slots, in order, and mask [n, width] is what each may see, or None."""
 
-    def __init__(self, n_layers: int):
-        super().__init__(layers=[GrowingLayer() for _ in range(n_layers)])
-
-    def fork(self) -> "FullCache":
-        """A cache with the same tokens that shares nothing with this one."""
-        other = FullCache(0)
-        other.layers = [layer.fork() for layer in self.layers]
-        return other
+    slots: np.ndarray
+    write: slice | Tensor
+    width: int
+    mask: Tensor | None
 
 
-def _grown(kept: Tensor, n_tokens: int) -> Tensor:
-    capacity = max(FIRST_CAPACITY, 1 << (n_tokens - 1).bit_length())
-    store = kept.new_empty((*kept.shape[:-2], capacity, kept.shape[-1]))
-    store[..., : kept.shape[-2], :] = kept
-    return store
+class KVCache:
+    """Keys (rotated) and values of every live token: each [L, K, C, D], C doubling when the slots run out."""
+
+    def __init__(self, keys: Tensor, values: Tensor, live: Tensor, row: int | None = None):
+        """Over empty storage: keys, values [L, K, C, D], live bool [C]; row: the storage's number in a pool."""
+        self.keys, self.values, self.live = keys, values, live
+        self.row = self.lease = row  # where it decodes with others; what has to be given back
+        self.n_live = 0
+        self.width = 0  # slots from `width` on were never used
+        self.freed: list[int] = []  # slots below it whose tokens are gone; the lowest is taken first
+
+    @classmethod
+    def of(cls, model, capacity: int = FIRST_CAPACITY) -> "KVCache":
+        """A cache with storage of its own for a Qwen2-VL."""
+        text = model.config.get_text_config()
+        head_dim = text.hidden_size // text.num_attention_heads
+        shape = (text.num_hidden_layers, text.num_key_value_heads, capacity, head_dim)
+        keys = torch.empty(shape, dtype=model.dtype, device=model.device)
+        return cls(keys, torch.empty_like(keys), torch.zeros(capacity, dtype=torch.bool, device=model.device))
+
+    @property
+    def capacity(self) -> int:
+        """Slots allocated."""
+        return self.live.shape[0]
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of the keys and values, used or not."""
+        return 2 * self.keys.nbytes
+
+    def take(self, n: int) -> Place:
+        """Give n new tokens their slots. Each may see what was live before, those before it, and itself."""
+        n_old = min(n, len(self.freed))
+        slots = np.array(self.freed[len(self.freed) - n_old :][::-1] + list(range(self.width, self.width + n - n_old)))
+        del self.freed[len(self.freed) - n_old :]
+        self.width += n - n_old
+        self.reserve(self.width)
+        in_order = n_old == 0 or bool((np.diff(slots) == 1).all())
+        start = int(slots[0])
+        write = slice(start, start + n) if in_order else torch.from_numpy(slots).to(self.live.device)
+        before = self.live[: self.width].clone() if n > 1 else None
+        self.live[write] = True
+        self.n_live += n
+        return Place(slots, write, self.width, self._mask(n, write, before))
+
+    def release(self, slots: np.ndarray) -> None:
+        """Take the tokens of these slots out of sight; the slots are free at once."""
+        self.live[torch.from_numpy(slots).to(self.live.device)] = False
+        self.n_live -= len(slots)
+        self.freed = sorted([*self.freed, *slots.tolist()], reverse=True)
+
+    def clear(self) -> None:
+        """Forget everything; keep the memory."""
+        self.live.zero_()
+        self.n_live = self.width = 0
+        self.freed = []
+
+    def attend(self, layer: int, place: Place, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Store new keys and values [n, K, D] and attend to all that is live: query [n, heads, D] -> [n, heads * D]."""
+        n, n_heads, head_dim = query.shape
+        n_kv = key.shape[1]
+        keys, values = self.keys[layer], self.values[layer]
+        keys[:, place.write] = key.transpose(0, 1)
+        values[:, place.write] = value.transpose(0, 1)
+        # The query heads that share a key-value head are further rows of it, so that nothing is repeated.
+        group = n_heads // n_kv
+        rows = query.view(n, n_kv, group, head_dim).permute(1, 2, 0, 3).reshape(1, n_kv, group * n, head_dim)
+        mask = place.mask
+        if mask is not None and group > 1:
+            mask = mask.expand(group, n, place.width).reshape(group * n, place.width)
+        seen = F.scaled_dot_product_attention(
+            rows, keys[None, :, : place.width], values[None, :, : place.width], attn_mask=mask
+        )
+        return seen.view(n_kv, group, n, head_dim).permute(2, 0, 1, 3).reshape(n, n_heads * head_dim)
+
+    def fork(self) -> "KVCache":
+        """A cache with the same tokens in the same slots that shares nothing with this one."""
+        keys = torch.empty_like(self.keys)
+        return KVCache(keys, torch.empty_like(keys), torch.zeros_like(self.live)).copy_from(self)
+
+    def copy_from(self, other: "KVCache") -> "KVCache":
+        """Take over another cache's tokens, slot by slot; returns itself."""
+        self.reserve(other.width)
+        width = other.width
+        self.keys[:, :, :width], self.values[:, :, :width] = other.keys[:, :, :width], other.values[:, :, :width]
+        self.live[:width] = other.live[:width]
+        self.n_live, self.width, self.freed = other.n_live, other.width, list(other.freed)
+        return self
+
+    def reserve(self, n: int) -> None:
+        """Make room for n slots in all."""
+        if n <= self.capacity:
+            return
+        capacity = 1 << (n - 1).bit_length()
+        self.row = None  # it outgrows a pool
+        for name in ("keys", "values"):
+            kept = getattr(self, name)
+            store = kept.new_empty((*kept.shape[:2], capacity, kept.shape[3]))
+            store[:, :, : kept.shape[2]] = kept
+            setattr(self, name, store)
+        self.live = F.pad(self.live, (0, capacity - self.live.shape[0]))
+
+    def _mask(self, n: int, write: slice | Tensor, before: Tensor | None) -> Tensor | None:
+        """Additive [n, width]: 0 where a new token may look, -inf elsewhere; None where it may look everywhere."""
+        if n == 1:
+            if self.n_live == self.width:
+                return None
+            seen = self.live[None, : self.width]
+        else:
+            seen = before.expand(n, -1).clone()
+            seen[:, write] = torch.ones(n, n, dtype=torch.bool, device=seen.device).tril()
+        return torch.zeros_like(seen, dtype=self.keys.dtype).masked_fill_(~seen, -torch.inf)

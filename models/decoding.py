@@ -1,5 +1,6 @@
 """The choice of the next token: penalty, threshold on silence, greedy or sampled."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,37 +28,59 @@ class DecodingOptions:
     silence_threshold_step: float = 0.0
 
 
-class TokenChooser:
-    """Turns a row of logits into a token id; owns the random state of one stream."""
+@dataclass(frozen=True)
+class Choice:
+    """How one row's token is to be chosen; least_silence: forbid `silence_id` up to this probability."""
 
-    def __init__(self, options: DecodingOptions, silence_id: int, device: torch.device):
-        self.options = options
-        self.silence_id = silence_id
-        self.generator = torch.Generator(device).manual_seed(options.seed)
-        self.warpers = LogitsProcessorList()
-        if options.do_sample and options.temperature != 1.0:
-            self.warpers.append(TemperatureLogitsWarper(options.temperature))
-        if options.do_sample and options.top_k:
-            self.warpers.append(TopKLogitsWarper(options.top_k))
-        if options.do_sample and options.top_p < 1.0:
-            self.warpers.append(TopPLogitsWarper(options.top_p))
+    options: DecodingOptions
+    silence_id: int
+    generator: torch.Generator | None = None
+    least_silence: float | None = None
 
-    def choose(self, logits: Tensor, seen: Tensor, n_spoken: int, may_be_silent: bool = True) -> int:
-        """Next token id.
 
-        logits: [V]; seen: bool [V], the tokens of the context; n_spoken: tokens already generated in this turn.
-        The penalty divides positive logits of seen tokens and multiplies negative ones (Keskar et al. 2019).
-        """
-        logits = logits.float()
-        penalty = self.options.repetition_penalty
-        if penalty != 1.0:
-            logits = torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
-        if may_be_silent and self.options.silence_threshold_base is not None:
-            limit = self.options.silence_threshold_base + self.options.silence_threshold_step * n_spoken
-            silent = logits.softmax(-1)[self.silence_id] <= limit
-            logits = logits.clone()
-            logits[self.silence_id] = torch.where(silent, -torch.inf, logits[self.silence_id])
-        if not self.options.do_sample:
-            return int(logits.argmax())
-        scores = self.warpers(seen.new_zeros((1, 0), dtype=torch.long), logits[None])
-        return int(torch.multinomial(scores.softmax(-1)[0], 1, generator=self.generator))
+def choose_tokens(logits: Tensor, counts: Sequence[Tensor], choices: Sequence[Choice]) -> list[int]:
+    """Next token id of every stream, read from the device at once.
+
+    logits: [B, V]; counts: per stream int [V], how often each token is in its context. The penalty divides positive
+    logits of tokens in the context and multiplies negative ones (Keskar et al. 2019).
+    """
+    logits = _penalised(logits.float(), counts, [choice.options.repetition_penalty for choice in choices])
+    logits = _less_silent(logits, choices)
+    tokens = logits.argmax(-1)
+    for row, choice in enumerate(choices):
+        if choice.options.do_sample:
+            tokens[row] = _sample(logits[row : row + 1], choice)
+    return tokens.tolist()
+
+
+def _penalised(logits: Tensor, counts: Sequence[Tensor], penalties: Sequence[float]) -> Tensor:
+    if all(penalty == 1.0 for penalty in penalties):
+        return logits
+    seen = torch.stack(list(counts)) > 0
+    penalty = logits.new_tensor(penalties)[:, None]
+    return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+
+def _less_silent(logits: Tensor, choices: Sequence[Choice]) -> Tensor:
+    rows = [row for row, choice in enumerate(choices) if choice.least_silence is not None]
+    if not rows:
+        return logits
+    logits = logits.clone()
+    for row in rows:
+        choice = choices[row]
+        forbidden = logits[row].softmax(-1)[choice.silence_id] <= choice.least_silence
+        logits[row, choice.silence_id] = torch.where(forbidden, -torch.inf, logits[row, choice.silence_id])
+    return logits
+
+
+def _sample(logits: Tensor, choice: Choice) -> Tensor:
+    options = choice.options
+    warpers = LogitsProcessorList()
+    if options.temperature != 1.0:
+        warpers.append(TemperatureLogitsWarper(options.temperature))
+    if options.top_k:
+        warpers.append(TopKLogitsWarper(options.top_k))
+    if options.top_p < 1.0:
+        warpers.append(TopPLogitsWarper(options.top_p))
+    scores = warpers(logits.new_zeros((1, 0), dtype=torch.long), logits)
+    return torch.multinomial(scores.softmax(-1)[0], 1, generator=choice.generator)[0]

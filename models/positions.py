@@ -28,11 +28,11 @@ class PositionTracker:
     later ones are numbered like text.
     """
 
-    def __init__(self, mode: PositionMode):
+    def __init__(self, mode: PositionMode, first: int = 0):
         if mode not in POSITION_MODES:
             raise ValueError(f"position mode {mode!r}: choose one of {', '.join(POSITION_MODES)}")
         self.mode = mode
-        self.next = 0
+        self.next = first
         self.seen_block = False
 
     def fork(self) -> "PositionTracker":

@@ -1,7 +1,7 @@
 """Qwen2-VL as this project trains and streams it: the library's model, its visual input and head cut to need."""
 
 from torch import Tensor
-from transformers import Cache, Qwen2VLForConditionalGeneration
+from transformers import Qwen2VLForConditionalGeneration
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from models.loss import fused_mean_loss, supervised_rows, token_losses
@@ -24,13 +24,13 @@ class StreamingQwen2VL(Qwen2VLForConditionalGeneration):
         pads = (input_ids == self.config.video_token_id) | (input_ids == self.config.image_token_id)
         return embeds.masked_scatter(pads[..., None], features.to(embeds.dtype))
 
-    def hidden_states(self, embeds: Tensor, position_ids: Tensor, cache: Cache | None = None) -> Tensor:
-        """Last hidden states [B, T, H] of new tokens at positions [3, B, T], attending to the cache and causally.
+    def hidden_states(self, embeds: Tensor, position_ids: Tensor) -> Tensor:
+        """Last hidden states [B, T, H] of whole sequences at positions [3, B, T].
 
         Right padding needs no mask: a causal row never reaches what follows it.
         """
         return self.model.language_model(
-            inputs_embeds=embeds, position_ids=position_ids, past_key_values=cache, use_cache=cache is not None
+            inputs_embeds=embeds, position_ids=position_ids, use_cache=False
         ).last_hidden_state
 
     def forward(

@@ -4,7 +4,7 @@ Command line, web page, evaluations and servers all run on this loop.
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,11 +13,14 @@ from torch import Tensor
 
 from data.conversation import Turn
 from data.live import TimedFrame
-from data.words import FIRST_STEP_FRAMES, FPS, SILENCE, STEP_FRAMES, step_label
-from models.context import Context, encode_frames
-from models.decoding import DecodingOptions, TokenChooser
+from data.words import FIRST_STEP_FRAMES, FPS, SILENCE, STEP_FRAMES, frames_without_hole, step_label
+from models.context import Context
+from models.decoding import Choice, DecodingOptions
 from models.load import Checkpoint
+from models.requests import Batch, Encode, Feed, Task, run
+from models.retention import RetentionOptions
 
+WORDS_SAVED_S = 3.0  # seconds of words that silence may save under a cap on their rate
 DEFAULT_QUERY = "Please describe the video."
 
 
@@ -34,6 +37,8 @@ class StreamOptions(DecodingOptions):
     max_new_tokens: int = 16  # a step
     max_answer_tokens: int = 512
     remember_questions: bool = False
+    words_per_second: float | None = None  # a cap; None: as many as the model likes
+    retention: RetentionOptions = field(default_factory=RetentionOptions)
     compat: Literal["livecc"] | None = None
 
 
@@ -55,6 +60,15 @@ class Step:
         """Seconds from the step's frames to its last word."""
         return sum(self.timings_s.values())
 
+    def record(self) -> dict:
+        """The step as the JSON object that command line and server write."""
+        return {
+            "type": "step", "start_s": self.start_s, "end_s": self.end_s, "text": self.text,
+            "latency_s": round(self.latency_s, 4), "lag_s": round(self.lag_s, 4), "n_dropped": self.n_dropped,
+            "timings_s": {name: round(seconds, 4) for name, seconds in self.timings_s.items()},
+            "n_tokens": len(self.token_ids), "n_context": self.n_context,
+        }  # fmt: skip
+
 
 @dataclass
 class Clock:
@@ -72,43 +86,37 @@ class Clock:
 
 
 class StreamingSession:
-    """One stream's state: its context, what is still to be fed, and how tokens are chosen."""
+    """One stream's state: its context, what is still to be fed, and how tokens are chosen.
 
-    def __init__(self, checkpoint: Checkpoint, options: StreamOptions | None = None):
+    `step`, `ask` and `watch` run alone; `stepping` and `answering` are the same as tasks, which a batch of many streams
+    runs (models/requests.py).
+    """
+
+    def __init__(self, checkpoint: Checkpoint, options: StreamOptions | None = None, batch: Batch | None = None):
         self.checkpoint = checkpoint
         self.options = options or StreamOptions()
+        self.batch = batch or Batch(checkpoint.model)
         self.chat = checkpoint.chat
-        self.chooser = TokenChooser(self.options, self.chat.silence, checkpoint.device)
-        self.context = Context(checkpoint.model, self.options.compat or checkpoint.position_mode)
+        self.generator = torch.Generator(checkpoint.device).manual_seed(self.options.seed)
+        mode = self.options.compat or checkpoint.position_mode
+        self.context = Context(checkpoint.model, mode, self.options.retention, cache=self.batch.new_cache())
         self.pending: list[int] = self.chat.system_ids()  # fed with the next turn
         self.query: str | None = self.options.query or None
         self.origin_s: float | None = None  # the stream's first moment; labels count from it, as in training
+        self.words_saved = 0.0  # words that a cap on their rate leaves to say
 
     def fork(self) -> "StreamingSession":
         """A session with the same past that goes its own way."""
-        other = StreamingSession(self.checkpoint, self.options)
-        other.chooser.generator.set_state(self.chooser.generator.get_state())
-        other.context, other.pending = self.context.fork(), list(self.pending)
-        other.query, other.origin_s = self.query, self.origin_s
+        other = object.__new__(StreamingSession)
+        other.__dict__.update(self.__dict__)
+        other.generator = torch.Generator(self.checkpoint.device)
+        other.generator.set_state(self.generator.get_state())
+        other.context, other.pending = self.context.fork(self.batch.fork(self.context.cache)), list(self.pending)
         return other
 
     def step(self, frames: Tensor, start_s: float, end_s: float) -> Step:
         """Read a step's frames, uint8 [T, 3, H, W] with T even, and comment on them."""
-        started = time.perf_counter()
-        block, features = encode_frames(self.checkpoint.model, frames)
-        self.origin_s = start_s if self.origin_s is None else self.origin_s
-        label = step_label(start_s - self.origin_s, end_s - self.origin_s)
-        parts = [label, block, *([self.query] if self.query else [])]
-        self.query = None
-        encoded = self._mark()
-        logits = self._feed_turn(parts, [block], features)
-        prefilled = self._mark()
-        token_ids = list(self._generate(logits, self.options.max_new_tokens, spoken=True))
-        timings = {"vision": encoded - started, "prefill": prefilled - encoded, "decode": self._mark() - prefilled}
-        text = self.chat.decode(token_ids).removesuffix(SILENCE)
-        if self.options.compat is None:
-            text = text.strip()
-        return Step(start_s, end_s, text, token_ids, timings, self.context.n_tokens)
+        return run(self.stepping(frames, start_s, end_s), self.batch)
 
     def ask(self, question: str) -> Iterator[str]:
         """Answer a question about what was seen so far, piece by piece.
@@ -119,57 +127,134 @@ class StreamingSession:
         if self.options.compat == "livecc":
             self.query = question
             return iter(())
-        session = self if self.options.remember_questions else self.fork()
-        return session._answer([question])
+        session = self.asked()
+        return session._pieces(question, close=session is not self)
+
+    def asked(self) -> "StreamingSession":
+        """The session that answers questions: a fork, or this one where questions are remembered."""
+        return self if self.options.remember_questions else self.fork()
 
     def watch(self, frames: Tensor, question: str) -> Iterator[str]:
         """Answer a question about a whole clip, uint8 [T, 3, H, W], given before the question as one video."""
-        block, features = encode_frames(self.checkpoint.model, frames)
-        return self._answer([block, question], [block], features)
+        return self._pieces(question, frames)
 
     def close(self) -> None:
         """Give the cache's memory back."""
-        self.context = None
+        if self.context is not None:
+            self.batch.release(self.context.cache)
+            self.context = None
 
-    def _answer(self, parts: list, blocks: Iterable = (), features: Tensor | None = None) -> Iterator[str]:
-        logits = self._feed_turn(parts, list(blocks), features)
-        said: list[int] = []
+    def stepping(self, frames: Tensor, start_s: float, end_s: float) -> Task:
+        """The task of `step`; it returns a Step."""
+        started = time.perf_counter()
+        self.origin_s = start_s if self.origin_s is None else self.origin_s
+        since_s, until_s = start_s - self.origin_s, end_s - self.origin_s
+        self.pending = [*self.context.begin_step(until_s), *self.pending]
+        block, features = yield Encode(frames)
+        encoded = time.perf_counter()
+        parts = [step_label(since_s, until_s), block, *([self.query] if self.query else [])]
+        self.query = None
+        times = [encoded]
+        self._allow_words(end_s - start_s)
+        token_ids = yield from self._speak(parts, [block], features, until_s, times=times)
+        finished = time.perf_counter()
+        timings = {"vision": encoded - started, "prefill": times[1] - encoded, "decode": finished - times[1]}
+        text = self.chat.decode(token_ids).removesuffix(SILENCE)
+        if self.options.compat is None:
+            text = text.strip()
+        self.words_saved -= len(text.split())
+        return Step(start_s, end_s, text, token_ids, timings, self.context.n_tokens)
+
+    def answering(self, question: str, say: Callable[[str], None], frames: Tensor | None = None) -> Task:
+        """The task of `ask`, or of `watch` with frames; `say` is called with each piece."""
+        parts, blocks, features = [question], [], None
+        if frames is not None:
+            block, features = yield Encode(frames)
+            parts, blocks = [block, question], [block]
         shown = ""
-        for token in self._generate(logits, self.options.max_answer_tokens, spoken=False):
-            said.append(token)
+
+        def show(said: list[int]) -> None:
+            nonlocal shown
             text = self.chat.decode(said)
             if not text.endswith("\ufffd"):  # half a character: wait for its other bytes
-                yield text[len(shown) :]
+                say(text[len(shown) :])
                 shown = text
 
-    def _feed_turn(self, parts: list, blocks: list, features: Tensor | None) -> Tensor:
-        """Feed what is pending, a user turn and the assistant's header; return the logits [V] of the first word."""
-        ids = [*self.pending, *self.chat.turn_ids(Turn("user", parts)), *self.chat.header_ids("assistant")]
-        self.pending = self.chat.closing_ids()
-        return self.context.feed(ids, blocks, features)
+        yield from self._speak(parts, blocks, features, show=show)
 
-    def _generate(self, logits: Tensor, max_new_tokens: int, spoken: bool) -> Iterator[int]:
-        """Tokens of one assistant turn. The last one is not fed here: it goes with the next turn, or is the end."""
-        compat = self.options.compat == "livecc"
-        ends = self.checkpoint.eos_ids
-        for n_spoken in range(max_new_tokens):
-            token = self.chooser.choose(logits, self.context.seen, n_spoken, may_be_silent=spoken)
-            if token in ends:
-                yield token
-                return
-            closing = self.chat.closing_ids()
+    def _pieces(self, question: str, frames: Tensor | None = None, close: bool = False) -> Iterator[str]:
+        said: list[str] = []
+        task, reply = self.answering(question, said.append, frames), None
+        try:
+            while True:
+                try:
+                    request = task.send(reply)
+                except StopIteration:
+                    yield from said
+                    return
+                yield from said
+                said.clear()
+                (reply,) = self.batch.answer([request])
+        finally:
+            if close:
+                self.close()
+
+    def _speak(
+        self,
+        parts: list,
+        blocks: list,
+        features: Tensor | None,
+        end_s: float | None = None,
+        show: Callable[[list[int]], None] = lambda said: None,
+        times: list[float] | None = None,
+    ) -> Task:
+        """Feed what is pending, a user turn and the assistant's header; return the ids of what is said.
+
+        end_s: the stream's second at the end of a step; None for an answer, which " ..." does not end. The last token
+        is not fed here: it goes with the next turn, or is the end. times: gains the moment of the first token.
+        """
+        spoken, compat = end_s is not None, self.options.compat == "livecc"
+        limit = self.options.max_new_tokens if spoken else self.options.max_answer_tokens
+        ids = [*self.pending, *self.chat.turn_ids(Turn("user", parts)), *self.chat.header_ids("assistant")]
+        closing = self.chat.closing_ids()
+        self.pending = closing
+        said: list[int] = []
+        token = yield Feed(self.context, ids, self._choice(0, spoken), blocks, features, end_s or 0.0)
+        if times is not None:
+            times.append(time.perf_counter())
+        while True:
+            if spoken and self._over_the_cap(said, token):
+                token = self.chat.silence
+            said.append(token)
+            if token in self.checkpoint.eos_ids:
+                show(said)
+                return said
             if not compat:
                 self.pending = [token, *closing]
-            yield token
-            if n_spoken + 1 == max_new_tokens or (spoken and not compat and token == self.chat.silence):
-                return
-            logits = self.context.feed([token])
+            show(said)
+            if len(said) == limit or (spoken and not compat and token == self.chat.silence):
+                return said
+            token = yield Feed(self.context, [token], self._choice(len(said), spoken))
             self.pending = closing
 
-    def _mark(self) -> float:
-        if self.checkpoint.device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter()
+    def _choice(self, n_said: int, spoken: bool) -> Choice:
+        options = self.options
+        least = None
+        if spoken and options.silence_threshold_base is not None:
+            least = options.silence_threshold_base + options.silence_threshold_step * n_said
+        return Choice(options, self.chat.silence, self.generator, least)
+
+    def _allow_words(self, seconds: float) -> None:
+        """Set the words that may be said now: the cap's for this step, and what earlier ones left of a few seconds."""
+        if self.options.words_per_second is not None:
+            most = self.options.words_per_second * WORDS_SAVED_S
+            self.words_saved = min(self.words_saved + self.options.words_per_second * seconds, most)
+
+    def _over_the_cap(self, said: list[int], token: int) -> bool:
+        """Whether `token` begins a word too many."""
+        if self.options.words_per_second is None or token == self.chat.silence:
+            return False
+        return len(self.chat.decode([*said, token]).split()) > self.words_saved
 
 
 def timed_frames(frames: Tensor, start_s: float = 0.0) -> Iterator[TimedFrame]:
@@ -183,28 +268,34 @@ def comment(
     """Comment on a source of timed frames, 2 a second, as they come.
 
     The first step reads 6 frames, later ones 2; a source that ends inside a step has its last frame repeated (the
-    published loop leaves such a rest out, and so does `compat`). With a clock, a step is spoken when its last second
-    has played. Late frames: when a step could only begin more than `max_lag_s` late, its frames are dropped whole
-    until one is in time; `Step.n_dropped` and `lag_s` say so.
+    published loop leaves such a rest out, and so does `compat`). A step ends early where frames are missing, so none
+    spans an interruption. With a clock, a step is spoken when its last second has played. Late frames: when a step
+    could only begin more than `max_lag_s` late, its frames are dropped whole until one is in time; `Step.n_dropped`
+    and `lag_s` say so.
     """
-    held, n_dropped, first = [], 0, True
-    frames = iter(source)
+    n_dropped, first = 0, True
+    frames, held = iter(source), []
     while True:
         wanted = FIRST_STEP_FRAMES if first else STEP_FRAMES
-        held = [frame for _, frame in zip(range(wanted), frames, strict=False)]
+        held += [frame for _, frame in zip(range(wanted - len(held)), frames, strict=False)]
         if not held or (session.options.compat and len(held) < wanted):
             return
-        start_s = held[0].time_s
-        end_s = start_s + wanted / FPS
+        n = frames_without_hole([frame.time_s for frame in held])
+        taken, held = held[:n], held[n:]
+        start_s = taken[0].time_s
+        end_s = start_s + (n + n % 2 if held else wanted) / FPS
         if clock is not None:
             clock.wait_until(end_s)
             if clock.now() - end_s > max_lag_s and not first:
-                n_dropped += len(held)
+                n_dropped += n
                 continue
-        pictures = [frame.frame for frame in held]
-        pictures += [pictures[-1]] * (len(pictures) % 2)
-        step = session.step(torch.stack(pictures), start_s, end_s)
+        step = session.step(stack_frames([frame.frame for frame in taken]), start_s, end_s)
         step.n_dropped, n_dropped, first = n_dropped, 0, False
         if clock is not None:
             step.lag_s = max(0.0, clock.now() - end_s)
         yield step
+
+
+def stack_frames(pictures: Sequence[Tensor]) -> Tensor:
+    """Frames [3, H, W] as uint8 [T, 3, H, W], the last one repeated where their number is odd: a patch spans two."""
+    return torch.stack([*pictures, *[pictures[-1]] * (len(pictures) % 2)])

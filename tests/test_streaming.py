@@ -8,11 +8,10 @@ import torch
 
 from data.conversation import Turn
 from data.words import step_label, step_slices, step_window
-from models.cache import FIRST_CAPACITY, FullCache
-from models.context import encode_frames
-from models.decoding import DecodingOptions, TokenChooser
+from models.decoding import Choice, DecodingOptions, choose_tokens
 from models.load import load_checkpoint
 from models.positions import position_ids
+from models.requests import Batch, Encode
 from models.streaming import Clock, StreamingSession, StreamOptions, comment
 
 N_TURNS = 16
@@ -33,20 +32,27 @@ def timed(frames):
     return [SimpleNamespace(time_s=i / 2, frame=frame) for i, frame in enumerate(frames)]
 
 
-class Recorder:
-    """Keeps the logits that a session chooses from, and what was fed."""
+def encode(model, frames):
+    return Batch(model).answer([Encode(frames)])[0]
 
-    def __init__(self, session):
-        self.fed, self.logits = [], []
-        feed = session.context.feed
 
-        def recorded(ids, blocks=(), features=None):
-            logits = feed(ids, blocks, features)
-            self.fed += ids
-            self.logits.append((len(self.fed) - 1, logits))
-            return logits
+class Recorder(Batch):
+    """A batch that keeps what was fed to one session and the logits it chose from. `say` replaces the choice."""
 
-        session.context.feed = recorded
+    def __init__(self, session, say=None):
+        super().__init__(session.checkpoint.model)
+        self.fed, self.rows, self.say = [], [], say
+        session.batch = self
+
+    def logits(self, ids, features, positions, runs):
+        logits = super().logits(ids, features, positions, runs)
+        self.fed += ids.tolist()
+        self.rows.append((len(self.fed) - 1, logits[0].clone()))
+        return logits
+
+    def answer(self, requests):
+        replies = super().answer(requests)
+        return [self.say() if self.say and isinstance(reply, int) else reply for reply in replies]
 
 
 @pytest.mark.parametrize("mode", ["mrope", "sequential", "livecc"])
@@ -58,7 +64,7 @@ def test_streaming_equals_one_forward_pass(checkpoint, frames, mode):
         assert len(step.token_ids) <= 5
     model, blocks, features = checkpoint.model, [], []
     for window in step_slices(len(frames)):
-        block, feature = encode_frames(model, frames[window])
+        block, feature = encode(model, frames[window])
         blocks.append(block)
         features.append(feature)
     ids = torch.tensor(recorder.fed)
@@ -67,8 +73,8 @@ def test_streaming_equals_one_forward_pass(checkpoint, frames, mode):
     with torch.inference_mode():
         embeds = model.embed(ids[None], torch.cat(features))
         whole = model.lm_head(model.hidden_states(embeds, positions[:, None]))[0]
-    assert len(recorder.logits) >= N_TURNS
-    assert max(float((whole[at] - logits).abs().max()) for at, logits in recorder.logits) < 1e-4
+    assert len(recorder.rows) >= N_TURNS
+    assert max(float((whole[at] - logits).abs().max()) for at, logits in recorder.rows) < 1e-4
 
 
 def test_the_context_is_the_training_format(checkpoint, frames):
@@ -78,7 +84,7 @@ def test_the_context_is_the_training_format(checkpoint, frames):
     steps = list(comment(session, timed(frames[:10])))
     turns = []
     for i in range(len(steps)):
-        block, _ = encode_frames(checkpoint.model, frames[step_slices(10)[i]])
+        block, _ = encode(checkpoint.model, frames[step_slices(10)[i]])
         query = ["Say it."] if i == 0 else []
         turns.append(Turn("user", [step_label(*step_window(i)), block, *query]))
         turns.append(Turn("assistant", ["\x00"]))
@@ -130,11 +136,10 @@ def test_remembered_questions_stay_in_the_context(checkpoint, frames):
 
 def test_a_turn_ends_at_silence_without_a_second_pass(checkpoint, frames):
     session = StreamingSession(checkpoint, StreamOptions())
-    session.chooser.choose = lambda logits, seen, n, may_be_silent: checkpoint.chat.silence
-    recorder = Recorder(session)
+    recorder = Recorder(session, say=lambda: checkpoint.chat.silence)
     step = session.step(frames[:6], 0, 3)
     assert (step.token_ids, step.text) == ([checkpoint.chat.silence], "")
-    assert len(recorder.logits) == 1
+    assert len(recorder.rows) == 1
     assert session.pending == [checkpoint.chat.silence, *checkpoint.chat.closing_ids()]
 
 
@@ -143,7 +148,7 @@ def test_a_cut_off_turn(checkpoint, frames, compat):
     """At the token limit the last token goes with the next turn; the published loop loses it."""
     spoken = iter(range(20, 26))
     session = StreamingSession(checkpoint, StreamOptions(max_new_tokens=3, compat=compat))
-    session.chooser.choose = lambda logits, seen, n, may_be_silent: next(spoken)
+    Recorder(session, say=lambda: next(spoken))
     session.step(frames[:6], 0, 3)
     kept = [] if compat else [22]
     assert session.pending == [*kept, *checkpoint.chat.closing_ids()]
@@ -161,35 +166,47 @@ def test_compat_appends_a_question_to_the_next_step(checkpoint, frames):
     assert any(fed[i : i + len(question)] == question for i in range(len(fed)))
 
 
-def chooser(silence=3, **options):
-    return TokenChooser(DecodingOptions(**options), silence, torch.device("cpu"))
+def choose(logits, seen, n=1, least_silence=None, generator=None, **options) -> list[int]:
+    choice = Choice(DecodingOptions(**options), 3, generator, least_silence)
+    return choose_tokens(logits.expand(n, -1), [seen] * n, [choice] * n)
 
 
 def test_penalty_lowers_what_was_seen():
-    seen = torch.tensor([True, False, True, False])
+    seen = torch.tensor([1, 0, 2, 0])
     logits = torch.tensor([2.0, 1.9, -1.0, -1.05])
-    assert chooser(repetition_penalty=1.0).choose(logits, seen, 0) == 0
-    assert chooser(repetition_penalty=1.1).choose(logits, seen, 0) == 1
+    assert choose(logits, seen, repetition_penalty=1.0) == [0]
+    assert choose(logits, seen, repetition_penalty=1.1) == [1]
 
 
-def test_threshold_rises_with_the_words_spoken():
-    seen = torch.zeros(4, dtype=torch.bool)
+def test_silence_is_forbidden_up_to_its_threshold():
+    seen = torch.zeros(4)
     logits = torch.tensor([0.0, 0.0, 0.4, 1.0]).log_softmax(-1)  # P(silence) = 0.43
-    options = {"repetition_penalty": 1.0, "silence_threshold_base": 0.2, "silence_threshold_step": 0.1}
-    assert chooser(**options).choose(logits, seen, 0) == 3
-    assert chooser(**options).choose(logits, seen, 2) == 3
-    assert chooser(**options).choose(logits, seen, 3) == 2
-    assert chooser(**options).choose(logits, seen, 3, may_be_silent=False) == 3
+    assert choose(logits, seen, repetition_penalty=1.0, least_silence=0.4) == [3]
+    assert choose(logits, seen, repetition_penalty=1.0, least_silence=0.5) == [2]
+    assert choose(logits, seen, repetition_penalty=1.0) == [3]
+
+
+def test_the_threshold_rises_with_the_words_of_a_step(checkpoint):
+    options = StreamOptions(silence_threshold_base=0.2, silence_threshold_step=0.1)
+    session = StreamingSession(checkpoint, options)
+    assert session._choice(0, spoken=True).least_silence == 0.2
+    assert session._choice(3, spoken=True).least_silence == pytest.approx(0.5)
+    assert session._choice(3, spoken=False).least_silence is None
+
+
+def test_rows_of_a_batch_keep_their_own_rules():
+    logits, seen = torch.tensor([[2.0, 1.9], [2.0, 1.9]]), torch.tensor([1, 0])
+    rules = [Choice(DecodingOptions(repetition_penalty=p), 0) for p in (1.0, 1.1)]
+    assert choose_tokens(logits, [seen, seen], rules) == [0, 1]
 
 
 def test_sampling_is_seeded_and_follows_the_odds():
-    seen = torch.zeros(3, dtype=torch.bool)
+    seen = torch.zeros(3)
     logits = torch.tensor([0.7, 0.2, 0.1]).log()
-    options = {"do_sample": True, "repetition_penalty": 1.0}
 
-    def draws(**extra):
-        sampler = chooser(**options, **extra)
-        return [sampler.choose(logits, seen, 0) for _ in range(300)]
+    def draws(seed=0, **extra):
+        generator = torch.Generator().manual_seed(seed)
+        return choose(logits, seen, 300, generator=generator, do_sample=True, repetition_penalty=1.0, **extra)
 
     assert draws() == draws()
     assert draws() != draws(seed=1)
@@ -197,17 +214,6 @@ def test_sampling_is_seeded_and_follows_the_odds():
     assert set(draws(top_k=2)) == {0, 1}
     assert set(draws(top_p=0.5)) == {0}
     assert draws(temperature=0.05).count(0) == 300
-
-
-def test_the_cache_grows_past_its_first_store():
-    keys = torch.randn(1, 2, FIRST_CAPACITY + 300, 4)
-    cache = FullCache(1)
-    for piece in keys.split(170, dim=2):
-        held, _ = cache.update(piece, piece, 0)
-    assert torch.equal(held, keys)
-    fork = cache.fork()
-    fork.update(keys[:, :, :1], keys[:, :, :1], 0)
-    assert cache.get_seq_length() == keys.shape[2] == fork.get_seq_length() - 1
 
 
 def test_short_and_odd_sources(checkpoint, frames):
@@ -262,3 +268,18 @@ def test_watching_a_whole_clip(checkpoint, frames):
     session = StreamingSession(checkpoint, StreamOptions(max_answer_tokens=4))
     assert isinstance("".join(session.watch(frames[:8], "Who won?")), str)
     assert session.context.n_tokens > 8 // 2 * 6
+
+
+def test_no_step_spans_an_interruption(checkpoint, frames):
+    """A live source leaves out what it did not get; the step before the hole ends early, the next begins behind it."""
+    times = [0, 0.5, 1, 1.5, 2, 2.5, 3, 10, 10.5, 11]
+    source = [SimpleNamespace(time_s=t, frame=f) for t, f in zip(times, frames, strict=False)]
+    spans = [
+        (s.start_s, s.end_s) for s in comment(StreamingSession(checkpoint, StreamOptions(max_new_tokens=1)), source)
+    ]
+    assert spans == [(0, 3), (3, 4), (10, 11), (11, 12)]
+    early = [SimpleNamespace(time_s=t, frame=f) for t, f in zip([0, 0.5, 1, 7, 7.5], frames, strict=False)]
+    spans = [
+        (s.start_s, s.end_s) for s in comment(StreamingSession(checkpoint, StreamOptions(max_new_tokens=1)), early)
+    ]
+    assert spans == [(0, 2), (7, 8)]

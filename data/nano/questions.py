@@ -32,7 +32,7 @@ def answer(kind: str, moment: Moment, kits: tuple[str, str]) -> str:
 
 
 def ask(moment: Moment, kits: tuple[str, str], rng: np.random.Generator) -> list[tuple[str, str]]:
-    """N_ASKED questions in a random order, with their answers; one of them is for the state of play, which says most."""
+    """N_ASKED questions in a random order, with their answers; one is for the state of play, which says most."""
     asked = []
     chosen = rng.permutation(list(QUESTIONS))[: N_ASKED - 1]
     for kind in rng.permutation([*chosen, "state"]):

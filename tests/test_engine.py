@@ -1,0 +1,262 @@
+"""Many streams on one model: the same words as alone, faults that stay where they are, late frames, saving."""
+
+import threading
+import time
+from queue import Queue
+
+import pytest
+import torch
+
+from data.live import TimedFrame
+from models.engine import Engine, EngineFull, EngineOptions
+from models.load import load_checkpoint
+from models.retention import RetentionOptions
+from models.stream import Stream
+from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
+from utils.errors import UserError
+
+OPTIONS = StreamOptions(max_new_tokens=5, max_answer_tokens=6)
+WINDOW = StreamOptions(max_new_tokens=5, retention=RetentionOptions("window", 64, 60, 4.0))
+PATIENCE_S = 60
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_checkpoint):
+    return load_checkpoint(tiny_checkpoint, device="cpu", dtype="float32")
+
+
+@pytest.fixture
+def engine(checkpoint):
+    engine = Engine(checkpoint)
+    yield engine
+    engine.close()
+
+
+def noise(n_frames: int, seed: int, size=(56, 84)) -> torch.Tensor:
+    return torch.randint(0, 256, (n_frames, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+class Ear:
+    """Listens to a stream."""
+
+    def __init__(self):
+        self.records, self.ended = [], threading.Event()
+
+    def __call__(self, record: dict) -> None:
+        self.records.append(record)
+        if record["type"] == "end":
+            self.ended.set()
+
+    def wait(self) -> list[dict]:
+        assert self.ended.wait(PATIENCE_S)
+        return self.records
+
+    def of(self, kind: str) -> list[dict]:
+        return [record for record in self.records if record["type"] == kind]
+
+    def said(self) -> list[tuple[float, str]]:
+        return [(step["end_s"], step["text"]) for step in self.of("step")]
+
+
+def alone(checkpoint, frames, options=OPTIONS) -> list[tuple[float, str]]:
+    session = StreamingSession(checkpoint, options)
+    return [(step.end_s, step.text) for step in comment(session, timed_frames(frames))]
+
+
+def start(engine, frames, options=OPTIONS) -> tuple[Stream, Ear]:
+    ear = Ear()
+    stream = engine.open(ear, options, realtime=False)
+    engine.watch(stream, timed_frames(frames))
+    return stream, ear
+
+
+def test_steps_end_at_a_hole_as_they_do_alone(checkpoint, engine):
+    film = noise(13, 5)
+    times = [0, 0.5, 1, 1.5, 2, 2.5, 3, 10, 10.5, 11, 11.5, 12, 12.5]
+    source = [TimedFrame(time_s, frame) for time_s, frame in zip(times, film, strict=True)]
+    ear = Ear()
+    engine.watch(engine.open(ear, OPTIONS, realtime=False), source)
+    ear.wait()
+    steps = comment(StreamingSession(checkpoint, OPTIONS), source)
+    assert [(s["start_s"], s["end_s"], s["text"]) for s in ear.of("step")] == [
+        (s.start_s, s.end_s, s.text) for s in steps
+    ]
+
+
+@pytest.mark.parametrize("options", [OPTIONS, WINDOW], ids=["full", "window"])
+def test_together_they_say_what_each_says_alone(checkpoint, engine, options):
+    films = [noise(16 + 2 * seed, seed) for seed in range(6)] + [noise(17, 9), noise(18, 8, size=(84, 56))]
+    started = [start(engine, film, options) for film in films]
+    for film, (_, ear) in zip(films, started, strict=True):
+        ear.wait()
+        assert ear.said() == alone(checkpoint, film, options)
+        assert ear.records[-1] == {**ear.records[-1], "reason": "end of source", "n_dropped": 0}
+    assert engine.stats()["streams"] == 0
+
+
+def test_questions_are_answered_beside_the_commentary(checkpoint, engine):
+    film = noise(24, 1)
+    stream, ear = start(engine, film)
+    numbers = [stream.ask("Who?"), stream.ask("What is the score?")]
+    ear.wait()
+    assert ear.said() == alone(checkpoint, film)
+    answers = ear.of("answer")
+    assert [answer["id"] for answer in answers] == numbers
+    for answer in answers:
+        pieces = "".join(p["text"] for p in ear.of("piece") if p["id"] == answer["id"])
+        assert pieces.strip() == answer["text"]
+
+
+def broken_source():
+    yield from timed_frames(noise(8, 2))
+    raise UserError("camera: unplugged")
+
+
+def test_a_broken_source_ends_its_own_stream_only(checkpoint, engine):
+    film = noise(20, 1)
+    _, ear = start(engine, film)
+    bad = Ear()
+    engine.watch(engine.open(bad, OPTIONS, realtime=False), broken_source())
+    assert [record["type"] for record in bad.wait()][-2:] == ["error", "end"]
+    assert bad.of("error")[0]["message"] == "camera: unplugged"
+    ear.wait()
+    assert ear.said() == alone(checkpoint, film)
+
+
+def test_half_the_streams_are_closed_in_mid_step(checkpoint, engine):
+    film = noise(30, 1)
+    started = [start(engine, film) for _ in range(6)]
+    for stream, _ in started[::2]:
+        stream.close()
+    for number, (stream, ear) in enumerate(started):
+        ear.wait()
+        if number % 2:
+            assert ear.said() == alone(checkpoint, film)
+        else:
+            with pytest.raises(UserError, match="has ended"):
+                stream.push(100.0, film[0])
+            with pytest.raises(UserError, match="has ended"):
+                stream.ask("Who?")
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [torch.zeros(3, 56, 84), torch.zeros(3, 57, 84, dtype=torch.uint8), torch.zeros(56, 84, dtype=torch.uint8)],
+    ids=["float", "odd size", "grey"],
+)
+def test_frames_that_do_not_fit_are_refused_where_they_are_given(engine, frame):
+    stream = engine.open(Ear(), OPTIONS)
+    with pytest.raises(UserError, match="needs uint8"):
+        stream.push(0.0, frame)
+    stream.push(0.0, noise(1, 1)[0])
+    with pytest.raises(UserError, match="times must grow"):
+        stream.push(0.0, noise(1, 1)[0])
+
+
+def test_sizes_that_change_within_a_step_end_the_stream(engine):
+    ear = Ear()
+    stream = engine.open(ear, OPTIONS)
+    for i in range(6):
+        stream.push(i / 2, noise(1, i, size=(56, 84 if i < 3 else 56))[0])
+    ear.wait()
+    assert "different sizes" in ear.of("error")[0]["message"]
+
+
+def test_late_frames_are_dropped_whole_while_newer_ones_wait(checkpoint):
+    engine = Engine(checkpoint, EngineOptions(max_lag_s=0.05))
+    gate, ear = threading.Event(), Ear()
+    answer = engine.batch.answer
+    engine.batch.answer = lambda requests: gate.wait(PATIENCE_S) and answer(requests)
+    stream = engine.open(ear, OPTIONS)
+    for i in range(6):
+        stream.push(i / 2, noise(1, i)[0])
+    while stream.frames:
+        time.sleep(0.01)
+    for i in range(6, 16):
+        stream.push(i / 2, noise(1, i)[0])
+    time.sleep(0.2)
+    gate.set()
+    stream.end()
+    ear.wait()
+    steps = ear.of("step")
+    assert [step["n_dropped"] for step in steps] == [0, 8]
+    assert steps[1]["start_s"] == 7.0
+    assert ear.records[-1]["n_dropped"] == engine.stats()["dropped"] == 8
+    engine.close()
+
+
+def test_a_stream_too_many_is_refused_with_its_reason(checkpoint):
+    engine = Engine(checkpoint, EngineOptions(max_sessions=2))
+    streams = [engine.open(Ear(), OPTIONS) for _ in range(2)]
+    with pytest.raises(EngineFull, match="2 streams are open, the limit"):
+        engine.open(Ear(), OPTIONS)
+    streams[0].close()
+    while engine.stats()["streams"] == 2:
+        time.sleep(0.01)
+    engine.open(Ear(), OPTIONS)
+    engine.close()
+
+
+def test_admission_reckons_with_what_a_step_costs(checkpoint):
+    engine = Engine(checkpoint)
+    assert 0 < engine.measure((56, 84)) < PATIENCE_S
+    engine.step_cost_s = 0.4
+    engine.open(Ear(), OPTIONS)
+    engine.open(Ear(), OPTIONS)
+    with pytest.raises(EngineFull, match="120%, over 90%"):
+        engine.open(Ear(), OPTIONS)
+    engine.close()
+
+
+def test_saved_streams_continue_in_another_engine(checkpoint, tmp_path):
+    film, first, second = noise(24, 3), Engine(checkpoint), Engine(checkpoint)
+    ear, arrived = Ear(), Queue()
+    stream = first.open(lambda record: (ear(record), arrived.put(record)), OPTIONS, realtime=False)
+    for timed in timed_frames(film[:14]):
+        stream.push(timed.time_s, timed.frame)
+    while len(ear.of("step")) < 5:
+        arrived.get(timeout=PATIENCE_S)
+    files = first.close(save_to=tmp_path)
+    assert ear.wait()[-1]["reason"] == "saved" and len(files) == 1
+    later = Ear()
+    stream = second.open(later, saved=files[0], realtime=False)
+    second.watch(stream, (TimedFrame(7 + t.time_s, t.frame) for t in timed_frames(film[14:])))
+    later.wait()
+    assert ear.said() + later.said() == alone(checkpoint, film)
+    second.close()
+
+
+def test_a_stream_is_saved_between_two_steps(checkpoint, engine, tmp_path):
+    film = noise(30, 4)
+    stream, ear = start(engine, film)
+    path = stream.save(tmp_path / "s.safetensors")
+    assert path.stat().st_size > 1000
+    with pytest.raises(UserError, match="another path"):
+        stream.save(tmp_path / "none" / "s.safetensors")
+    ear.wait()
+    assert ear.said() == alone(checkpoint, film)
+
+
+def test_ten_thousand_openings_leave_nothing_behind(engine):
+    for _ in range(10_000 // 20):
+        streams = [engine.open(Ear(), OPTIONS) for _ in range(20)]
+        for stream in streams:
+            stream.close()
+        deadline = time.monotonic() + PATIENCE_S
+        while engine.stats()["streams"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+    assert engine.stats()["opened"] == 10_000 and not engine.jobs and not engine.streams
+
+
+def test_a_failing_batch_is_the_end_of_its_streams_not_of_the_engine(checkpoint, engine):
+    answer, ear = engine.batch.answer, Ear()
+    engine.batch.answer = lambda requests: 1 / 0
+    engine.watch(engine.open(ear, OPTIONS, realtime=False), timed_frames(noise(8, 1)))
+    ear.wait()
+    assert "division" in ear.of("error")[0]["message"]
+    engine.batch.answer = answer
+    film = noise(12, 1)
+    _, other = start(engine, film)
+    other.wait()
+    assert other.said() == alone(checkpoint, film)

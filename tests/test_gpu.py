@@ -1,0 +1,88 @@
+"""What only a GPU runs; scripts/gpu_check.sh runs this file where there is one."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from models.engine import Engine
+from models.load import load_checkpoint
+from models.optimizer import orthogonalize
+from models.retention import RetentionOptions
+from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+WINDOW = RetentionOptions("window", sink_tokens=64, text_tokens=60, vision_s=4.0)
+
+
+def noise(n_frames: int, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (n_frames, 3, 56, 84), dtype=torch.uint8, generator=generator)
+
+
+def said(checkpoint, retention, frames) -> list[list[int]]:
+    session = StreamingSession(checkpoint, StreamOptions(max_new_tokens=5, retention=retention))
+    return [step.token_ids for step in comment(session, timed_frames(frames))]
+
+
+@pytest.mark.parametrize("retention", [RetentionOptions(), WINDOW], ids=["full", "window"])
+def test_a_gpu_says_what_a_cpu_says(tiny_checkpoint, retention):
+    frames = noise(60, 1)
+    on = {device: load_checkpoint(tiny_checkpoint, device=device, dtype="float32") for device in ("cpu", "cuda")}
+    words = {device: said(checkpoint, retention, frames) for device, checkpoint in on.items()}
+    same = sum(a == b for a, b in zip(words["cpu"], words["cuda"], strict=True))
+    assert same >= len(words["cpu"]) - 2  # a tie of two logits may fall the other way
+
+
+def test_bfloat16_is_the_default_and_speaks(tiny_checkpoint):
+    checkpoint = load_checkpoint(tiny_checkpoint, device="cuda")
+    assert checkpoint.model.dtype == torch.bfloat16
+    assert len(said(checkpoint, WINDOW, noise(20, 2))) == 8
+
+
+def test_streams_together_say_what_each_says_alone(tiny_checkpoint):
+    checkpoint = load_checkpoint(tiny_checkpoint, device="cuda", dtype="float32")
+    films, heard = [noise(20, seed) for seed in range(4)], [[] for _ in range(4)]
+    engine, options = Engine(checkpoint), StreamOptions(max_new_tokens=5, retention=WINDOW)
+    threads = []
+    for film, records in zip(films, heard, strict=True):
+        threads.append(engine.watch(engine.open(records.append, options, realtime=False), timed_frames(film)))
+    for thread in threads:
+        thread.join()
+    while engine.stats()["streams"]:
+        pass
+    engine.close()
+    session_words = []
+    for film in films:
+        session = StreamingSession(checkpoint, options)
+        session_words.append([step.text for step in comment(session, timed_frames(film))])
+    for records, words in zip(heard, session_words, strict=True):
+        spoken = [record["text"] for record in records if record["type"] == "step"]
+        assert sum(a == b for a, b in zip(spoken, words, strict=True)) >= len(words) - 1
+
+
+def test_muon_brings_singular_values_near_one():
+    values = torch.linalg.svdvals(orthogonalize(torch.randn(3, 128, 64, device="cuda")).float())
+    assert float(values.min()) > 0.5 and float(values.max()) < 1.5
+
+
+@pytest.mark.parametrize("flags", [["--bf16", "True", "--tf32", "True"], ["--use_liger_kernel", "True"]], ids=str)
+def test_training_runs(tiny_checkpoint, tmp_path, repository, flags):
+    sample = [
+        {
+            "role": "user",
+            "content": [{"type": "image", "image": str(repository / "tests/golden/images/grad_320x200.png")}],
+        },
+        {"role": "assistant", "content": "A slope of grey."},
+    ]
+    (tmp_path / "a.jsonl").write_text((json.dumps(sample) + "\n") * 8)
+    command = [
+        sys.executable, "train.py", "--pretrained_model_name_or_path", str(tiny_checkpoint), "--annotation_paths",
+        str(tmp_path / "a.jsonl"), "--output_dir", str(tmp_path / "out"), "--max_steps", "6", "--report_to", "none",
+        "--per_device_train_batch_size", "2", "--learning_rate", "1e-3", *flags,
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads((tmp_path / "out" / "train_summary.json").read_text())["steps"] == 6

@@ -1,0 +1,253 @@
+"""What a stream keeps: a wide window is the whole stream, what stays after an eviction is exact, nothing grows."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from models.context import Context
+from models.decode_graphs import DecodeGraphs
+from models.load import load_checkpoint
+from models.requests import Batch
+from models.retention import RetentionOptions
+from models.rotary import rotate
+from models.session_file import load_session, save_session
+from models.slot_pool import SlotPool
+from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
+from utils.errors import UserError
+
+WINDOW = RetentionOptions("window", sink_tokens=64, text_tokens=60, vision_s=4.0)
+WIDE = RetentionOptions("window", sink_tokens=10**6, text_tokens=10**6, vision_s=1e6)
+REREAD = RetentionOptions("reprefill", reprefill_s=5.0)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_checkpoint):
+    return load_checkpoint(tiny_checkpoint, device="cpu", dtype="float32")
+
+
+def noise(n_steps: int, seed: int = 1) -> torch.Tensor:
+    shape = (6 + 2 * (n_steps - 1), 3, 56, 84)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def session(checkpoint, retention, **options) -> StreamingSession:
+    return StreamingSession(checkpoint, StreamOptions(max_new_tokens=5, retention=retention, **options))
+
+
+def said(streaming, frames, start_s=0.0) -> list[list[int]]:
+    return [step.token_ids for step in comment(streaming, timed_frames(frames, start_s))]
+
+
+def next_logits(streaming) -> torch.Tensor:
+    """The logits after one more token, which the session does not keep."""
+    rows = []
+    hook = streaming.checkpoint.model.lm_head.register_forward_hook(
+        lambda _, args, logits: rows.append(logits[0].clone())
+    )
+    next(streaming.fork().ask("Who?"))
+    hook.remove()
+    return rows[0]
+
+
+def test_a_window_larger_than_the_stream_is_the_whole_stream(checkpoint):
+    full, wide = session(checkpoint, RetentionOptions()), session(checkpoint, WIDE)
+    frames = noise(20)
+    assert said(full, frames) == said(wide, frames)
+    assert float((next_logits(full) - next_logits(wide)).abs().max()) < 1e-5
+    assert full.context.n_tokens == wide.context.n_tokens
+
+
+class Witness:
+    """Keeps the upright keys of every token when it is read, in float64, by slot."""
+
+    def __init__(self, context: Context):
+        self.context, self.upright = context, {}
+
+    def note_new(self) -> None:
+        for segment in self.context.ledger.segments:
+            for i, slot in enumerate(segment.slots.tolist()):
+                key = (slot, segment.step, int(segment.ids[i]), segment.is_vision)
+                if key not in self.upright:
+                    cos, sin = turns(self.context, segment.positions[:, i : i + 1])
+                    self.upright[key] = rotate(self.context.cache.keys[:, :, slot : slot + 1].double(), cos, -sin)
+
+    def largest_error(self) -> float:
+        errors = []
+        for segment in self.context.ledger.segments:
+            for i, slot in enumerate(segment.slots.tolist()):
+                upright = self.upright[(slot, segment.step, int(segment.ids[i]), segment.is_vision)]
+                expected = rotate(upright, *turns(self.context, segment.positions[:, i : i + 1]))
+                errors.append(float((self.context.cache.keys[:, :, slot : slot + 1] - expected).abs().max()))
+        return max(errors)
+
+
+def turns(context, positions):
+    """cos and sin in float64 of the model's own angles, whose float32 rounding is 0.002 rad at 30,000."""
+    angle = (torch.from_numpy(positions).float()[context.rotary.axes].T * context.rotary.frequencies).double()
+    return torch.cat((angle.cos(),) * 2, -1), torch.cat((angle.sin(),) * 2, -1)
+
+
+@pytest.mark.parametrize("mode", ["mrope", "sequential"])
+def test_after_evictions_keys_are_those_of_their_new_positions(checkpoint, mode):
+    """Every key in the cache equals the upright key of its token turned to where the token now is."""
+    streaming = session(checkpoint, WINDOW)
+    streaming.context = Context(checkpoint.model, mode, WINDOW, first_position=31_600)
+    witness, lowest = Witness(streaming.context), []
+    for step in comment(streaming, timed_frames(noise(40))):
+        witness.note_new()
+        check_ledger(streaming.context)
+        lowest.append(streaming.context.ledger.segments[0].start)
+        assert witness.largest_error() < 1e-5, step.start_s
+    assert max(lowest) > 31_000 and min(lowest) == 0  # it was moved back to the start on the way
+
+
+def check_ledger(context: Context) -> None:
+    """Segments follow each other without gaps, and they, the cache and the counts agree on what is there."""
+    segments = context.ledger.segments
+    for before, after in itertools.pairwise(segments):
+        assert before.stop == after.start
+    for segment in segments:
+        assert segment.positions.min() == segment.start and segment.positions.max() < segment.stop
+    slots = np.concatenate([segment.slots for segment in segments])
+    assert len(set(slots.tolist())) == len(slots) == context.cache.n_live
+    assert context.cache.live[torch.from_numpy(slots)].all() and int(context.cache.live.sum()) == len(slots)
+    assert int(context.counts.sum()) == len(slots)
+    assert segments[-1].stop == context.positions.next <= context.max_positions
+
+
+def test_a_window_keeps_query_and_latest_frames(checkpoint):
+    streaming = session(checkpoint, WINDOW, query="Say what you see.")
+    said(streaming, noise(30))
+    ids = np.concatenate([segment.ids for segment in streaming.context.ledger.segments]).tolist()
+    query = checkpoint.chat.text_ids("Say what you see.")
+    assert ids[: len(checkpoint.chat.system_ids())] == checkpoint.chat.system_ids()
+    assert any(ids[i : i + len(query)] == query for i in range(len(ids)))
+    frames = [segment for segment in streaming.context.ledger.segments if segment.is_vision and not segment.pinned]
+    assert [segment.step for segment in frames] == [26, 27, 28, 29]
+
+
+def test_twelve_hundred_steps_do_not_drift(checkpoint):
+    """Positions, memory and tokens in the cache stay where they are after the window has filled."""
+    streaming = session(checkpoint, WINDOW, repetition_penalty=1.0)
+    streaming.context = Context(checkpoint.model, "mrope", WINDOW, first_position=31_000)
+    widths, highest = [], []
+    frames = noise(20)[:8]
+    for number in range(1200):
+        first = number == 0
+        start_s = 0.0 if first else number + 2.0
+        picture = frames[:6] if first else frames[[number % 7, (number + 3) % 7]]
+        streaming.step(picture, start_s, start_s + (3.0 if first else 1.0))
+        widths.append(streaming.context.cache.width)
+        highest.append(streaming.context.positions.next)
+    check_ledger(streaming.context)
+    assert max(widths[100:]) == max(widths[1100:]) == max(widths)
+    assert max(highest) <= checkpoint.model.config.get_text_config().max_position_embeddings
+    assert streaming.context.cache.capacity == 1024
+    assert torch.isfinite(next_logits(streaming)).all()
+
+
+def test_text_is_read_again_without_its_frames(checkpoint):
+    streaming = session(checkpoint, REREAD)
+    sizes = [step.n_context for step in comment(streaming, timed_frames(noise(16)))]
+    check_ledger(streaming.context)
+    assert any(b < a for a, b in itertools.pairwise(sizes))
+    text = [s for s in streaming.context.ledger.segments if not s.is_vision]
+    assert text[0].step == 0 and text[0].pinned
+    assert sorted({s.step for s in text}) == list(range(16))
+
+
+def test_the_latest_text_is_read_again_where_there_is_too_much(checkpoint):
+    tight = RetentionOptions("reprefill", reprefill_s=5.0, reprefill_text_tokens=110)
+    streaming = session(checkpoint, tight)
+    said(streaming, noise(24))
+    steps = [s.step for s in streaming.context.ledger.segments if not s.is_vision]
+    assert 0 in steps and min(step for step in steps if step) > 5
+    check_ledger(streaming.context)
+
+
+def test_a_fork_of_a_window_goes_its_own_way(checkpoint):
+    frames = noise(30)
+    plain = said(session(checkpoint, WINDOW), frames)
+    streaming, forked = session(checkpoint, WINDOW), None
+    tokens = []
+    for number, step in enumerate(comment(streaming, timed_frames(frames))):
+        tokens.append(step.token_ids)
+        if number == 12:
+            forked = streaming.fork()
+            other = said(forked, noise(12, seed=9)[:24], 50.0)
+    assert tokens == plain and other
+    check_ledger(forked.context)
+
+
+@pytest.mark.parametrize("retention", [RetentionOptions(), WINDOW, REREAD], ids=["full", "window", "reprefill"])
+@pytest.mark.parametrize("do_sample", [False, True])
+def test_a_saved_session_continues_identically(checkpoint, tmp_path, retention, do_sample):
+    frames, options = noise(24), {"do_sample": do_sample, "words_per_second": 2.5}
+    whole = session(checkpoint, retention, **options)
+    plain = said(whole, frames)
+    first = session(checkpoint, retention, **options)
+    before = [first.step(frames[:6], 0.0, 3.0).token_ids]
+    before += [first.step(frames[4 + 2 * i : 6 + 2 * i], i + 2.0, i + 3.0).token_ids for i in range(1, 12)]
+    path = save_session(first, tmp_path / "s.safetensors")
+    loaded = load_session(path, checkpoint)
+    rest = [loaded.step(frames[4 + 2 * i : 6 + 2 * i], i + 2.0, i + 3.0).token_ids for i in range(12, 24)]
+    assert before + rest == plain
+    assert torch.equal(next_logits(loaded), next_logits(whole))
+
+
+def test_files_that_are_no_session_are_refused(checkpoint, tmp_path):
+    (tmp_path / "junk").write_bytes(b"junk" * 100)
+    for name in ("junk", "none"):
+        with pytest.raises(UserError, match=name):
+            load_session(tmp_path / name, checkpoint)
+    path = save_session(session(checkpoint, WINDOW), tmp_path / "s")
+    parameter = next(checkpoint.model.parameters())
+    kept = parameter.detach().clone()
+    try:
+        parameter.data += 1
+        with pytest.raises(UserError, match="other weights"):
+            load_session(path, checkpoint)
+    finally:
+        parameter.data.copy_(kept)
+
+
+def test_a_cap_on_words_is_kept(checkpoint):
+    talkative = {"do_sample": True, "temperature": 3.0, "silence_threshold_base": 1.0}
+    free = session(checkpoint, RetentionOptions(), **talkative)
+    capped = session(checkpoint, RetentionOptions(), **talkative, words_per_second=1.0)
+    count = [sum(len(step.text.split()) for step in comment(s, timed_frames(noise(20)))) for s in (free, capped)]
+    assert count[1] <= 22 < count[0]
+
+
+@pytest.mark.parametrize("retention", [RetentionOptions(), WINDOW], ids=["full", "window"])
+def test_decoding_over_a_pool_says_the_same(checkpoint, retention):
+    """What a GPU captures as a graph, run here as it is: static shapes over the rows of a pool."""
+    batch = Batch(checkpoint.model)
+    batch.pool = SlotPool(checkpoint.model, n_rows=3, n_slots=512)
+    batch.graphs = DecodeGraphs(checkpoint.model, batch.pool)
+    options = StreamOptions(max_new_tokens=5, max_answer_tokens=6, retention=retention)
+    frames = noise(20)
+    pooled, plain = StreamingSession(checkpoint, options, batch), StreamingSession(checkpoint, options)
+    assert pooled.context.cache.row == 0
+    for number, (ours, theirs) in enumerate(
+        zip(comment(pooled, timed_frames(frames)), comment(plain, timed_frames(frames)), strict=True)
+    ):
+        assert ours.token_ids == theirs.token_ids
+        if number % 5 == 1:
+            assert "".join(pooled.ask("Who?")) == "".join(plain.ask("Who?"))
+    pooled.close()
+    assert batch.pool.free == [2, 1, 0]
+
+
+def test_a_cache_that_outgrows_its_row_moves_out(checkpoint):
+    batch = Batch(checkpoint.model)
+    batch.pool = SlotPool(checkpoint.model, n_rows=1, n_slots=128)
+    batch.graphs = DecodeGraphs(checkpoint.model, batch.pool)
+    options = StreamOptions(max_new_tokens=5)
+    pooled, plain = StreamingSession(checkpoint, options, batch), StreamingSession(checkpoint, options)
+    assert said(pooled, noise(12)) == said(plain, noise(12))
+    assert pooled.context.cache.row is None and pooled.context.cache.capacity > 128
+    pooled.close()
+    assert batch.pool.free == [0]
