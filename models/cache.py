@@ -50,12 +50,20 @@ class KVCache:
         return self.live.shape[0]
 
     @property
+    def has_room(self) -> bool:
+        """Whether it is a row of a pool and will still be with one token more."""
+        return self.row is not None and (bool(self.freed) or self.width < self.capacity)
+
+    @property
     def n_bytes(self) -> int:
         """Memory of the keys and values, used or not."""
         return 2 * self.keys.nbytes
 
-    def take(self, n: int) -> Place:
-        """Give n new tokens their slots. Each may see what was live before, those before it, and itself."""
+    def take(self, n: int, masked: bool = True) -> Place:
+        """Give n new tokens their slots. Each may see what was live before, those before it, and itself.
+
+        masked: whether the place's mask is wanted.
+        """
         n_old = min(n, len(self.freed))
         slots = np.array(self.freed[len(self.freed) - n_old :][::-1] + list(range(self.width, self.width + n - n_old)))
         del self.freed[len(self.freed) - n_old :]
@@ -64,10 +72,10 @@ class KVCache:
         in_order = n_old == 0 or bool((np.diff(slots) == 1).all())
         start = int(slots[0])
         write = slice(start, start + n) if in_order else torch.from_numpy(slots).to(self.live.device)
-        before = self.live[: self.width].clone() if n > 1 else None
+        before = self.live[: self.width].clone() if n > 1 and masked else None
         self.live[write] = True
         self.n_live += n
-        return Place(slots, write, self.width, self._mask(n, write, before))
+        return Place(slots, write, self.width, self._mask(n, write, before) if masked else None)
 
     def release(self, slots: np.ndarray) -> None:
         """Take the tokens of these slots out of sight; the slots are free at once."""

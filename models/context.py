@@ -79,11 +79,12 @@ class Context:
         return []
 
     def admit(
-        self, ids: Sequence[int], blocks: Sequence[VisualBlock] = (), end_s: float = 0.0
+        self, ids: Sequence[int], blocks: Sequence[VisualBlock] = (), end_s: float = 0.0, masked: bool = True
     ) -> tuple[Tensor, Tensor, Place]:
         """Give new tokens their positions and their place in cache and ledger: (ids [n], positions [3, n], place).
 
-        ids: with one pad token per visual token; blocks: their grids, in order; end_s: when the frames among them end.
+        ids: with one pad token per visual token; blocks: their grids, in order; end_s: when the frames among them end;
+        masked: whether the place needs its mask.
         """
         model = self.model
         pads = {"image": model.config.image_token_id, "video": model.config.video_token_id}
@@ -91,7 +92,7 @@ class Context:
         first = self.positions.next
         positions = self.positions.extend(new_ids, blocks, pads)
         self._warn_beyond_range()
-        place = self.cache.take(len(ids))
+        place = self.cache.take(len(ids), masked)
         self._note(new_ids.numpy(), positions.numpy(), place.slots, blocks, first, end_s)
         on_device = new_ids.to(model.device)
         self.counts.index_add_(0, on_device, torch.ones_like(on_device, dtype=torch.int32))

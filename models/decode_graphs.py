@@ -31,12 +31,8 @@ class DecodeGraphs:
         self.slots = torch.full((n_rows,), pool.scratch, dtype=torch.long, device=device)
         self.graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
 
-    def can_run(self, runs: Sequence[Run]) -> bool:
-        """Whether every run is one token of a stream whose cache is in the pool."""
-        return all(run.stop - run.start == 1 and run.cache.row is not None for run in runs)
-
     def __call__(self, ids: Tensor, positions: Tensor, runs: Sequence[Run]) -> Tensor:
-        """Logits [B, V] after tokens ids [B] at positions [3, B], whose keys and values are stored on the way."""
+        """Logits [B, V] after one token of each stream, ids [B] at positions [3, B]; all caches are in the pool."""
         rows = torch.tensor([run.cache.row for run in runs], device=ids.device)
         slots = torch.tensor([int(run.place.slots[0]) for run in runs], device=ids.device)
         self.slots.fill_(self.pool.scratch)  # rows without a token write there, and nobody reads it

@@ -1,5 +1,6 @@
 """A hub id or a folder -> model, processor, chat format, position mode and video limits."""
 
+import functools
 import importlib.util
 import logging
 from dataclasses import asdict, dataclass, field
@@ -15,6 +16,7 @@ from data.conversation import ChatFormat
 from data.frame_plan import VideoLimits
 from models.positions import POSITION_MODES, PositionMode
 from models.qwen2_vl import StreamingQwen2VL
+from models.requests import Batch
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -60,6 +62,11 @@ class Checkpoint:
     position_mode: PositionMode
     limits: VideoLimits
     name: str
+
+    @functools.cached_property
+    def batch(self) -> Batch:
+        """What answers the sessions that run one at a time; an engine has its own."""
+        return Batch(self.model)
 
     @property
     def device(self) -> torch.device:

@@ -98,8 +98,6 @@ class Batch:
 
     def logits(self, ids: Tensor, features: Tensor | None, positions: Tensor, runs: Sequence[Run]) -> Tensor:
         """Logits [B, V] after the last new token of each run: ids [N], features [n, hidden], positions [3, N]."""
-        if self.graphs is not None and features is None and self.graphs.can_run(runs):
-            return self.graphs(ids, positions, runs)
         hidden = self.decoder(self.model.embed(ids, features), positions, runs)
         last = torch.tensor([run.stop - 1 for run in runs], device=hidden.device)
         return self.model.lm_head(hidden[last])
@@ -114,14 +112,20 @@ class Batch:
 
     def _feed(self, requests: list[Feed]) -> list[int]:
         admitted, runs, at = [], [], 0
+        in_graph = self.graphs is not None and all(
+            len(request.ids) == 1 and request.context.cache.has_room for request in requests
+        )
         for request in requests:
-            admitted.append(request.context.admit(request.ids, request.blocks, request.end_s))
+            admitted.append(request.context.admit(request.ids, request.blocks, request.end_s, masked=not in_graph))
             runs.append(Run(request.context.cache, admitted[-1][2], at, at + len(request.ids)))
             at = runs[-1].stop
         ids = torch.cat([ids for ids, _, _ in admitted])
         positions = torch.cat([positions for _, positions, _ in admitted], dim=1)
         features = [request.features for request in requests if request.features is not None]
-        logits = self.logits(ids, torch.cat(features) if features else None, positions, runs)
+        if in_graph:
+            logits = self.graphs(ids, positions, runs)
+        else:
+            logits = self.logits(ids, torch.cat(features) if features else None, positions, runs)
         logits[:, self.unspeakable] = -torch.inf
         counts = [request.context.counts for request in requests]
         return choose_tokens(logits, counts, [request.choice for request in requests])

@@ -95,7 +95,7 @@ class StreamingSession:
     def __init__(self, checkpoint: Checkpoint, options: StreamOptions | None = None, batch: Batch | None = None):
         self.checkpoint = checkpoint
         self.options = options or StreamOptions()
-        self.batch = batch or Batch(checkpoint.model)
+        self.batch = batch or checkpoint.batch
         self.chat = checkpoint.chat
         self.generator = torch.Generator(checkpoint.device).manual_seed(self.options.seed)
         mode = self.options.compat or checkpoint.position_mode
