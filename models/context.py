@@ -109,10 +109,8 @@ class Context:
             self.ledger.segments.append(again)
             at, first = piece.stop, first + len(again)
         self.to_reread = []
-        is_pad = np.isin(ids, (self.model.config.image_token_id, self.model.config.video_token_id))
-        starts = np.flatnonzero(is_pad & ~np.r_[False, is_pad[:-1]]).tolist() if blocks else []
         fits = len(ids) <= self.retention.sink_tokens
-        for start, block in zip(starts, blocks, strict=True):
+        for start, block in zip(self._first_pads(ids) if blocks else (), blocks, strict=True):
             first = self._note_text(ids, positions, slots, slice(at, start - 1), first)
             piece = slice(start - 1, start + block.n_tokens + 1)
             stop = int(positions[:, piece.stop - 1].max()) + 1
@@ -123,6 +121,10 @@ class Context:
             self.ledger.segments.append(segment)
             at, first = piece.stop, stop
         self._note_text(ids, positions, slots, slice(at, len(ids)), first)
+
+    def _first_pads(self, ids: np.ndarray) -> list[int]:
+        is_pad = np.isin(ids, (self.model.config.image_token_id, self.model.config.video_token_id))
+        return np.flatnonzero(is_pad & ~np.r_[False, is_pad[:-1]]).tolist()
 
     def _note_text(self, ids, positions, slots, piece: slice, first: int) -> int:
         n = piece.stop - piece.start

@@ -2,6 +2,7 @@
 
     python scripts/bench_streaming.py latency                  (a) against generate with a growing cache, nano weights
     python scripts/bench_streaming.py latency --shape 0.5B     the same on random weights of the 0.5B shape
+    python scripts/bench_streaming.py long                     ten hours under the window policy, hour by hour
     python scripts/bench_streaming.py host                     (b) our own time in a step, the model answering at once
     python scripts/bench_streaming.py sessions                 (c) real-time streams on this machine, batched or not
     python scripts/bench_streaming.py gpu                      (d) random weights of the 7B shape, beside their floor
@@ -23,14 +24,14 @@ from typing import Literal
 from utils.arguments import parse_arguments
 from utils.errors import run_command
 
-Part = Literal["latency", "host", "sessions", "gpu"]
+Part = Literal["latency", "long", "host", "sessions", "gpu"]
 
 
 @dataclass
 class BenchArguments:
     """What is measured."""
 
-    part: Part = field(metadata={"help": "latency, host, sessions or gpu"})
+    part: Part = field(metadata={"help": "latency, long, host, sessions or gpu"})
     shape: Literal["nano", "0.5B"] = field(default="nano", metadata={"help": "latency: whose shape"})
     model_name_or_path: str | None = field(default=None, metadata={"help": "nano weights; default: those shipped"})
     seconds: int | None = field(default=None, metadata={"help": "latency: length of the stream; default 3600 or 300"})
@@ -50,12 +51,19 @@ def main() -> None:
     # Loaded only now: --help need not wait for torch.
     from scripts.bench.host import bench_host
     from scripts.bench.latency import bench_latency
+    from scripts.bench.long import bench_long
     from scripts.bench.sessions import bench_sessions
     from scripts.bench.step_floor import bench_gpu
 
     out = Path(arguments.output_dir)
     out.mkdir(parents=True, exist_ok=True)
-    benches = {"latency": bench_latency, "host": bench_host, "sessions": bench_sessions, "gpu": bench_gpu}
+    benches = {
+        "latency": bench_latency,
+        "long": bench_long,
+        "host": bench_host,
+        "sessions": bench_sessions,
+        "gpu": bench_gpu,
+    }
     rows = benches[arguments.part](arguments, out)
     name = f"{arguments.part}_{arguments.shape}" if arguments.part == "latency" else arguments.part
     (out / f"bench_streaming_{name}.json").write_text(json.dumps(rows, indent=1) + "\n")

@@ -3,9 +3,12 @@
 import threading
 from collections.abc import Iterator
 
+from data.ahead import read_ahead
 from data.frame_plan import FrameTimes, VideoLimits
 from data.live import TimedFrame, live_frames
 from data.sources.source import Source
+
+AHEAD_FRAMES = 8  # decoded and resized while the model speaks
 
 
 class FileSource(Source):
@@ -19,7 +22,7 @@ class FileSource(Source):
         self._closing = threading.Event()
 
     def __iter__(self) -> Iterator[TimedFrame]:
-        for frame in self._frames:
+        for frame in read_ahead(self._frames, AHEAD_FRAMES):
             if self._closing.is_set():
                 return
             yield frame
