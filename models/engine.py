@@ -146,17 +146,25 @@ class Engine:
         return self.step_cost_s
 
     def close(self, save_to: str | Path | None = None) -> list[Path]:
-        """Stop after the steps in progress. Streams are saved in the folder `save_to`, or end. Returns the files."""
+        """Stop after the steps in progress. Streams are saved in the folder `save_to`, or end. Returns the files.
+
+        A stream that cannot be saved says so in an error record, and ends.
+        """
         with self.changed:
             self._stopping = True
             self.changed.notify_all()
         self._thread.join()
         saved = []
         for stream in list(self.streams):
+            reason = "engine closed"
             if save_to is not None:
-                saved.append(save_session(stream.session, Path(save_to) / f"stream_{stream.number}.safetensors"))
+                try:
+                    saved.append(save_session(stream.session, Path(save_to) / f"stream_{stream.number}.safetensors"))
+                    reason = "saved"
+                except UserError as error:
+                    self._tell(stream, {"type": "error", "message": str(error)})
             with self.changed:
-                self._end(stream, "engine closed" if save_to is None else "saved")
+                self._end(stream, reason)
         return saved
 
     # admission

@@ -106,8 +106,8 @@ class Stream:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing can come of it any more."""
-        return self.ended and not self.frames and not self.questions and not self.busy
+        """Whether nothing can come of it any more; a question waits for a step, which may never come."""
+        return self.ended and not self.frames and (self.first or not self.questions) and not self.busy
 
     def drop_late(self, max_lag_s: float) -> None:
         """Drop whole steps that would begin too late, as long as a newer one waits."""

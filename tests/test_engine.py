@@ -260,3 +260,18 @@ def test_a_failing_batch_is_the_end_of_its_streams_not_of_the_engine(checkpoint,
     _, other = start(engine, film)
     other.wait()
     assert other.said() == alone(checkpoint, film)
+
+
+def test_a_question_without_a_frame_does_not_keep_a_stream_open(engine):
+    ear = Ear()
+    stream = engine.open(ear, OPTIONS)
+    stream.ask("Who?")
+    stream.end()
+    assert ear.wait()[-1]["reason"] == "end of source"
+
+
+def test_what_cannot_be_saved_is_said(checkpoint, tmp_path):
+    engine, ear = Engine(checkpoint), Ear()
+    engine.open(ear, OPTIONS)
+    assert engine.close(save_to=tmp_path / "none") == []
+    assert "another path" in ear.of("error")[0]["message"] and ear.records[-1]["reason"] == "engine closed"

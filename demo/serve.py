@@ -1,0 +1,117 @@
+"""Serve live commentary over HTTP and WebSocket.
+
+    python demo/serve.py                                   the shipped nano model on http://127.0.0.1:8000
+    python demo/serve.py --model_name_or_path chenjoya/LiveCC-7B-Instruct --save_dir DIR
+    LIVECC_TOKEN=... python demo/serve.py --host 0.0.0.0 --allow_host video.example.org
+    python demo/serve.py --allow_source demo/sources rtsp://camera.local/
+
+Hardware: two CPU cores for the nano model, a 24 GB GPU for a 7B model in bfloat16. Runs until SIGTERM or Ctrl-C, then
+saves its sessions in --save_dir, or finishes what has come. Exit status: 0 after SIGTERM, 2 for bad input, 130 after
+Ctrl-C. The routes are on the page /docs, which takes its looks from a public server (the form itself:
+/openapi.json).
+"""
+
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a file: import from the repository's root
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import logging
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from demo.cli import NANO_CHECKPOINT, MemoryArguments, helped
+from demo.server.options import ServerOptions
+from models.retention import RetentionOptions
+from utils.arguments import parse_arguments
+from utils.errors import UserError, run_command
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+MEASURED_HW = (360, 640)  # of the picture on which the cost of a step is measured
+
+
+@dataclass
+class ListenArguments:
+    """Where the server listens."""
+
+    host: str = helped("127.0.0.1", "address to listen on; 0.0.0.0 is every network that this machine is in")
+    port: int = helped(8000, "0 takes a free one")
+
+
+@dataclass
+class ModelArguments:
+    """Which model speaks, how it runs, and how much is asked of it."""
+
+    model_name_or_path: str | None = helped(None, "folder or hub id; default: the shipped models/nano_checkpoint")
+    position_mode: Literal["mrope", "sequential", "livecc"] | None = helped(
+        None, "positions of visual tokens; default: the checkpoint's own mode"
+    )
+    dtype: str | None = helped(None, "float32, bfloat16 or float16; default: bfloat16 on a GPU, float32 on a CPU")
+    device: str | None = helped(None, "cuda, mps or cpu; default: the fastest here")
+    attn_implementation: str | None = helped(None, "default: flash_attention_2 where installed on a GPU, else sdpa")
+    max_lag_s: float = helped(2.0, "frames that wait longer are dropped where newer ones have come")
+    max_load: float = helped(0.9, "share of the time that the model may work before sessions are refused")
+
+
+def main() -> int:
+    """Run the command; return its exit status."""
+    listening, model, memory, options = parse_arguments(
+        ListenArguments, ModelArguments, MemoryArguments, ServerOptions, description=__doc__.split("\n")[0]
+    )
+    check(listening, model, memory, options)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
+    # torch, transformers and FastAPI load only now: --help and a mistyped flag need not wait for them.
+    from demo.server.app import create_app
+    from demo.server.listening import listen
+
+    sessions = open_sessions(model, memory, options)
+    if sessions.saved.folder is not None:
+        print(f"{len(sessions.saved)} saved sessions in {sessions.saved.folder} can be continued", flush=True)
+    listen(create_app(sessions, options, (listening.host,)), sessions, options, listening.host, listening.port)
+    return 0
+
+
+def check(listening: ListenArguments, model: ModelArguments, memory: MemoryArguments, options: ServerOptions) -> None:
+    """Raise UserError for values that cannot work, before anything is loaded."""
+    options.check()
+    memory.check()
+    has_token = options.secret() is not None
+    if not 0 <= listening.port < 2**16:
+        raise UserError(f"--port {listening.port}: must be 0 to 65535")
+    if not model.max_lag_s > 0 or not model.max_load > 0:
+        raise UserError(f"--max_lag_s {model.max_lag_s} --max_load {model.max_load}: must be above 0")
+    if not has_token and listening.host not in LOOPBACK:
+        print(
+            f"warning: everybody who reaches {listening.host} can use this server: set LIVECC_TOKEN, and put a proxy "
+            "that speaks TLS in front of it",
+            file=sys.stderr,
+        )
+
+
+def open_sessions(model: ModelArguments, memory: MemoryArguments, options: ServerOptions, name: str = ""):
+    """Load the model and start an engine: Sessions. name: of the engine, where there are several."""
+    import transformers
+
+    from demo.server.sessions import Sessions
+    from models.engine import Engine, EngineOptions
+    from models.load import load_checkpoint
+
+    transformers.utils.logging.disable_progress_bar()
+    checkpoint = load_checkpoint(
+        model.model_name_or_path or NANO_CHECKPOINT, device=model.device, dtype=model.dtype,
+        attn_implementation=model.attn_implementation, position_mode=model.position_mode,
+    )  # fmt: skip
+    retention = RetentionOptions(**asdict(memory) | {"cache_policy": memory.cache_policy or "window"})
+    engine = Engine(checkpoint, EngineOptions(options.max_sessions, model.max_lag_s, model.max_load))
+    try:
+        sessions = Sessions(engine, options, retention, name)
+        engine.measure(sessions.limits.size_hw(*MEASURED_HW, sessions.limits.max_frames))
+    except UserError:
+        engine.close()
+        raise
+    return sessions
+
+
+if __name__ == "__main__":
+    run_command(main)

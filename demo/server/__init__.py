@@ -1,0 +1,1 @@
+"""Sessions of live commentary over HTTP and WebSocket (demo/serve.py)."""

@@ -1,0 +1,52 @@
+"""The process around the application: a socket, and an order in which to stop."""
+
+import asyncio
+import signal
+import socket
+
+import uvicorn
+
+from demo.server.options import ServerOptions
+
+GRACE_S = 5  # for connections that do not end by themselves
+
+
+class Listening(uvicorn.Server):
+    """Uvicorn that ends its sessions before its connections: readers get their last records, then all is closed."""
+
+    def __init__(self, config: uvicorn.Config, sessions):
+        super().__init__(config)
+        self._sessions = sessions
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say where."""
+        await super().startup(sockets)
+        if self.started:
+            print(f"listening on {self.address} (interface: /docs); Ctrl-C ends", flush=True)
+
+    @property
+    def address(self) -> str:
+        """Where it listens, once it has started."""
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish or save the sessions, which ends the streams of records, then close."""
+        await self._sessions.close()
+        await super().shutdown(sockets)
+
+
+def make_server(app, sessions, options: ServerOptions, host: str, port: int) -> Listening:
+    """A server that is not started yet."""
+    config = uvicorn.Config(
+        app, host=host, port=port, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
+        ws_max_size=options.max_frame_bytes + 1024, ws_max_queue=4, ws_per_message_deflate=False,
+        timeout_graceful_shutdown=GRACE_S,
+    )  # fmt: skip
+    return Listening(config, sessions)
+
+
+def listen(app, sessions, options: ServerOptions, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT (KeyboardInterrupt afterwards)."""
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when all is done: a clean end is status 0
+    asyncio.run(make_server(app, sessions, options, host, port).serve())
