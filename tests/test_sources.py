@@ -28,7 +28,15 @@ from data.sources.source import Source
 from data.sources.spec import FORMS, NO_PROTOCOL, _camera, parse_spec
 from data.sources.stream import N_HELD, StreamSource
 from data.sources.timeline import Grid, Placed, Timeline
-from demo.cli import ModelArguments, OutputArguments, SourceArguments, SpeechArguments, check, open_stream
+from demo.cli import (
+    MemoryArguments,
+    ModelArguments,
+    OutputArguments,
+    SourceArguments,
+    SpeechArguments,
+    check,
+    open_stream,
+)
 from demo.viewing import Viewing
 from tests import rtsp_server
 from tests.conftest import REPOSITORY
@@ -628,7 +636,7 @@ def test_cli_reads_video_from_stdin(tiny_checkpoint, folder):
 def test_cli_watches_a_live_source(tiny_checkpoint):
     source = SourceArguments(video="lavfi:testsrc2=size=64x48:rate=10:duration=4", max_pixels=4704)
     model = ModelArguments(model_name_or_path=str(tiny_checkpoint), device="cpu")
-    session, frames, header = open_stream(source, model, SpeechArguments(max_answer_tokens=6))
+    session, frames, header = open_stream(source, model, SpeechArguments(max_answer_tokens=6), MemoryArguments())
     view = RecordingView("What is it?")
     assert Viewing(session, view, header).run(frames, realtime=header["realtime"], max_lag_s=60) == 0
     kinds = [record["type"] for record in view.shown]
@@ -649,7 +657,7 @@ def test_cli_refuses_before_it_loads(flags, expected):
     values = {flags[i].removeprefix("--"): flags[i + 1] for i in range(0, len(flags), 2)}
     numbers = {name: float(value) if name.endswith(("fps", "_s")) else value for name, value in values.items()}
     with pytest.raises(UserError, match=expected):
-        check(SourceArguments(**numbers), SpeechArguments(), OutputArguments())
+        check(SourceArguments(**numbers), ModelArguments(), SpeechArguments(), MemoryArguments(), OutputArguments())
 
 
 # -- RTSP, with GStreamer's server where Debian's packages for it are installed
