@@ -74,19 +74,24 @@ class SourceArguments:
 
 
 @dataclass
-class ModelArguments:
+class CheckpointArguments:
     """Which model speaks, and how it runs."""
 
     model_name_or_path: str | None = helped(None, "folder or hub id; default: the shipped models/nano_checkpoint")
     position_mode: Literal["mrope", "sequential", "livecc"] | None = helped(
         None, "positions of visual tokens; default: the checkpoint's own mode"
     )
+    dtype: str | None = helped(None, "float32, bfloat16 or float16; default: bfloat16 on a GPU, float32 on a CPU")
+    device: str | None = helped(None, "cuda, mps or cpu; default: the fastest here")
+
+
+@dataclass
+class ModelArguments(CheckpointArguments):
+    """The same, or the published loop in its place."""
+
     compat: Literal["livecc"] | None = helped(
         None, "reproduce the published streaming loop as a whole (livecc): positions, frame times, turns"
     )
-    dtype: str | None = helped(None, "float32, bfloat16 or float16; default: bfloat16 on a GPU, float32 on a CPU")
-    device: str | None = helped(None, "cuda, mps or cpu; default: the fastest here")
-    attn_implementation: str | None = helped(None, "default: flash_attention_2 where installed on a GPU, else sdpa")
 
 
 @dataclass
@@ -199,7 +204,7 @@ def open_stream(source: SourceArguments, model: ModelArguments, speech: SpeechAr
     transformers.utils.logging.disable_progress_bar()
     checkpoint = load_checkpoint(
         model.model_name_or_path or NANO_CHECKPOINT, device=model.device, dtype=model.dtype,
-        attn_implementation=model.attn_implementation, position_mode=model.position_mode or model.compat,
+        position_mode=model.position_mode or model.compat,
     )  # fmt: skip
     policy = memory.cache_policy or ("full" if model.compat else "window")
     retention = RetentionOptions(**asdict(memory) | {"cache_policy": policy})

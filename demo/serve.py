@@ -19,9 +19,8 @@ if not __package__:  # run as a file: import from the repository's root
 
 import logging
 from dataclasses import asdict, dataclass
-from typing import Literal
 
-from demo.cli import NANO_CHECKPOINT, MemoryArguments, helped
+from demo.cli import NANO_CHECKPOINT, CheckpointArguments, MemoryArguments, helped
 from demo.server.options import ServerOptions
 from models.retention import RetentionOptions
 from utils.arguments import parse_arguments
@@ -40,16 +39,9 @@ class ListenArguments:
 
 
 @dataclass
-class ModelArguments:
+class ModelArguments(CheckpointArguments):
     """Which model speaks, how it runs, and how much is asked of it."""
 
-    model_name_or_path: str | None = helped(None, "folder or hub id; default: the shipped models/nano_checkpoint")
-    position_mode: Literal["mrope", "sequential", "livecc"] | None = helped(
-        None, "positions of visual tokens; default: the checkpoint's own mode"
-    )
-    dtype: str | None = helped(None, "float32, bfloat16 or float16; default: bfloat16 on a GPU, float32 on a CPU")
-    device: str | None = helped(None, "cuda, mps or cpu; default: the fastest here")
-    attn_implementation: str | None = helped(None, "default: flash_attention_2 where installed on a GPU, else sdpa")
     max_lag_s: float = helped(2.0, "frames that wait longer are dropped where newer ones have come")
     max_load: float = helped(0.9, "share of the time that the model may work before sessions are refused")
 
@@ -89,8 +81,8 @@ def check(listening: ListenArguments, model: ModelArguments, memory: MemoryArgum
         )
 
 
-def open_sessions(model: ModelArguments, memory: MemoryArguments, options: ServerOptions, name: str = ""):
-    """Load the model and start an engine: Sessions. name: of the engine, where there are several."""
+def open_sessions(model: ModelArguments, memory: MemoryArguments, options: ServerOptions):
+    """Load the model and start an engine: Sessions."""
     import transformers
 
     from demo.server.sessions import Sessions
@@ -100,12 +92,12 @@ def open_sessions(model: ModelArguments, memory: MemoryArguments, options: Serve
     transformers.utils.logging.disable_progress_bar()
     checkpoint = load_checkpoint(
         model.model_name_or_path or NANO_CHECKPOINT, device=model.device, dtype=model.dtype,
-        attn_implementation=model.attn_implementation, position_mode=model.position_mode,
+        position_mode=model.position_mode,
     )  # fmt: skip
     retention = RetentionOptions(**asdict(memory) | {"cache_policy": memory.cache_policy or "window"})
     engine = Engine(checkpoint, EngineOptions(options.max_sessions, model.max_lag_s, model.max_load))
     try:
-        sessions = Sessions(engine, options, retention, name)
+        sessions = Sessions(engine, options, retention)
         engine.measure(sessions.limits.size_hw(*MEASURED_HW, sessions.limits.max_frames))
     except UserError:
         engine.close()

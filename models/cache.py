@@ -23,6 +23,12 @@ class Place:
     width: int
     mask: Tensor | None
 
+    def mask_of_rows(self, group: int) -> Tensor | None:
+        """The mask for `group` query heads on each key-value head, as rows of it: [group * n, width]."""
+        if self.mask is None or group == 1:
+            return self.mask
+        return self.mask.repeat(group, 1)
+
 
 class KVCache:
     """Keys (rotated) and values of every live token: each [L, K, C, D], C doubling when the slots run out."""
@@ -36,13 +42,13 @@ class KVCache:
         self.freed: list[int] = []  # slots below it whose tokens are gone; the lowest is taken first
 
     @classmethod
-    def of(cls, model, capacity: int = FIRST_CAPACITY) -> "KVCache":
+    def of(cls, model) -> "KVCache":
         """A cache with storage of its own for a Qwen2-VL."""
         text = model.config.get_text_config()
         head_dim = text.hidden_size // text.num_attention_heads
-        shape = (text.num_hidden_layers, text.num_key_value_heads, capacity, head_dim)
+        shape = (text.num_hidden_layers, text.num_key_value_heads, FIRST_CAPACITY, head_dim)
         keys = torch.empty(shape, dtype=model.dtype, device=model.device)
-        return cls(keys, torch.empty_like(keys), torch.zeros(capacity, dtype=torch.bool, device=model.device))
+        return cls(keys, torch.empty_like(keys), torch.zeros(FIRST_CAPACITY, dtype=torch.bool, device=model.device))
 
     @property
     def capacity(self) -> int:
@@ -89,8 +95,13 @@ class KVCache:
         self.n_live = self.width = 0
         self.freed = []
 
-    def attend(self, layer: int, place: Place, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Store new keys and values [n, K, D] and attend to all that is live: query [n, heads, D] -> [n, heads * D]."""
+    def attend(
+        self, layer: int, place: Place, mask: Tensor | None, query: Tensor, key: Tensor, value: Tensor
+    ) -> Tensor:
+        """Store new keys and values [n, K, D] and attend to all that is live: query [n, heads, D] -> [n, heads * D].
+
+        mask: the place's, of rows.
+        """
         n, n_heads, head_dim = query.shape
         n_kv = key.shape[1]
         keys, values = self.keys[layer], self.values[layer]
@@ -99,9 +110,6 @@ class KVCache:
         # The query heads that share a key-value head are further rows of it, so that nothing is repeated.
         group = n_heads // n_kv
         rows = query.view(n, n_kv, group, head_dim).permute(1, 2, 0, 3).reshape(1, n_kv, group * n, head_dim)
-        mask = place.mask
-        if mask is not None and group > 1:
-            mask = mask.expand(group, n, place.width).reshape(group * n, place.width)
         seen = F.scaled_dot_product_attention(
             rows, keys[None, :, : place.width], values[None, :, : place.width], attn_mask=mask
         )

@@ -35,6 +35,8 @@ class Decoder:
 
         The products with the weights are made once for all rows: that is what streams share.
         """
+        # The same in every layer, so made once.
+        masks = [run.place.mask_of_rows(self.layers[0].self_attn.num_key_value_groups) for run in runs]
         cos, sin = (part[:, None] for part in self.rotary(positions, embeds.dtype))
         hidden = embeds
         for number, layer in enumerate(self.layers):
@@ -45,8 +47,8 @@ class Decoder:
             key = rotate(attention.k_proj(normed).view(shape), cos, sin)
             value = attention.v_proj(normed).view(shape)
             seen = [
-                run.cache.attend(number, run.place, *(part[run.start : run.stop] for part in (query, key, value)))
-                for run in runs
+                run.cache.attend(number, run.place, mask, *(part[run.start : run.stop] for part in (query, key, value)))
+                for run, mask in zip(runs, masks, strict=True)
             ]
             hidden = hidden + attention.o_proj(torch.cat(seen) if len(seen) > 1 else seen[0])
             hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -86,6 +86,7 @@ class Engine:
         self._busy: deque[tuple[float, float]] = deque()  # (when, seconds) of batches
         self._numbers = count(1)
         self._stopping = False
+        self._saver = ThreadPoolExecutor(1, thread_name_prefix="saving")
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -154,6 +155,7 @@ class Engine:
             self._stopping = True
             self.changed.notify_all()
         self._thread.join()
+        self._saver.shutdown()
         saved = []
         for stream in list(self.streams):
             reason = "engine closed"
@@ -222,7 +224,7 @@ class Engine:
         """Give every stream that has nothing in progress its next task: a save, a question, a step."""
         for stream in list(self.streams):
             if stream.closing:
-                self._end(stream, "closed")
+                self._end(stream, stream.reason)
             elif not stream.busy and not self._stopping:
                 try:
                     self._start_task(stream)
@@ -231,7 +233,8 @@ class Engine:
 
     def _start_task(self, stream: Stream) -> None:
         while stream.saves:
-            _save(stream.session, *stream.saves.popleft())
+            # A fork is written by a thread of its own: a slow disk holds no stream up.
+            self._saver.submit(_save, stream.session.fork(), *stream.saves.popleft())
         if stream.questions and not stream.first:
             self._start_answer(stream, *stream.questions.popleft())
         if not stream.busy:
@@ -340,7 +343,7 @@ class Engine:
             log.error("stream %d failed", stream.number, exc_info=error)
         self.totals["errors"] += 1
         self._tell(stream, {"type": "error", "message": str(error) or type(error).__name__})
-        stream.closing = True
+        stream.closing, stream.reason = True, "failed"
         self.changed.notify_all()
 
     def _end(self, stream: Stream, reason: str) -> None:
@@ -372,3 +375,5 @@ def _save(session: StreamingSession, path: str | Path, future: Future) -> None:
         future.set_result(save_session(session, path))
     except Exception as error:  # it goes to whoever asked for it
         future.set_exception(error)
+    finally:
+        session.close()

@@ -1,9 +1,12 @@
 """A stream's live tokens in order, as runs of text or of one step's frames: what can be dropped or moved."""
 
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import numpy as np
 from torch import Tensor
+
+from models.retention import RetentionOptions
 
 
 @dataclass
@@ -40,8 +43,8 @@ class Ledger:
 
     segments: list[Segment] = field(default_factory=list)
 
-    def expired(self, options, now_s: float) -> list[Segment]:
-        """What a window of RetentionOptions no longer holds at second `now_s`, oldest first."""
+    def expired(self, options: RetentionOptions, now_s: float) -> list[Segment]:
+        """What a window no longer holds at second `now_s`."""
         gone = []
         room = float("inf") if options.vision_tokens is None else options.vision_tokens
         for segment in reversed([s for s in self.segments if s.is_vision and not s.pinned]):
@@ -49,14 +52,13 @@ class Ledger:
             if segment.end_s <= now_s - options.vision_s or room < 0:
                 gone.append(segment)
         text = [s for s in self.segments if not s.is_vision and not s.pinned]
-        room, oldest_kept = options.text_tokens, None
-        for step in sorted({s.step for s in text}, reverse=True):
-            room -= sum(len(s) for s in text if s.step == step)
+        room, oldest_kept = options.text_tokens, float("inf")
+        for step, segments in groupby(reversed(text), key=lambda s: s.step):
+            room -= sum(map(len, segments))
             if room < 0:
                 break
             oldest_kept = step
-        gone += [s for s in text if oldest_kept is None or s.step < oldest_kept]
-        return gone
+        return gone + [s for s in text if s.step < oldest_kept]
 
     def remove(self, gone: list[Segment]) -> None:
         """Forget these segments."""

@@ -33,6 +33,7 @@ class Stream:
         self.questions: deque[tuple[int, str]] = deque()
         self.saves: deque[tuple[str | Path, Future]] = deque()
         self.ended = self.closing = self.closed = False
+        self.reason = "closed"  # said in the last record
         self.opened_s = time.monotonic()
         self.first = session.origin_s is None  # its first step is still to come
         self.busy = False  # a task works on its context

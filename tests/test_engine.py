@@ -118,7 +118,7 @@ def test_a_broken_source_ends_its_own_stream_only(checkpoint, engine):
     bad = Ear()
     engine.watch(engine.open(bad, OPTIONS, realtime=False), broken_source())
     assert [record["type"] for record in bad.wait()][-2:] == ["error", "end"]
-    assert bad.of("error")[0]["message"] == "camera: unplugged"
+    assert bad.of("error")[0]["message"] == "camera: unplugged" and bad.records[-1]["reason"] == "failed"
     ear.wait()
     assert ear.said() == alone(checkpoint, film)
 
