@@ -7,7 +7,7 @@ what is trained on is known without a search through the text.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from transformers import PreTrainedTokenizerBase
 
@@ -91,6 +91,8 @@ class ChatFormat:
         )
         self._require_plain_text()
         self.silence = self._silence_id()
+        self._newline = self.text_ids("\n")
+        self._headers = {role: [self.im_start, *self.text_ids(f"{role}\n")] for role in get_args(Role)}
         # A word such as "...and" within speech would hold the token " ..."; it is spelled with these instead.
         self._spelled_silence = self.text_ids(" ") + self.text_ids(SILENCE.strip())
 
@@ -114,11 +116,11 @@ class ChatFormat:
 
     def header_ids(self, role: Role) -> list[int]:
         """<|im_start|>role and a newline, tokenised apart from the text that follows."""
-        return [self.im_start, *self.text_ids(f"{role}\n")]
+        return self._headers[role]
 
     def closing_ids(self) -> list[int]:
         """<|im_end|> and a newline."""
-        return [self.im_end, *self.text_ids("\n")]
+        return [self.im_end, *self._newline]
 
     def content_ids(self, turn: Turn) -> list[int]:
         """Ids of a turn's text and blocks, without its header and closing."""

@@ -200,12 +200,14 @@ def open_stream(source: SourceArguments, model: ModelArguments, speech: SpeechAr
     from data.sources.catalogue import open_source
     from models.load import load_checkpoint
     from models.streaming import DEFAULT_QUERY, StreamingSession, StreamOptions
+    from models.threads import use_threads
 
     transformers.utils.logging.disable_progress_bar()
     checkpoint = load_checkpoint(
         model.model_name_or_path or NANO_CHECKPOINT, device=model.device, dtype=model.dtype,
         position_mode=model.position_mode or model.compat,
     )  # fmt: skip
+    use_threads(checkpoint.model)
     policy = memory.cache_policy or ("full" if model.compat else "window")
     retention = RetentionOptions(**asdict(memory) | {"cache_policy": policy})
     values = asdict(speech) | {"query": speech.query or DEFAULT_QUERY, "retention": retention}

@@ -88,12 +88,14 @@ def open_sessions(model: ModelArguments, memory: MemoryArguments, options: Serve
     from demo.server.sessions import Sessions
     from models.engine import Engine, EngineOptions
     from models.load import load_checkpoint
+    from models.threads import use_threads
 
     transformers.utils.logging.disable_progress_bar()
     checkpoint = load_checkpoint(
         model.model_name_or_path or NANO_CHECKPOINT, device=model.device, dtype=model.dtype,
         position_mode=model.position_mode,
     )  # fmt: skip
+    use_threads(checkpoint.model)
     retention = RetentionOptions(**asdict(memory) | {"cache_policy": memory.cache_policy or "window"})
     engine = Engine(checkpoint, EngineOptions(options.max_sessions, model.max_lag_s, model.max_load))
     try:

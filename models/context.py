@@ -37,13 +37,14 @@ class Context:
     ):
         text = model.config.get_text_config()
         self.model, self.retention = model, retention or RetentionOptions()
+        self.device = model.device  # the model looks for its own each time
         self.max_positions = text.max_position_embeddings
         self.cache = cache or KVCache.of(model)
         self.positions = PositionTracker(position_mode, first_position)
         self.ledger = Ledger()
         self.step = -1
         # How often each token is in the cache, for the repetition penalty.
-        self.counts = torch.zeros(text.vocab_size, dtype=torch.int32, device=model.device)
+        self.counts = torch.zeros(text.vocab_size, dtype=torch.int32, device=self.device)
         self.rotary = Rotary(model.model.language_model)
         self.reread_s = 0.0  # when `reprefill` last read the text again
         self.to_reread: list[Segment] = []  # what it then has to read
@@ -94,9 +95,9 @@ class Context:
         self._warn_beyond_range()
         place = self.cache.take(len(ids), masked)
         self._note(new_ids.numpy(), positions.numpy(), place.slots, blocks, first, end_s)
-        on_device = new_ids.to(model.device)
+        on_device = new_ids.to(self.device)
         self.counts.index_add_(0, on_device, torch.ones_like(on_device, dtype=torch.int32))
-        return on_device, positions.to(model.device), place
+        return on_device, positions.to(self.device), place
 
     # what is where
 
@@ -150,7 +151,7 @@ class Context:
             return
         self.ledger.remove(gone)
         self.cache.release(np.concatenate([segment.slots for segment in gone]))
-        ids = torch.from_numpy(np.concatenate([segment.ids for segment in gone])).to(self.model.device)
+        ids = torch.from_numpy(np.concatenate([segment.ids for segment in gone])).to(self.device)
         self.counts.index_add_(0, ids, torch.full_like(ids, -1, dtype=torch.int32))
         self._move(self.ledger.shifts())
 
@@ -176,7 +177,7 @@ class Context:
             segment.start += shift
             segment.positions = segment.positions + shift
         positions = torch.from_numpy(np.concatenate([segment.positions for segment, _ in moved], axis=1))
-        slots = torch.from_numpy(np.concatenate([segment.slots for segment, _ in moved])).to(self.model.device)
+        slots = torch.from_numpy(np.concatenate([segment.slots for segment, _ in moved])).to(self.device)
         turned = rotate(upright, *self.rotary(positions, torch.float32))
         self.cache.keys[:, :, slots] = turned.to(self.cache.keys.dtype)
 
@@ -184,7 +185,7 @@ class Context:
         """A segment's keys as they were before any rotation, float32 [L, K, n, D]."""
         if segment.upright is not None:
             return segment.upright
-        slots = torch.from_numpy(segment.slots).to(self.model.device)
+        slots = torch.from_numpy(segment.slots).to(self.device)
         cos, sin = self.rotary(torch.from_numpy(segment.positions), torch.float32)
         upright = rotate(self.cache.keys[:, :, slots].float(), cos, -sin)
         if segment.pinned or not segment.is_vision:

@@ -85,6 +85,8 @@ def _n_tokens(block: Block) -> int:
 
 def _block_starts(input_ids: torch.Tensor, blocks: Sequence[Block], pad_ids: dict[str, int]) -> list[int]:
     """Index of each block's first pad token, after checking that pads and blocks agree one to one."""
+    if not blocks and len(input_ids) == 1 and int(input_ids) not in pad_ids.values():
+        return []  # one token that was said: nearly every call of a stream
     is_pad = torch.isin(input_ids, torch.tensor(sorted(pad_ids.values())))
     pads = is_pad.nonzero().flatten()
     starts, used = [], 0

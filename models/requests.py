@@ -56,16 +56,18 @@ class Batch:
     decoder: Decoder = field(init=False)
     pool: SlotPool | None = field(init=False, default=None)
     graphs: DecodeGraphs | None = field(init=False, default=None)
+    device: torch.device = field(init=False)
     unspeakable: Tensor = field(init=False)
 
     def __post_init__(self):
         self.decoder = Decoder(self.model)
-        if self.model.device.type == "cuda":
+        self.device = self.model.device
+        if self.device.type == "cuda":
             self.pool = SlotPool(self.model, self.n_rows, self.n_slots)
             self.graphs = DecodeGraphs(self.model, self.pool)
         config = self.model.config
         # A spoken pad would stand for frames that are not there.
-        self.unspeakable = torch.tensor([config.image_token_id, config.video_token_id], device=self.model.device)
+        self.unspeakable = torch.tensor([config.image_token_id, config.video_token_id], device=self.device)
 
     def new_cache(self) -> KVCache:
         """An empty cache: a row of the pool while there is one and one is free."""
@@ -94,7 +96,7 @@ class Batch:
 
     def features(self, patches: Tensor, grids_thw: Tensor) -> Tensor:
         """Visual features [n, hidden] of patches uint8 [P, 1176] with grids int64 [N, 3]."""
-        return encode_patches(self.model.model.visual, patches.to(self.model.device), grids_thw)
+        return encode_patches(self.model.model.visual, patches.to(self.device), grids_thw)
 
     def logits(self, ids: Tensor, features: Tensor | None, positions: Tensor, runs: Sequence[Run]) -> Tensor:
         """Logits [B, V] after the last new token of each run: ids [N], features [n, hidden], positions [3, N]."""

@@ -21,6 +21,7 @@ from data.live import live_frames
 from data.nano.scoring import Commentary, kind_and_team, match, read_steps, reference, reference_steps
 from models.load import load_checkpoint
 from models.streaming import Clock, Step, StreamingSession, StreamOptions, comment
+from models.threads import use_threads
 from utils.arguments import parse_arguments
 from utils.errors import UserError, run_command
 
@@ -58,6 +59,7 @@ def watch(arguments: WatchArguments) -> Commentary:
     row = read_row(arguments)
     transformers.utils.logging.disable_progress_bar()
     checkpoint = load_checkpoint(arguments.model_name_or_path)
+    use_threads(checkpoint.model)
     options = StreamOptions(max_new_tokens=arguments.max_new_tokens, repetition_penalty=arguments.repetition_penalty)
     frames = live_frames(row["video"], limits=checkpoint.limits)
     true, said = dict(reference_steps(row)), []

@@ -19,6 +19,7 @@ from data.nano.questions import QUESTIONS
 from data.video import read_clip
 from models.load import Checkpoint, load_checkpoint
 from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
+from models.threads import use_threads
 from utils.arguments import parse_arguments
 from utils.errors import run_command
 
@@ -55,6 +56,7 @@ def main() -> None:
     """Run the command."""
     (arguments,) = parse_arguments(AskArguments, description=__doc__.splitlines()[0])
     checkpoint = load_checkpoint(arguments.model_name_or_path)
+    use_threads(checkpoint.model)
     file = AnnotationFile(arguments.annotations)
     options = StreamOptions(max_new_tokens=24, max_answer_tokens=24, repetition_penalty=arguments.repetition_penalty)
     right, asked = Counter(), Counter()

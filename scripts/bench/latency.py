@@ -11,7 +11,7 @@ from tqdm import tqdm
 from scripts.bench.film import film, steps
 
 POINTS_S = {"nano": (10, 60, 300, 1800, 3600), "0.5B": (10, 60, 300)}
-AROUND = 10  # steps whose median stands for a point
+AROUND = 30  # steps whose median stands for a point
 MAX_NEW_TOKENS = 16
 SIZES = {"nano": (84, 140), "0.5B": (224, 336)}  # 15 and 96 visual tokens a step
 
@@ -20,11 +20,16 @@ def checkpoint_of(arguments):
     """The checkpoint under test, in float32 on the CPU."""
     from demo.cli import NANO_CHECKPOINT
     from models.load import load_checkpoint
+    from models.threads import use_threads
     from scripts.bench.shapes import random_checkpoint
 
     if arguments.shape == "nano":
-        return load_checkpoint(arguments.model_name_or_path or NANO_CHECKPOINT, device="cpu", dtype="float32")
-    return random_checkpoint(arguments.shape, "cpu", torch.float32)
+        name = arguments.model_name_or_path or NANO_CHECKPOINT
+        checkpoint = load_checkpoint(name, device="cpu", dtype="float32")
+    else:
+        checkpoint = random_checkpoint(arguments.shape, "cpu", torch.float32)
+    use_threads(checkpoint.model)
+    return checkpoint
 
 
 class Ours:

@@ -17,8 +17,10 @@ def bench_long(arguments, out) -> list[dict]:
     from models.load import load_checkpoint
     from models.retention import RetentionOptions
     from models.streaming import StreamingSession, StreamOptions
+    from models.threads import use_threads
 
     checkpoint = load_checkpoint(arguments.model_name_or_path or NANO_CHECKPOINT, device="cpu", dtype="float32")
+    use_threads(checkpoint.model)
     session = StreamingSession(checkpoint, StreamOptions(retention=RetentionOptions("window")))
     rows, times, contexts, highest, n_words = [], [], [], [], 0
     n_steps = arguments.seconds or N_STEPS

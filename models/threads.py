@@ -1,0 +1,17 @@
+"""How many CPU threads a model is worth: on several, the products of a small one wait longer than they run."""
+
+import torch
+
+from models.qwen2_vl import StreamingQwen2VL
+
+SMALL_HIDDEN_SIZE = 512  # below it one thread was the faster (dev/benchmarks/streaming.md, "Threads")
+
+
+def use_threads(model: StreamingQwen2VL) -> int:
+    """Let this process compute on as many threads as pay for the model; returns their number.
+
+    To be called by a command, before it starts threads of its own: the setting is the whole process's.
+    """
+    if model.device.type == "cpu" and model.config.get_text_config().hidden_size < SMALL_HIDDEN_SIZE:
+        torch.set_num_threads(1)
+    return torch.get_num_threads()
