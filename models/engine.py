@@ -6,6 +6,7 @@ batch, so a stream whose frames arrive joins while others are still speaking. St
 
 import logging
 import statistics
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 
 LOAD_WINDOW_S = 4.0  # over which the load is measured
 LAGS_KEPT = 512
+# On a CPU a batch of more streams is hardly cheaper for each, and all of them wait for its slowest: those due first go
+# first, a few at a time.
+CPU_BATCH_STREAMS = 16
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class EngineOptions:
     max_lag_s: float = 2.0
     max_load: float = 0.9
     max_batch_tokens: int = 16384  # new tokens read in one batch; the streams that are due first go first
+    max_batch_streams: int | None = None  # in one batch; None: all on a GPU, CPU_BATCH_STREAMS on a CPU
     max_rows: int = 32  # on a GPU: streams whose caches share the storage that is decoded in one captured graph
 
 
@@ -60,6 +65,7 @@ class Job:
     task: Task
     due_s: float
     finish: Callable[[object], None]
+    renews: bool = False  # due anew with each token: long answers must not hold steps up
     request: Request | None = None
 
     @property
@@ -76,6 +82,8 @@ class Engine:
 
     def __init__(self, checkpoint: Checkpoint, options: EngineOptions | None = None):
         self.checkpoint, self.options = checkpoint, options or EngineOptions()
+        on_cpu = checkpoint.device.type == "cpu"
+        self.max_batch_streams = self.options.max_batch_streams or (CPU_BATCH_STREAMS if on_cpu else sys.maxsize)
         self.batch = Batch(checkpoint.model, n_rows=min(self.options.max_sessions, self.options.max_rows))
         self.changed = threading.Condition()
         self.streams: list[Stream] = []
@@ -284,7 +292,7 @@ class Engine:
             seconds = round(time.monotonic() - started, 3)
             self._tell(stream, {"type": "answer", **asked, "text": "".join(pieces).strip(), "seconds": seconds})
 
-        self._begin(Job(stream, session, session.answering(question, say), started, finish))
+        self._begin(Job(stream, session, session.answering(question, say), started, finish, renews=True))
 
     def _begin(self, job: Job) -> None:
         self.jobs.append(job)
@@ -294,6 +302,7 @@ class Engine:
         """Run a task on to its next request, or to its end."""
         try:
             job.request = job.task.send(reply)
+            job.due_s = time.monotonic() if job.renews else job.due_s
             return
         except StopIteration as end:
             result = end.value
@@ -310,6 +319,8 @@ class Engine:
             if not chosen or job.n_tokens <= room:
                 room -= job.n_tokens
                 chosen.append(job)
+            if len(chosen) == self.max_batch_streams:
+                break
         return chosen
 
     def _answer(self, requests: list[Request]) -> list:
