@@ -81,8 +81,8 @@ def check(listening: ListenArguments, model: ModelArguments, memory: MemoryArgum
         )
 
 
-def open_sessions(model: ModelArguments, memory: MemoryArguments, options: ServerOptions):
-    """Load the model and start an engine: Sessions."""
+def open_sessions(model: ModelArguments, memory: MemoryArguments, options: ServerOptions, name: str = ""):
+    """Load the model and start an engine: Sessions. name: where there are several, this one's."""
     import transformers
 
     from demo.server.sessions import Sessions
@@ -99,7 +99,7 @@ def open_sessions(model: ModelArguments, memory: MemoryArguments, options: Serve
     retention = RetentionOptions(**asdict(memory) | {"cache_policy": memory.cache_policy or "window"})
     engine = Engine(checkpoint, EngineOptions(options.max_sessions, model.max_lag_s, model.max_load))
     try:
-        sessions = Sessions(engine, options, retention)
+        sessions = Sessions(engine, options, retention, name)
         engine.measure(sessions.limits.size_hw(*MEASURED_HW, sessions.limits.max_frames))
     except UserError:
         engine.close()

@@ -1,4 +1,7 @@
-"""How many CPU threads a model is worth: on several, the products of a small one wait longer than they run."""
+"""How many CPU threads a model is worth: on several, the products of a small one wait longer than they run.
+
+Most of all in an engine, whose thread is not the process's first: OpenMP then has one team of threads more than cores.
+"""
 
 import torch
 

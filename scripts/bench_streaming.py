@@ -5,6 +5,7 @@
     python scripts/bench_streaming.py long                     ten hours under the window policy, hour by hour
     python scripts/bench_streaming.py host                     (b) our own time in a step, the model answering at once
     python scripts/bench_streaming.py sessions                 (c) real-time streams on this machine, batched or not
+    python scripts/bench_streaming.py threads                  a step on one CPU thread and on all (--shape 0.5B too)
     python scripts/bench_streaming.py gpu                      (d) random weights of the 7B shape, beside their floor
 
 Hardware: 2 CPU cores; (d) a CUDA GPU. Time: 5 to 15 minutes each. Prints Markdown tables and writes
@@ -24,15 +25,15 @@ from typing import Literal
 from utils.arguments import parse_arguments
 from utils.errors import run_command
 
-Part = Literal["latency", "long", "host", "sessions", "gpu"]
+Part = Literal["latency", "long", "host", "sessions", "threads", "gpu"]
 
 
 @dataclass
 class BenchArguments:
     """What is measured."""
 
-    part: Part = field(metadata={"help": "latency, long, host, sessions or gpu"})
-    shape: Literal["nano", "0.5B"] = field(default="nano", metadata={"help": "latency: whose shape"})
+    part: Part = field(metadata={"help": "latency, long, host, sessions, threads or gpu"})
+    shape: Literal["nano", "0.5B"] = field(default="nano", metadata={"help": "latency, threads: whose shape"})
     model_name_or_path: str | None = field(default=None, metadata={"help": "nano weights; default: those shipped"})
     seconds: int | None = field(default=None, metadata={"help": "latency: length of the stream; default 3600 or 300"})
     baseline_seconds: int | None = field(
@@ -54,6 +55,7 @@ def main() -> None:
     from scripts.bench.long import bench_long
     from scripts.bench.sessions import bench_sessions
     from scripts.bench.step_floor import bench_gpu
+    from scripts.bench.threads import bench_threads
 
     out = Path(arguments.output_dir)
     out.mkdir(parents=True, exist_ok=True)
@@ -62,10 +64,11 @@ def main() -> None:
         "long": bench_long,
         "host": bench_host,
         "sessions": bench_sessions,
+        "threads": bench_threads,
         "gpu": bench_gpu,
     }
     rows = benches[arguments.part](arguments, out)
-    name = f"{arguments.part}_{arguments.shape}" if arguments.part == "latency" else arguments.part
+    name = f"{arguments.part}_{arguments.shape}" if arguments.part in ("latency", "threads") else arguments.part
     (out / f"bench_streaming_{name}.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 

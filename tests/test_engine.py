@@ -112,6 +112,23 @@ def broken_source():
     raise UserError("camera: unplugged")
 
 
+def test_a_long_answer_holds_no_steps_up(checkpoint):
+    """One stream at a time in a batch: the step that came before the next token of the answer goes first."""
+    engine = Engine(checkpoint, EngineOptions(max_batch_streams=1))
+    talker, other = Ear(), Ear()
+    options = StreamOptions(max_new_tokens=5, max_answer_tokens=400)
+    answering = engine.open(talker, options, realtime=False)
+    for number, frame in enumerate(noise(6, 1)):
+        answering.push(number / 2, frame)
+    answering.ask("What is it?")
+    while not talker.of("piece"):
+        time.sleep(0.001)
+    engine.watch(engine.open(other, OPTIONS, realtime=False), timed_frames(noise(12, 2)))
+    other.wait()
+    assert len(other.said()) == 4 and not talker.of("answer")
+    engine.close()
+
+
 def test_a_broken_source_ends_its_own_stream_only(checkpoint, engine):
     film = noise(20, 1)
     _, ear = start(engine, film)

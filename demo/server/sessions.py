@@ -39,10 +39,15 @@ FINISH_S = 20.0  # that frames which wait may take at the end, where nothing is 
 
 
 class Sessions:
-    """Sessions by id. All methods belong to one event loop; what can wait for the engine does so in a thread."""
+    """Sessions by id. All methods belong to one event loop; what can wait for the engine does so in a thread.
 
-    def __init__(self, engine: Engine, options: ServerOptions, retention: RetentionOptions | None = None):
-        self.engine, self.options = engine, options
+    name: where there are several engines, the beginning of the ids and a label of the metrics.
+    """
+
+    def __init__(
+        self, engine: Engine, options: ServerOptions, retention: RetentionOptions | None = None, name: str = ""
+    ):
+        self.engine, self.options, self.name = engine, options, name
         self.retention = retention or RetentionOptions("window")
         limits = engine.checkpoint.limits
         most = max(limits.total_pixels, limits.min_pixels)
@@ -62,7 +67,7 @@ class Sessions:
 
     async def create(self, new: NewSession) -> dict:
         """Open a session, or continue a saved one; returns its state. Raises Refusal."""
-        session_id = new.resume or secrets.token_hex(16)
+        session_id = new.resume or f"{self.name}-{secrets.token_hex(16)}".removeprefix("-")
         known = self.sessions.get(session_id)
         if session_id in self._opening or (known and not known.log.ended):
             raise Refusal(409, f"session {session_id} is open already", next_step="use it, or close it first")
@@ -138,6 +143,15 @@ class Sessions:
             async for record in records:
                 yield record
 
+    async def poll(self, session_id: str, after: int, wait_s: float) -> dict:
+        """The records behind `after`, once there is one or wait_s have passed; "ended": whether these are the last."""
+        session = self._get(session_id)
+        session.touch()
+        async with contextlib.aclosing(session.log.follow(after, wait_s)) as records:
+            await anext(records, None)
+        ended, records = session.log.ended, session.log.after(after, limit=256)
+        return {"records": records, "ended": ended and (not records or records[-1]["seq"] == session.log.last_seq)}
+
     async def measurements(self) -> dict[str, dict]:
         """What demo/server/metrics.py renders, by the engine's name."""
         stats = await asyncio.to_thread(self.engine.stats)
@@ -153,7 +167,7 @@ class Sessions:
             "forgotten": self.gone["forgotten"] + sum(session.log.n_forgotten for session in sessions),
             "frames": dict(frames), "lags": self.lags.as_dict(),
         }  # fmt: skip
-        return {"0": {**stats, **more}}
+        return {self.name or "0": {**stats, **more}}
 
     async def close(self) -> None:
         """Save every session where there is a folder for that, else finish them; then stop the engine."""

@@ -12,7 +12,8 @@ from scripts.bench.film import film, steps
 
 POINTS_S = {"nano": (10, 60, 300, 1800, 3600), "0.5B": (10, 60, 300)}
 AROUND = 30  # steps whose median stands for a point
-MAX_NEW_TOKENS = 16
+MAX_NEW_TOKENS = {"nano": 16, "0.5B": 4}  # random weights never fall silent
+FULL_S = {"nano": 300, "0.5B": 60}  # how long everything is kept, beside generate, which does the same
 SIZES = {"nano": (84, 140), "0.5B": (224, 336)}  # 15 and 96 visual tokens a step
 
 
@@ -35,12 +36,12 @@ def checkpoint_of(arguments):
 class Ours:
     """A session under the window policy with its defaults, or keeping everything."""
 
-    def __init__(self, checkpoint, cache_policy: str):
+    def __init__(self, checkpoint, cache_policy: str, max_new_tokens: int):
         from models.retention import RetentionOptions
         from models.streaming import StreamingSession, StreamOptions
 
         retention = RetentionOptions(cache_policy)
-        options = StreamOptions(max_new_tokens=MAX_NEW_TOKENS, repetition_penalty=1.0, retention=retention)
+        options = StreamOptions(max_new_tokens=max_new_tokens, repetition_penalty=1.0, retention=retention)
         self.session = StreamingSession(checkpoint, options)
 
     def step(self, frames, start_s: float, end_s: float) -> tuple[list[int], int]:
@@ -52,13 +53,14 @@ class Ours:
 class Generate:
     """What one writes with plain transformers: the library's model and processor, one generate a step on its cache."""
 
-    def __init__(self, checkpoint):
+    def __init__(self, checkpoint, max_new_tokens: int):
         from transformers import DynamicCache, Qwen2VLForConditionalGeneration
         from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
         from models.positions import PositionTracker
 
         self.chat, config = checkpoint.chat, checkpoint.model.config
+        self.max_new_tokens = max_new_tokens
         self.model = Qwen2VLForConditionalGeneration(config).eval()
         self.model.load_state_dict(checkpoint.model.state_dict())
         self.processor = Qwen2VLVideoProcessor()
@@ -87,7 +89,7 @@ class Generate:
         said = self.model.generate(
             input_ids=self.ids, attention_mask=torch.ones_like(self.ids), position_ids=rows, past_key_values=self.cache,
             pixel_values_videos=pixels["pixel_values_videos"], video_grid_thw=pixels["video_grid_thw"],
-            max_new_tokens=MAX_NEW_TOKENS, do_sample=False, eos_token_id=[self.chat.silence, *self.chat.eos_ids],
+            max_new_tokens=self.max_new_tokens, do_sample=False, eos_token_id=[self.chat.silence, *self.chat.eos_ids],
             pad_token_id=self.chat.pad, suppress_tokens=list(self.pads.values()),
         )[0, self.ids.shape[1] :].tolist()  # fmt: skip
         # The last token is not in the cache yet; it goes with the next turn.
@@ -101,7 +103,8 @@ def run_side(arguments, side: str, n_seconds: int, queue) -> None:
     """One side in a process of its own: rows of second, latency, memory and tokens go to the queue."""
     checkpoint = checkpoint_of(arguments)
     ours = {"window": "window", "full": "full"}
-    stream = Ours(checkpoint, ours[side]) if side in ours else Generate(checkpoint)
+    most = MAX_NEW_TOKENS[arguments.shape]
+    stream = Ours(checkpoint, ours[side], most) if side in ours else Generate(checkpoint, most)
     process, times, tokens, rows = psutil.Process(), [], [], []
     points = [s for s in POINTS_S[arguments.shape] if s <= n_seconds]
     pictures = film(SIZES[arguments.shape])
@@ -121,7 +124,8 @@ def run_side(arguments, side: str, n_seconds: int, queue) -> None:
 def bench_latency(arguments, out) -> list[dict]:
     """Every side in turn; a table and a plot."""
     n_seconds = arguments.seconds or POINTS_S[arguments.shape][-1]
-    sides = {"window": n_seconds, "full": min(n_seconds, 300), "generate": arguments.baseline_seconds or n_seconds}
+    generate_s = arguments.baseline_seconds or n_seconds
+    sides = {"window": n_seconds, "full": min(n_seconds, FULL_S[arguments.shape]), "generate": generate_s}
     rows, times, tokens = [], {}, {}
     context = multiprocessing.get_context("spawn")
     for side, seconds in sides.items():

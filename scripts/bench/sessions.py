@@ -103,7 +103,7 @@ def bench_sessions(arguments, out) -> list[dict]:
 
     model = str(arguments.model_name_or_path or NANO_CHECKPOINT)
     n_cores = len(os.sched_getaffinity(0))
-    alone, rows = largest(model, arguments.sessions_s, None, first=16, most=128)
+    alone, rows = largest(model, arguments.sessions_s, None, first=64, most=128)
     one, of_one = largest(model, arguments.sessions_s, 1, first=64, most=1024)
     each, of_each = largest(model, arguments.sessions_s, n_cores, first=128, most=1024)
     print("\n| | streams sustained |\n|---|---|")
