@@ -129,6 +129,8 @@ class KVCache:
         self.n_live, self.width, self.freed = other.n_live, other.width, list(other.freed)
         return self
 
+    # Tensors made in inference mode could not be changed outside of it, where tokens are dropped and moved.
+    @torch.inference_mode(False)
     def reserve(self, n: int) -> None:
         """Make room for n slots in all."""
         if n <= self.capacity:

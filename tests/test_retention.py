@@ -251,3 +251,16 @@ def test_a_cache_that_outgrows_its_row_moves_out(checkpoint):
     assert pooled.context.cache.row is None and pooled.context.cache.capacity > 128
     pooled.close()
     assert batch.pool.free == [0]
+
+
+@pytest.mark.parametrize("retention", [WINDOW, REREAD], ids=["window", "reprefill"])
+def test_a_cache_grows_and_forgets(checkpoint, monkeypatch, retention):
+    """It grows while the model reads, where tensors are inference tensors, and forgets between two steps."""
+    frames = noise(16)
+    wanted = said(session(checkpoint, retention), frames)
+    monkeypatch.setattr("models.cache.FIRST_CAPACITY", 32)
+    small = session(checkpoint, retention)
+    assert said(small, frames) == wanted
+    assert small.context.cache.capacity > 32 and not small.context.cache.keys.is_inference()
+    fork = small.fork()
+    assert said(fork, noise(8, 2), 18.0) == said(small, noise(8, 2), 18.0)
