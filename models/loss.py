@@ -1,5 +1,7 @@
 """The training loss: cross entropy on the supervised rows, the only ones that meet the vocabulary head."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,6 +21,21 @@ def token_losses(rows_NH: Tensor, weight_VH: Tensor, targets_N: Tensor) -> tuple
     """Loss of each token in float32 [N], and the logits [N, V]."""
     logits = F.linear(rows_NH, weight_VH)
     return F.cross_entropy(logits.float(), targets_N, reduction="none"), logits
+
+
+def sums_by_sample(losses_N: Tensor, counts: Sequence[int]) -> Tensor:
+    """Sum of each sample's token losses [S]; counts: supervised tokens of each, in the order of the rows."""
+    return torch.stack([part.sum() for part in losses_N.split(list(counts))])
+
+
+def fused_sums_by_sample(rows_NH: Tensor, weight_VH: Tensor, targets_N: Tensor, counts: Sequence[int]) -> Tensor:
+    """The same through Liger's fused operation, one call a sample: a sum has one factor in the backward pass."""
+    from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
+
+    summed = LigerFusedLinearCrossEntropyLoss(reduction="sum")
+    parts = zip(rows_NH.split(list(counts)), targets_N.split(list(counts)), strict=True)
+    # The operation cannot take no rows; an empty sum keeps the graph whole.
+    return torch.stack([summed(weight_VH, *part) if len(part[0]) else part[0].float().sum() for part in parts])
 
 
 def fused_mean_loss(rows_NH: Tensor, weight_VH: Tensor, targets_N: Tensor) -> Tensor:
