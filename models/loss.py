@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 
 def supervised_rows(hidden_BTH: Tensor, labels_BT: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,9 +34,17 @@ def fused_sums_by_sample(rows_NH: Tensor, weight_VH: Tensor, targets_N: Tensor, 
     from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
 
     summed = LigerFusedLinearCrossEntropyLoss(reduction="sum")
-    parts = zip(rows_NH.split(list(counts)), targets_N.split(list(counts)), strict=True)
-    # The operation cannot take no rows; an empty sum keeps the graph whole.
-    return torch.stack([summed(weight_VH, *part) if len(part[0]) else part[0].float().sum() for part in parts])
+    sums = []
+    for rows, targets in zip(rows_NH.split(list(counts)), targets_N.split(list(counts)), strict=True):
+        if not len(rows):  # which the operation cannot take; an empty sum keeps the graph whole
+            sums.append(rows.float().sum())
+        elif len(rows) == len(rows_NH):
+            sums.append(summed(weight_VH, rows, targets))
+        else:
+            # Each call makes a gradient as large as the head, and keeps it until the backward pass: computed anew
+            # there, only one of them exists at a time.
+            sums.append(checkpoint(summed, weight_VH, rows, targets, use_reentrant=False))
+    return torch.stack(sums)
 
 
 def fused_mean_loss(rows_NH: Tensor, weight_VH: Tensor, targets_N: Tensor) -> Tensor:

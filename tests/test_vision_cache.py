@@ -310,7 +310,9 @@ def test_training_with_the_cache_gives_the_same_losses(run, tmp_path, reads, cap
     assert "256 bytes a visual token, so 6 MB for a clip of 24576 tokens" in caplog.text
     reads.clear()
     assert run("filled", *cached) == pytest.approx(plain, rel=1e-5) and reads == []
-    assert run("packed", *cached, "--max_tokens_per_batch", 400, "--max_length", 400) and reads == []
+    packed = ["--max_tokens_per_batch", 400, "--max_length", 400]
+    with_worker = run("worker", *cached, *packed, "--dataloader_num_workers", 1)
+    assert with_worker == run("packed", *cached, *packed) and reads == []
 
 
 @pytest.mark.parametrize(
