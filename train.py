@@ -21,16 +21,17 @@ import os
 from pathlib import Path
 
 from data.annotations import AnnotationError
-from data.collate import collate
+from data.collate import collate, pack
 from data.dataset import AnnotationDataset, DataArguments, SampleEncoder
 from data.decode_cache import DecodeCache
 from data.loader import SampleLoader
-from data.order import SampleOrder
+from data.mixing import make_order
 from models.load import Checkpoint, ModelArguments, load_checkpoint
 from models.train_arguments import TrainArguments, warn_once
 from models.trainer import CommentaryTrainer
+from models.vision_cache import open_vision_cache
 from utils.arguments import parse_arguments
-from utils.errors import run_command
+from utils.errors import UserError, run_command
 
 logger = logging.getLogger("train")
 
@@ -59,8 +60,12 @@ def load_model(model_args: ModelArguments, args: TrainArguments) -> Checkpoint:
     )
 
 
-def make_dataset(checkpoint: Checkpoint, data_args: DataArguments) -> AnnotationDataset:
+def make_dataset(checkpoint: Checkpoint, data_args: DataArguments, args: TrainArguments) -> AnnotationDataset:
     """Open the annotation files, to be encoded the way the checkpoint reads videos."""
+    vision_cache = None
+    if data_args.vision_cache:
+        options = {"blind": data_args.blind, "max_gb": data_args.vision_cache_gb}
+        vision_cache = open_vision_cache(data_args.vision_cache, checkpoint, args, **options)
     encoder = SampleEncoder(
         checkpoint.chat,
         checkpoint.limits,
@@ -70,6 +75,7 @@ def make_dataset(checkpoint: Checkpoint, data_args: DataArguments) -> Annotation
         max_length=data_args.max_length,
         decode_cache=DecodeCache(data_args.decode_cache) if data_args.decode_cache else None,
         blind=data_args.blind,
+        vision_cache=vision_cache,
     )
     return AnnotationDataset(data_args.annotation_paths, encoder)
 
@@ -95,16 +101,28 @@ def make_loader(
 ) -> SampleLoader:
     """Deal the samples out to this process, in an order that depends on --data_seed (or --seed) alone."""
     seed = args.seed if args.data_seed is None else args.data_seed
+    sizes, weights = [len(file) for file in dataset.files], data_args.annotation_weights
+    packed, n_updates = data_args.max_tokens_per_batch, args.max_steps if args.max_steps > 0 else None
+    if packed is not None and packed < data_args.max_length:
+        raise UserError(
+            f"--max_tokens_per_batch {packed} is less than --max_length {data_args.max_length}: a sample may be longer "
+            "than a row; raise the one or lower the other"
+        )
+    if data_args.prefetch_mb < 1:
+        raise UserError(f"--prefetch_mb {data_args.prefetch_mb}: must be at least 1; the default is 4096")
     return SampleLoader(
         dataset,
-        SampleOrder(len(dataset), seed, args.process_index, args.world_size),
-        functools.partial(collate, pad_id=pad_id),
+        make_order(sizes, weights, seed, args.process_index, args.world_size),
+        pack if packed else functools.partial(collate, pad_id=pad_id),
         batch_size=args.per_device_train_batch_size,
         accumulation=args.gradient_accumulation_steps,
         max_bad_samples=data_args.max_bad_samples,
         num_workers=args.dataloader_num_workers,
         prefetch_factor=args.dataloader_prefetch_factor,
         start_method=getattr(args, "dataloader_multiprocessing_context", None),
+        prefetch_bytes=data_args.prefetch_mb * 10**6,
+        max_tokens=packed,
+        batches_per_epoch=n_updates * args.gradient_accumulation_steps if packed and n_updates else None,
     )
 
 
@@ -115,7 +133,7 @@ def main() -> None:
         ModelArguments, DataArguments, TrainArguments, description=__doc__.splitlines()[0]
     )
     checkpoint = load_model(model_args, args)
-    dataset = make_dataset(checkpoint, data_args)
+    dataset = make_dataset(checkpoint, data_args, args)
     if not data_args.with_context:
         warn_of_empty_queries(dataset)
     loader = make_loader(dataset, data_args, args, checkpoint.chat.pad)

@@ -54,8 +54,8 @@ class DecodeCache:
         The frames of a clip from the cache are a private view of the file: writing to them does not change
         it. Raises VideoError as read_clip does, UserError where the disk is full.
         """
-        request = _request(start_s, end_s, limits, rule, frame_times, float_resize)
-        made_of = {**request, "version": VERSION, **_identity(path)}
+        request = clip_request(start_s, end_s, limits, rule, frame_times, float_resize)
+        made_of = {**request, "version": VERSION, **identity_of(path)}
         place = self._place(made_of["path"], request)
         clip = _load(place, made_of)
         if clip is None:
@@ -84,6 +84,10 @@ class DecodeCache:
             with tempfile.NamedTemporaryFile(dir=place.parent, suffix=".partial", delete=False) as file:
                 temporary = file.name
                 _write(file, made_of, clip)
+                # On the disk before its name is: a machine that goes down would otherwise leave a file of the
+                # right length with holes in it.
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(temporary, place)
         except OSError as error:
             if temporary is not None:
@@ -95,14 +99,15 @@ class DecodeCache:
             ) from error
 
 
-def _request(
+def clip_request(
     start_s: float | None,
     end_s: float | None,
     limits: VideoLimits,
     rule: Rule,
     frame_times: FrameTimes,
-    float_resize: bool,
+    float_resize: bool = False,
 ) -> dict:
+    """Return what is asked of a clip, as JSON values: all that decides its frames besides the video."""
     window = [None if bound is None else float(bound) for bound in (start_s, end_s)]
     return {
         "window": window,
@@ -113,7 +118,7 @@ def _request(
     }
 
 
-def _identity(path: str | os.PathLike) -> dict:
+def identity_of(path: str | os.PathLike) -> dict:
     """Return what tells a video file from another and from itself before a change. Raises VideoError."""
     try:
         stat = os.stat(path)

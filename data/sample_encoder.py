@@ -5,17 +5,22 @@ import os
 import re
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import torch
 
 from data.annotations import Sample, resolve_media
 from data.conversation import ChatFormat, Encoded, Turn, VisualBlock, stream_turns
-from data.decode_cache import DecodeCache
+from data.decode_cache import DecodeCache, clip_request
 from data.elements import ImageElement, Message, TextElement, VideoElement
-from data.frame_plan import FrameTimes, VideoLimits
+from data.frame_plan import Clip, FramePlan, FrameTimes, VideoLimits
 from data.patches import PATCH, TEMPORAL, cut_patches, noise_like
-from data.video import Clip, VideoError, read_clip, read_image, read_packed
+from data.video import VideoError, read_clip, read_image, read_packed
+from data.vision_cache import KeptClip, VisionCache
+from data.visual_parts import VisualPart
 from data.words import SILENCE, cut_trailing_silence, step_slices, words_by_step
 from models.positions import PositionMode, position_ids
 
@@ -29,7 +34,9 @@ class Example:
     input_ids, labels: int64 [T]; position_ids: int64 [3, T]; patches: uint8 [P, 1176], grey levels; grid_thw:
     int64 [N, 3] in patches, in order of appearance (images have t = 1); kinds: "image" or "video" of each
     block; frame_times_s: float64 [F], every frame chosen from videos, those after a stream's last word
-    included; counts: what was spoken, left out and cut.
+    included; counts: what was spoken, left out and cut; source: number of its annotation file. With a vision
+    cache, parts are the clips and images in order, patches only what it does not have, and features, uint8
+    [n, bytes a visual token], what it has (None: nothing).
     """
 
     input_ids: torch.Tensor
@@ -41,19 +48,46 @@ class Example:
     frame_times_s: torch.Tensor
     chat_text: str
     counts: dict[str, int]
+    source: int = 0
+    parts: list[VisualPart] | None = None
+    features: torch.Tensor | None = None
+
+
+@dataclass
+class _Visual:
+    """A clip or image of a sample: its frames' times, and its frames, decoded only where the cache lacks them.
+
+    frames: uint8 [T, 3, H, W], T even; made_of: what its features depend on, None without a vision cache.
+    """
+
+    times_s: Sequence[float]
+    frames: Callable[[], torch.Tensor]
+    made_of: dict[str, Any] | None = None
+    kept: KeptClip | None = None
 
 
 @dataclass
 class _Pixels:
-    """Patches and frame times of a sample, gathered in order of appearance."""
+    """Patches, kept features and frame times of a sample, gathered in order of appearance."""
 
+    dtype: torch.dtype | None = None  # of the vision cache's features; None without one
     patches: list[torch.Tensor] = field(default_factory=list)
+    features: list[torch.Tensor] = field(default_factory=list)
+    parts: list[VisualPart] = field(default_factory=list)
     frame_times_s: list[float] = field(default_factory=list)
 
-    def add(self, frames: torch.Tensor) -> tuple[int, int, int]:
-        """Keep frames [T, 3, H, W] as patches; returns their grid (t, h, w)."""
-        patches, grid_thw = cut_patches(frames)
-        self.patches.append(patches)
+    def add(self, visual: _Visual, n_frames: int) -> tuple[int, int, int]:
+        """Keep the first n_frames as patches, or their features where they are known; returns their grid."""
+        kept = visual.kept.features(n_frames // TEMPORAL) if visual.kept else None
+        if kept is not None:
+            grid_thw = (n_frames // TEMPORAL, *visual.kept.grid_thw[1:])
+            self.features.append(kept)
+        else:
+            patches, grid_thw = cut_patches(visual.frames()[:n_frames])
+            self.patches.append(patches)
+        if self.dtype is not None:
+            times_s = tuple(map(float, visual.times_s))
+            self.parts.append(VisualPart(grid_thw, kept is not None, self.dtype, visual.made_of, times_s))
         return grid_thw
 
 
@@ -75,10 +109,11 @@ class SampleEncoder:
         max_length: int = 32768,
         decode_cache: DecodeCache | None = None,
         blind: bool = False,
+        vision_cache: VisionCache | None = None,
     ):
         self.chat, self.limits, self.position_mode = chat, limits, position_mode
         self.with_context, self.frame_times, self.max_length = with_context, frame_times, max_length
-        self.decode_cache, self.blind = decode_cache, blind
+        self.decode_cache, self.blind, self.vision_cache = decode_cache, blind, vision_cache
 
     def encode(self, sample: Sample) -> Example:
         """Read a sample's videos and images and write its conversation.
@@ -86,7 +121,7 @@ class SampleEncoder:
         Raises AnnotationError, its cause one of missing_file, broken_video, no_words, words_outside_clip,
         too_long.
         """
-        pixels = _Pixels()
+        pixels = _Pixels(self.vision_cache.dtype if self.vision_cache else None)
         if sample.is_stream:
             turns, counts = self._stream(sample, pixels)
         else:
@@ -102,7 +137,7 @@ class SampleEncoder:
 
     def _stream(self, sample: Sample, pixels: _Pixels) -> tuple[list[Turn], Counter]:
         clip = self._read(sample, sample.video, "stream")
-        slices = step_slices(len(clip.frames))
+        slices = step_slices(len(clip.times_s))
         ends_s = [float(clip.times_s[piece.stop - 1]) for piece in slices]
         texts, counts = words_by_step(sample.words.words, ends_s)
         spoken = cut_trailing_silence(texts)
@@ -111,13 +146,13 @@ class SampleEncoder:
         # What is asked at the clip's end is about all of it, the silence included.
         texts = texts if sample.questions else spoken
         used = slices[: len(texts)]
-        _, h, w = pixels.add(clip.frames[: used[-1].stop])
-        pixels.frame_times_s += clip.times_s.tolist()
+        _, h, w = pixels.add(clip, used[-1].stop)
+        pixels.frame_times_s += map(float, clip.times_s)
         blocks = [VisualBlock("video", ((piece.stop - piece.start) // TEMPORAL, h, w)) for piece in used]
         counts.update(
             steps=len(used),
             silent_steps=texts.count(SILENCE),
-            frames=len(clip.frames),
+            frames=len(clip.times_s),
             frames_used=used[-1].stop,
         )
         system = [self._turn(sample, message, pixels) for message in sample.messages if message.role == "system"]
@@ -167,37 +202,60 @@ class SampleEncoder:
             if isinstance(element, TextElement):
                 parts.append(element.text)
             elif isinstance(element, ImageElement):
-                parts.append(VisualBlock("image", pixels.add(self._read_image(sample, element))))
+                parts.append(VisualBlock("image", pixels.add(self._read_image(sample, element), TEMPORAL)))
             elif isinstance(element, VideoElement):
                 clip = self._read(sample, element, "question")
-                pixels.frame_times_s += clip.times_s.tolist()
-                parts.append(VisualBlock("video", pixels.add(clip.frames)))
+                pixels.frame_times_s += map(float, clip.times_s)
+                parts.append(VisualBlock("video", pixels.add(clip, len(clip.times_s))))
         return Turn(message.role, parts)
 
-    def _read(self, sample: Sample, element: VideoElement, rule: str) -> Clip:
+    def _read(self, sample: Sample, element: VideoElement, rule: str) -> _Visual:
         path = resolve_media(element.video, sample)
+        window = (element.video_start, element.video_end)
+        options = {"limits": self.limits, "rule": rule, "frame_times": self.frame_times}
         read = self.decode_cache.read_clip if self.decode_cache else read_clip
-        try:
-            if element.pos:
-                return read_packed(path, element.pos, limits=self.limits)
-            return read(
-                path,
-                element.video_start,
-                element.video_end,
-                limits=self.limits,
-                rule=rule,
-                frame_times=self.frame_times,
+        if element.pos:
+            # A long list of offsets as one number: all of it must be equal.
+            offsets = hashlib.sha256(repr(element.pos).encode()).hexdigest()
+            request = {"packed": offsets, **clip_request(None, None, **options)}
+            return self._visual(
+                sample, path, request, lambda: read_packed(path, element.pos, limits=self.limits), "broken_video"
             )
-        except VideoError as error:
-            raise sample.error(str(error), cause="broken_video") from error
+        request = clip_request(*window, **options)
+        return self._visual(sample, path, request, lambda: read(path, *window, **options), "broken_video")
 
-    def _read_image(self, sample: Sample, element: ImageElement) -> torch.Tensor:
-        """uint8 [2, 3, H, W]: a patch spans two frames, an image is given twice."""
+    def _read_image(self, sample: Sample, element: ImageElement) -> _Visual:
+        """Two frames: a patch spans two, an image is given twice."""
         path = resolve_media(element.image, sample)
-        try:
-            return read_image(path).repeat(TEMPORAL, 1, 1, 1)
-        except VideoError as error:
-            raise sample.error(str(error), cause="broken_image") from error
+
+        def read() -> Clip:
+            frames, times_s = read_image(path).repeat(TEMPORAL, 1, 1, 1), np.zeros(TEMPORAL)
+            return Clip(frames, times_s, FramePlan(np.zeros(TEMPORAL, np.int64), times_s))
+
+        return self._visual(sample, path, {"image": True}, read, "broken_image")
+
+    def _visual(
+        self, sample: Sample, path: str, request: dict[str, Any], read: Callable[[], Clip], cause: str
+    ) -> _Visual:
+        """A clip or image, decoded at once unless the vision cache knows it. Raises AnnotationError of `cause`."""
+
+        def decode() -> Clip:
+            try:
+                return read()
+            except VideoError as error:
+                raise sample.error(str(error), cause=cause) from error
+
+        made_of = kept = None
+        if self.vision_cache:
+            try:
+                made_of = self.vision_cache.made_of(path, request)
+            except VideoError as error:
+                raise sample.error(str(error), cause=cause) from error
+            kept = self.vision_cache.find(made_of)
+        if kept:
+            return _Visual(kept.times_s, lambda: decode().frames, made_of, kept)
+        clip = decode()
+        return _Visual(clip.times_s, lambda: clip.frames, made_of)
 
     def _example(
         self, sample: Sample, turns: list[Turn], encoded: Encoded, pixels: _Pixels, counts: Counter
@@ -216,6 +274,8 @@ class SampleEncoder:
             frame_times_s=torch.tensor(pixels.frame_times_s, dtype=torch.float64),
             chat_text=self.chat.chat_text(turns),
             counts=dict(counts),
+            parts=pixels.parts if self.vision_cache else None,
+            features=torch.cat(pixels.features) if pixels.features else None,
         )
 
 

@@ -1,11 +1,25 @@
 """Qwen2-VL as this project trains and streams it: the library's model, its visual input and head cut to need."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from torch import Tensor
 from transformers import Qwen2VLForConditionalGeneration
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from models.loss import fused_mean_loss, supervised_rows, token_losses
-from models.vision import encode_patches
+from data.visual_parts import VisualPart
+from models.loss import fused_mean_loss, fused_sums_by_sample, sums_by_sample, supervised_rows, token_losses
+from models.packed_attention import segment_arguments
+from models.vision import encode_patches, join_features
+
+
+@dataclass
+class TrainOutput(CausalLMOutputWithPast):
+    """sample_losses: sum of each sample's token losses [S]; fresh_features: what was encoded of a vision cache's
+    misses, [n, H]."""
+
+    sample_losses: Tensor | None = None
+    fresh_features: Tensor | None = None
 
 
 class StreamingQwen2VL(Qwen2VLForConditionalGeneration):
@@ -24,13 +38,17 @@ class StreamingQwen2VL(Qwen2VLForConditionalGeneration):
         pads = (input_ids == self.config.video_token_id) | (input_ids == self.config.image_token_id)
         return embeds.masked_scatter(pads[..., None], features.to(embeds.dtype))
 
-    def hidden_states(self, embeds: Tensor, position_ids: Tensor) -> Tensor:
+    def hidden_states(self, embeds: Tensor, position_ids: Tensor, segments: Sequence[int] | None = None) -> Tensor:
         """Last hidden states [B, T, H] of whole sequences at positions [3, B, T].
 
-        Right padding needs no mask: a causal row never reaches what follows it.
+        Right padding needs no mask: a causal row never reaches what follows it. segments: lengths of the samples
+        in a packed row [1, T], each of which attends to itself alone.
         """
         return self.model.language_model(
-            inputs_embeds=embeds, position_ids=position_ids, use_cache=False
+            inputs_embeds=embeds,
+            position_ids=position_ids,
+            use_cache=False,
+            **segment_arguments(self, segments, embeds.device),
         ).last_hidden_state
 
     def forward(
@@ -40,25 +58,50 @@ class StreamingQwen2VL(Qwen2VLForConditionalGeneration):
         labels: Tensor | None = None,
         patches: Tensor | None = None,
         grid_thw: Tensor | None = None,
-    ) -> CausalLMOutputWithPast:
+        segments: Sequence[int] | None = None,
+        supervised: Sequence[int] | None = None,
+        loss_weights: Sequence[float] | None = None,
+        cached: Tensor | None = None,
+        parts: Sequence[VisualPart] | None = None,
+    ) -> TrainOutput:
         """One teacher-forced pass over a batch of data/collate.py.
 
         input_ids, labels: int64 [B, T]; position_ids: int64 [3, B, T]; patches: uint8 [P, 1176]; grid_thw: int64 [n, 3]
-        one row a block, in order of appearance.
-        With labels: the mean loss over supervised tokens, and their logits alone [N, V] (None under Liger's fused
-        loss). Without: the logits of every token [B, T, V].
+        one row a block, in order of appearance. segments: lengths of the samples of a packed row. supervised:
+        supervised tokens of each of S samples, in order; loss_weights: one for each. cached, parts: features [c, H]
+        from a vision cache, and where they belong among those that the patches give (data/visual_parts.py).
+        With labels: the mean loss over supervised tokens, or with loss_weights the sum of each sample's losses
+        times its weight; and the logits of these tokens alone [N, V] (None under Liger's fused loss). Without: the
+        logits of every token [B, T, V].
         """
-        features = None
+        features = fresh = None
         if patches is not None and len(patches):
-            features = encode_patches(self.model.visual, patches, grid_thw)
-        hidden = self.hidden_states(self.embed(input_ids, features), position_ids)
+            features = fresh = encode_patches(self.model.visual, patches, grid_thw)
+        if parts is not None:
+            features = join_features(fresh, cached, parts)
+        hidden = self.hidden_states(self.embed(input_ids, features), position_ids, segments)
         if labels is None:
-            return CausalLMOutputWithPast(logits=self.lm_head(hidden))
+            return TrainOutput(logits=self.lm_head(hidden))
         rows, targets = supervised_rows(hidden, labels)
-        if self.use_liger:
-            return CausalLMOutputWithPast(loss=fused_mean_loss(rows, self.lm_head.weight, targets))
-        losses, logits = token_losses(rows, self.lm_head.weight, targets)
-        return CausalLMOutputWithPast(loss=losses.mean(), logits=logits)
+        weight, logits, sums = self.lm_head.weight, None, None
+        if loss_weights is not None:
+            if self.use_liger:
+                sums = fused_sums_by_sample(rows, weight, targets, supervised)
+            else:
+                losses, logits = token_losses(rows, weight, targets)
+                sums = sums_by_sample(losses, supervised)
+            loss = (sums * sums.new_tensor(loss_weights)).sum()
+        elif self.use_liger:
+            loss = fused_mean_loss(rows, weight, targets)
+        else:
+            losses, logits = token_losses(rows, weight, targets)
+            loss = losses.mean()
+        return TrainOutput(
+            loss=loss,
+            logits=logits,
+            sample_losses=None if sums is None else sums.detach(),
+            fresh_features=fresh if parts is not None else None,
+        )
 
     def save_pretrained(self, folder, **kwargs) -> None:
         """Save as the plain architecture, which any library loads."""

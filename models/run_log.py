@@ -7,6 +7,7 @@ import math
 import netrc
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -20,13 +21,16 @@ logger = logging.getLogger(__name__)
 
 
 class EpochFraction(TrainerCallback):
-    """Keeps `epoch` right after a resume in mid-epoch, where the library counts from the epoch's start."""
+    """Keeps `epoch` right after a resume in mid-epoch, where the library counts from the epoch's start.
 
-    def __init__(self, updates_per_epoch: int) -> None:
-        self.updates_per_epoch = updates_per_epoch
+    epoch_of: optimizer steps done -> epochs.
+    """
+
+    def __init__(self, epoch_of: Callable[[int], float]) -> None:
+        self.epoch_of = epoch_of
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
-        state.epoch = state.global_step / self.updates_per_epoch
+        state.epoch = self.epoch_of(state.global_step)
 
 
 class StepLog(TrainerCallback):

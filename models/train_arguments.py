@@ -11,6 +11,7 @@ import torch
 from transformers import TrainingArguments
 from transformers.utils import is_torch_tf32_available
 
+from models.loss_average import LossAverage
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,12 @@ class TrainArguments(TrainingArguments):
     muon_learning_rate: float | None = field(
         default=None,
         metadata={"help": "Muon with this rate (say 0.02) for the blocks' matrices, --optim for the rest"},
+    )
+    loss_average: LossAverage = field(
+        default="sample",
+        metadata={
+            "help": "mean over each sample's supervised tokens, then samples; or over an update's tokens (token)"
+        },
     )
     use_liger_kernel: bool = field(
         default=False,

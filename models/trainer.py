@@ -20,10 +20,14 @@ from data.loader import SampleLoader
 from models import checkpoints
 from models.load import Checkpoint, load_checkpoint
 from models.loss import why_not_liger
+from models.loss_average import weigh_losses
 from models.optimizer import muon_with_adamw
+from models.packed_attention import use_packed_attention
 from models.qwen2_vl import StreamingQwen2VL
 from models.run_log import EpochFraction, StepLog, Usage, prepare_reporting
+from models.source_loss import SourceLoss
 from models.train_arguments import TrainArguments, warn_once
+from models.vision_cache import SameTower
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -62,15 +66,18 @@ class CommentaryTrainer(Trainer):
             # A batch of text alone leaves the tower without gradients.
             trains_tower = any(p.requires_grad for p in checkpoint.model.model.visual.parameters())
             args.ddp_find_unused_parameters = trains_tower
-        updates_per_epoch = math.ceil(len(loader) / args.gradient_accumulation_steps)
-        epochs_steps = math.ceil(args.num_train_epochs * updates_per_epoch)
-        self.planned_steps = args.max_steps if args.max_steps > 0 else epochs_steps
+        if loader.packer:
+            use_packed_attention(checkpoint.model)
+        self.source_loss = SourceLoss(loader.dataset.source_names)
+        self.vision_cache = loader.dataset.encoder.vision_cache
         self.step_log = StepLog(Path(args.output_dir) / "train_log.jsonl")
         self.usage = Usage()
         prepare_reporting(args.report_to)
         config = vars(checkpoint.model.config)
         use_cache = {name: value for name, value in config.items() if name == "use_cache"}
-        super().__init__(checkpoint.model, args, callbacks=[EpochFraction(updates_per_epoch), self.step_log])
+        super().__init__(checkpoint.model, args, callbacks=[EpochFraction(self._epoch_of), self.step_log])
+        if self.vision_cache:
+            self.add_callback(SameTower(self.vision_cache, checkpoint.model.model.visual))
         # The library writes its choice for training into the config, and so into every checkpoint.
         config.pop("use_cache", None)
         config.update(use_cache)
@@ -105,11 +112,46 @@ class CommentaryTrainer(Trainer):
         self._report_bad_samples()
         self._summarize()
 
+    # Length
+
+    @property
+    def planned_steps(self) -> int:
+        """Optimizer steps of the whole run. With packing and no --max_steps, known from the loader's survey on."""
+        if self.args.max_steps > 0:
+            return self.args.max_steps
+        return math.ceil(self.args.num_train_epochs * self._updates_per_epoch)
+
+    @property
+    def _updates_per_epoch(self) -> int:
+        return math.ceil(len(self.loader) / self.args.gradient_accumulation_steps)
+
+    def _epoch_of(self, step: int) -> float:
+        return self.loader.epochs_drawn if self.loader.packer else step / self._updates_per_epoch
+
     # Data
 
     def get_train_dataloader(self) -> SampleLoader:
         """The loader as it is: it deals out samples to the processes itself, so accelerate must not."""
         return self.loader
+
+    # Loss
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
+        """One update's batches, each told what its samples count for among all ranks' (--loss_average)."""
+        batches, n_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        weigh_losses(batches, self.args.loss_average, self._sum_over_processes, self.args.world_size)
+        return batches, n_items
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """A batch's part of the update's loss; its annotation files' losses and its features are taken down."""
+        sources = inputs.pop("sources")
+        outputs = model(**inputs)
+        self.source_loss.add(sources, inputs["supervised"], outputs.sample_losses)
+        if outputs.fresh_features is not None:
+            self.vision_cache.store(inputs["parts"], outputs.fresh_features)
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     # Optimizer
 
@@ -141,6 +183,7 @@ class CommentaryTrainer(Trainer):
         """Add speed and counts of all processes to the library's logs of a step."""
         if "loss" in logs:
             logs.update(self._throughput())
+            logs.update(self.source_loss.drain(self._sum_over_processes))
         super().log(logs, start_time)
 
     def _throughput(self) -> dict[str, float]:
@@ -235,12 +278,14 @@ class CommentaryTrainer(Trainer):
         """Put the loader and all counts where the checkpoint left them; return its step, 0 for a fresh start."""
         step = 0
         if folder is None:
+            self.loader.survey(self._sum_over_processes)
             logger.info("starting in %s: %d steps", self.args.output_dir, self.planned_steps)
         else:
             step = TrainerState.load_from_json(str(folder / "trainer_state.json")).global_step
             own = folder / f"data_state_rank{self.args.process_index}.json"
             state = json.loads((own if own.exists() else folder / "data_state_rank0.json").read_text("utf-8"))
             self.loader.load_state_dict(state["loader"], updates=step)
+            self.loader.survey(self._sum_over_processes)
             self.usage.load_state_dict(state["usage"])
             self._last_logged = (time.monotonic(), dict(self.loader.totals), self.loader.wait_s)
             logger.info("going on from %s: step %d of %d", folder, step, self.planned_steps)

@@ -3,7 +3,7 @@
 B frames of one size, N patches a frame, C channels, D = C / heads.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from data.patches import MERGE
+from data.visual_parts import VisualPart
 
 # CLIP's statistics, in every Qwen2-VL preprocessor_config.json.
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -37,6 +38,18 @@ def encode_patches(visual: nn.Module, patches: Tensor, grid_thw: Tensor) -> Tens
     with torch.set_grad_enabled(trained):
         runs = [_encode_run(visual, *run) for run in _same_size_runs(patches, grid_thw, trained)]
         return torch.cat(runs)
+
+
+def join_features(fresh: Tensor | None, cached: Tensor | None, parts: Sequence[VisualPart]) -> Tensor | None:
+    """Features [n, hidden] of all parts in order, None without any: what was encoded now, and what a cache kept."""
+    if fresh is None or cached is None:
+        return cached if fresh is None else fresh
+    kept, taken, pieces = {True: cached, False: fresh}, {True: 0, False: 0}, []
+    for part in parts:
+        start = taken[part.is_cached]
+        taken[part.is_cached] += part.n_tokens
+        pieces.append(kept[part.is_cached][start : taken[part.is_cached]])
+    return torch.cat([piece.to(fresh.dtype) for piece in pieces])
 
 
 def _same_size_runs(patches: Tensor, grid_thw: Tensor, trained: bool) -> Iterator[tuple[Tensor, int, int]]:

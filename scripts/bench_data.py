@@ -157,12 +157,12 @@ def _clips(arguments: BenchArguments, folder: Path) -> dict[str, Path]:
         for gop in arguments.gops:
             path = folder / f"{size}_{arguments.clip_s}s_gop{gop}.mp4"
             if not path.exists():
-                _make_clip(path, size_hw, arguments.clip_s * FPS, gop)
+                make_clip(path, size_hw, arguments.clip_s * FPS, gop)
             clips[f"{size}, keyframes {gop}"] = path
     return clips
 
 
-def _make_clip(path: Path, size_hw: tuple[int, int], n_frames: int, gop: int) -> None:
+def make_clip(path: Path, size_hw: tuple[int, int], n_frames: int, gop: int) -> None:
     """Write textured motion with x264's defaults: a panning camera, objects, grain, a cut every 12 s."""
     partial = path.with_suffix(".partial.mp4")
     with av.open(str(partial), "w") as container:

@@ -22,7 +22,7 @@ export OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 # Rates: Muon at 0.02 or AdamW at 1e-3 make the patch embedding and the reading of digits worse (dev/LOG.md).
 flags=(--use_cpu True --report_to none --learning_rate 4e-4 --muon_learning_rate 0.01 --adam_beta2 0.95
   --weight_decay 0.05 --warmup_steps 10 --lr_scheduler_type warmup_stable_decay
-  --logging_steps 25 --save_steps 250 --save_total_limit 1 --ddp_find_unused_parameters False)
+  --loss_average token --logging_steps 25 --save_steps 250 --save_total_limit 1 --ddp_find_unused_parameters False)
 case $stage in
   looks) flags+=(--annotation_paths "$data/states.jsonl" --per_device_train_batch_size 16
     --max_steps 1000 --lr_scheduler_kwargs '{"num_decay_steps": 420}') ;;

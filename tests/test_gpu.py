@@ -7,9 +7,14 @@ import sys
 import pytest
 import torch
 
+from data.collate import collate, pack
+from data.sample_encoder import Example
 from models.engine import Engine
 from models.load import load_checkpoint
+from models.loss import fused_sums_by_sample, sums_by_sample, token_losses
+from models.loss_average import weigh_losses
 from models.optimizer import orthogonalize
+from models.packed_attention import use_packed_attention
 from models.retention import RetentionOptions
 from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
 
@@ -86,3 +91,72 @@ def test_training_runs(tiny_checkpoint, tmp_path, repository, flags):
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads((tmp_path / "out" / "train_summary.json").read_text())["steps"] == 6
+
+
+def loss_and_gradients(model, batches) -> tuple[float, dict[str, torch.Tensor]]:
+    """Of the mean over samples, as the Trainer weighs them."""
+    n_samples = sum(len(batch["supervised"]) for batch in batches)
+    weigh_losses(batches, "sample", lambda local: local, 1)
+    model.zero_grad()
+    total = 0.0
+    for batch in batches:
+        tensors = {k: v.cuda() if isinstance(v, torch.Tensor) else v for k, v in batch.items() if k != "sources"}
+        loss = model(**tensors).loss / len(batches)
+        loss.backward()
+        total += float(loss.detach())
+    assert n_samples == 3
+    return total, {name: p.grad.float() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def text_examples() -> list[Example]:
+    """Three samples of 40, 300 and 7 tokens."""
+    generator, examples = torch.Generator().manual_seed(0), []
+    for length in (40, 300, 7):
+        ids = torch.randint(20, 200, (length,), generator=generator)
+        examples.append(
+            Example(
+                input_ids=ids,
+                labels=ids.clone(),
+                position_ids=torch.arange(length).expand(3, length),
+                patches=torch.zeros(0, 1176, dtype=torch.uint8),
+                grid_thw=torch.zeros(0, 3, dtype=torch.long),
+                kinds=[],
+                frame_times_s=torch.zeros(0, dtype=torch.float64),
+                chat_text="",
+                counts={},
+            )
+        )
+    return examples
+
+
+@pytest.mark.parametrize(
+    ("attention", "dtype"), [("sdpa", "float32"), ("sdpa", "bfloat16"), ("flash_attention_2", "bfloat16")]
+)
+def test_packed_equals_alone(tiny_checkpoint, attention, dtype):
+    if attention == "flash_attention_2":
+        pytest.importorskip("flash_attn")
+    model = load_checkpoint(tiny_checkpoint, device="cuda", dtype=dtype, attn_implementation=attention).model.train()
+    use_packed_attention(model)
+    examples = text_examples()
+    alone = loss_and_gradients(model, [collate([example], 0) for example in examples])
+    packed = loss_and_gradients(model, [pack(examples)])
+    tolerance = 1e-4 if dtype == "float32" else 3e-2
+    assert packed[0] == pytest.approx(alone[0], rel=tolerance)
+    for name, gradient in alone[1].items():
+        largest = float(gradient.abs().max())
+        assert float((gradient - packed[1][name]).abs().max()) <= tolerance * max(largest, 1e-3), name
+
+
+def test_ligers_sums_by_sample_are_the_plain_ones():
+    pytest.importorskip("liger_kernel")
+    generator = torch.Generator().manual_seed(0)
+    rows, weight = (torch.randn(*shape, generator=generator).cuda() for shape in ((9, 64), (300, 64)))
+    targets = torch.randint(0, 300, (9,), generator=generator).cuda()
+    found = []
+    for sums_of in (fused_sums_by_sample, lambda r, w, t, c: sums_by_sample(token_losses(r, w, t)[0], c)):
+        inputs = [tensor.clone().requires_grad_() for tensor in (rows, weight)]
+        sums = sums_of(*inputs, targets, [4, 0, 5])
+        (sums * torch.tensor([0.5, 3.0, 0.1], device="cuda")).sum().backward()
+        found.append([sums.detach(), *(tensor.grad for tensor in inputs)])
+    for fused, plain in zip(*found, strict=True):
+        assert torch.allclose(fused, plain, rtol=1e-4, atol=1e-5)

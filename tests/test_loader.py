@@ -1,17 +1,23 @@
 """The loader: fixed order, bad samples replaced by the next good one, exact resume, workers, limits."""
 
 import json
+import subprocess
+import sys
+import time
 from collections import Counter
 from itertools import chain, islice
 
+import psutil
 import pytest
 import torch
 from torch.utils.data import Dataset
 
 from data.bad_samples import BadSampleLog, TooManyBadSamples, write_report
 from data.dataset import BadSample, Example
-from data.loader import SHARED_FROM_BYTES, SampleLoader, epoch_length
+from data.loader import SHARED_FROM_BYTES, SampleLoader, epoch_length, size_of
+from data.mixing import MixedOrder
 from data.order import SampleOrder
+from tests.conftest import REPOSITORY as ROOT
 from utils.errors import UserError
 
 
@@ -52,6 +58,68 @@ def make_loader(dataset: Dataset, rank: int = 0, world: int = 1, seed: int = 0, 
 def take(loader: SampleLoader, n: int) -> list[list[int]]:
     epochs = chain.from_iterable(iter(loader) for _ in range(n))
     return list(islice(epochs, n))
+
+
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+def test_workers_stay_within_a_limit_of_bytes(start_method):
+    """The reader waits until the workers are as far ahead as they can get."""
+    dataset, limit = Numbers(12, patches=1000), 3_000_000
+    bytes_each = size_of(dataset[0])
+    assert 2 * bytes_each < limit < 3 * bytes_each
+    options = {"num_workers": 2, "prefetch_factor": 8, "batch_size": 1, "start_method": start_method}
+    expected = take(make_loader(dataset, batch_size=1), 12)
+    unbounded = make_loader(dataset, prefetch_bytes=10**12, **options)
+    bounded = make_loader(dataset, prefetch_bytes=limit, **options)
+    most = {}
+    for loader in (unbounded, bounded):
+        iterator, drawn = iter(loader), []
+        for n in range(12):
+            drawn.append(next(iterator))
+            deadline = time.monotonic() + 60
+            # Without a limit they get far ahead; with one, a wait for what must not come would never end.
+            wanted = (8 if loader is unbounded else 2) * bytes_each
+            while n == 0 and loader.budget.most_ready < wanted and time.monotonic() < deadline:
+                time.sleep(0.01)
+        assert drawn == expected
+        most[loader is bounded] = loader.budget.most_ready
+        loader.close()
+    # The one that is taken next comes through in any case.
+    assert 2 * bytes_each <= most[True] <= limit + bytes_each and most[False] >= 8 * bytes_each
+
+
+def test_a_sample_over_the_limit_still_comes_through():
+    dataset = Numbers(6, patches=1000)
+    loader = make_loader(dataset, num_workers=2, prefetch_bytes=1)
+    assert take(loader, 6) == take(make_loader(dataset), 6)
+    assert loader.budget.most_ready <= 2 * size_of(dataset[0])
+    loader.close()
+
+
+def test_closing_does_not_wait_for_workers_that_have_no_room():
+    loader = make_loader(Numbers(6, patches=1000), num_workers=2, prefetch_bytes=1)
+    take(loader, 1)
+    workers = loader._stream._workers
+    started = time.monotonic()
+    loader.close()
+    assert time.monotonic() - started < 4 and not any(worker.is_alive() for worker in workers)
+
+
+def test_workers_without_room_end_with_a_killed_reader(tmp_path):
+    code = (
+        "import os, signal\n"
+        "from tests.test_loader import Numbers, make_loader, take\n"
+        "loader = make_loader(Numbers(6, patches=1000), num_workers=2, prefetch_bytes=1)\n"
+        "take(loader, 1)\n"
+        "print(*[worker.pid for worker in loader._stream._workers], flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120).stdout
+    pids = [int(word) for word in said.split()]
+    assert len(pids) == 2
+    deadline = time.monotonic() + 30
+    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids):
+        assert time.monotonic() < deadline, "a worker outlived its reader"
+        time.sleep(0.05)
 
 
 def test_batches_follow_the_order_over_epochs():
@@ -131,6 +199,19 @@ def test_resume_on_other_data_is_refused():
     state = make_loader(Numbers(10)).state_dict()
     with pytest.raises(UserError, match=r"10 samples with seed 0, this run has 11 .*overwrite_output_dir"):
         make_loader(Numbers(11)).load_state_dict(state)
+
+
+def test_resume_on_another_mix_is_refused():
+    state = make_loader(Numbers(10)).state_dict()
+    mixed = SampleLoader(Numbers(10), MixedOrder((4, 6), (1, 1)), numbers_of, batch_size=2)
+    with pytest.raises(
+        UserError, match=r"by size \(10 samples.*of \[4, 6\] samples with weights .*--annotation_weights"
+    ):
+        mixed.load_state_dict(state)
+    reweighted = SampleLoader(Numbers(10), MixedOrder((4, 6), (1, 2)), numbers_of, batch_size=2)
+    with pytest.raises(UserError, match=r"weights \[1.0, 1.0\].*weights \[1.0, 2.0\]"):
+        reweighted.load_state_dict(json.loads(json.dumps(mixed.state_dict())))
+    reweighted.load_state_dict(reweighted.state_dict())
 
 
 def test_resume_does_not_touch_the_global_random_state():
