@@ -28,7 +28,7 @@ from data.loader import SampleLoader
 from data.order import SampleOrder
 from models.load import Checkpoint, ModelArguments, load_checkpoint
 from models.lora import LoraArguments, add_adapters, check_together, quantization
-from models.train_arguments import TrainArguments, warn_once
+from models.train_arguments import TrainArguments, join_processes, warn_once
 from models.trainer import CommentaryTrainer
 from utils.arguments import parse_arguments
 from utils.errors import run_command
@@ -51,6 +51,7 @@ def load_model(model_args: ModelArguments, lora_args: LoraArguments, args: Train
 
     DeepSpeed keeps float32 copies of bfloat16 weights itself; weights that only carry adapters need none.
     """
+    join_processes(args)
     return load_checkpoint(
         model_args.pretrained_model_name_or_path,
         device=args.device,

@@ -34,6 +34,17 @@ def warn_once(message: str, *values: object) -> None:
         logger.warning(message, *values)
 
 
+def join_processes(args: "TrainArguments") -> None:
+    """Let DeepSpeed know its processes before weights are loaded, which ZeRO-3 splits as they are read.
+
+    The library does so on a GPU only.
+    """
+    if args.zero_stage == 3 and args.device.type == "cpu":
+        import deepspeed
+
+        deepspeed.init_distributed(dist_backend="gloo")
+
+
 @dataclass
 class TrainArguments(TrainingArguments):
     """The library's TrainingArguments; with what the published commands use and current versions dropped."""

@@ -79,6 +79,24 @@ def test_the_tower_gets_adapters_only_by_name(model):
     )
 
 
+def test_ligers_operations_leave_adapters_in_place(model, tmp_path):
+    """Exchanged modules hold the adapted layers, so the text model says the same and trains the same adapters."""
+    from models.liger import exchange_all
+    from tests.operations import WRITTEN_DOWN
+
+    lora = LoraArguments(lora_rank=4, lora_targets=["q_proj", "gate_proj", "down_proj"])
+    adapters = add_adapters(model, lora, train_arguments(tmp_path))
+    for name, parameter in adapters.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(len(name)))
+    ids, positions = torch.arange(12).view(1, 12), torch.arange(36).view(3, 1, 12) % 7
+    names = [name for name, p in adapters.named_parameters() if p.requires_grad]
+    before = adapters(input_ids=ids, position_ids=positions).logits
+    exchange_all(model, WRITTEN_DOWN)
+    torch.testing.assert_close(adapters(input_ids=ids, position_ids=positions).logits, before, rtol=1e-4, atol=1e-4)
+    assert [name for name, p in adapters.named_parameters() if p.requires_grad] == names
+
+
 def test_adapters_start_from_the_seed(tiny_checkpoint, tmp_path):
     def first(seed: int) -> torch.Tensor:
         model = load_checkpoint(tiny_checkpoint, device="cpu").model
@@ -232,7 +250,7 @@ def test_merging_refuses_what_does_not_fit(tiny_checkpoint, trained, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["ddp", "zero2", "zero3", "fsdp2"])
 def test_engines_train_adapters(tiny_checkpoint, streams, tmp_path, engine):
-    """Two processes give the losses of one that accumulates, and an adapter that merges."""
+    """Two processes give the losses of one that accumulates, an adapter that merges, and a run that resumes."""
     from tests.test_engines import ENGINES
     from tests.training import build_deepspeed_extension
 
@@ -249,6 +267,9 @@ def test_engines_train_adapters(tiny_checkpoint, streams, tmp_path, engine):
     assert not list((tmp_path / "together").glob("model*.safetensors"))
     merge(tiny_checkpoint, tmp_path / "together").save(tmp_path / "merged")
     assert Qwen2VLForConditionalGeneration.from_pretrained(tmp_path / "merged")
+    shutil.rmtree(tmp_path / "together" / "checkpoint-6")
+    run(torchrun(2, *together))
+    assert losses(tmp_path / "together") == found
 
 
 def test_the_merging_command_says_what_is_wrong(tiny_checkpoint, tmp_path):
