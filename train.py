@@ -27,7 +27,8 @@ from data.decode_cache import DecodeCache
 from data.loader import SampleLoader
 from data.mixing import make_order
 from models.load import Checkpoint, ModelArguments, load_checkpoint
-from models.train_arguments import TrainArguments, warn_once
+from models.lora import LoraArguments, add_adapters, check_together, quantization
+from models.train_arguments import TrainArguments, join_processes, warn_once
 from models.trainer import CommentaryTrainer
 from models.vision_cache import open_vision_cache
 from utils.arguments import parse_arguments
@@ -46,17 +47,19 @@ def start_logging() -> None:
         logging.getLogger(package).setLevel(level)
 
 
-def load_model(model_args: ModelArguments, args: TrainArguments) -> Checkpoint:
+def load_model(model_args: ModelArguments, lora_args: LoraArguments, args: TrainArguments) -> Checkpoint:
     """Load the weights to train: in float32, under --bf16 True computed with in bfloat16.
 
-    DeepSpeed keeps float32 copies of bfloat16 weights itself.
+    DeepSpeed keeps float32 copies of bfloat16 weights itself; weights that only carry adapters need none.
     """
+    join_processes(args)
     return load_checkpoint(
         model_args.pretrained_model_name_or_path,
         device=args.device,
-        dtype="bfloat16" if args.deepspeed and args.bf16 else "float32",
+        dtype="bfloat16" if args.bf16 and (args.deepspeed or lora_args.lora_rank) else "float32",
         attn_implementation=model_args.attn_implementation,
         position_mode=model_args.position_mode,
+        quantization=quantization(lora_args),
     )
 
 
@@ -129,16 +132,18 @@ def make_loader(
 def main() -> None:
     """Wire arguments, model, data and trainer together, and run."""
     start_logging()
-    model_args, data_args, args = parse_arguments(
-        ModelArguments, DataArguments, TrainArguments, description=__doc__.splitlines()[0]
+    model_args, data_args, lora_args, args = parse_arguments(
+        ModelArguments, DataArguments, LoraArguments, TrainArguments, description=__doc__.splitlines()[0]
     )
-    checkpoint = load_model(model_args, args)
+    check_together(lora_args, args)
+    checkpoint = load_model(model_args, lora_args, args)
+    adapters = add_adapters(checkpoint.model, lora_args, args) if lora_args.lora_rank else None
     dataset = make_dataset(checkpoint, data_args, args)
     if not data_args.with_context:
         warn_of_empty_queries(dataset)
     loader = make_loader(dataset, data_args, args, checkpoint.chat.pad)
     report = Path(data_args.bad_sample_report or Path(args.output_dir) / "bad_samples.json")
-    CommentaryTrainer(checkpoint, args, loader, report).run()
+    CommentaryTrainer(checkpoint, args, loader, report, adapters).run()
 
 
 if __name__ == "__main__":

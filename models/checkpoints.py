@@ -10,6 +10,9 @@ from utils.errors import UserError
 NAME = re.compile(r"checkpoint-(0|[1-9]\d*)")
 # Written last of all: a folder without it was cut short by a kill.
 COMPLETE = "complete.json"
+# Files of the model among those of a checkpoint; the others are where the training stood.
+MODEL_FILES = (".safetensors", ".json", ".jinja", ".txt", ".model")
+STATE_FILES = re.compile(r"(complete|trainer_state|data_state_rank\d+)\.json")
 
 
 def folder_of(output_dir: str | Path, step: int) -> Path:
@@ -58,6 +61,13 @@ def check_resumable(folder: Path) -> None:
         f"--resume_from_checkpoint {folder}: not a complete checkpoint ({why}); give another checkpoint-N "
         "folder, or leave the flag out to take the last complete one in --output_dir"
     )
+
+
+def copy_model(folder: Path, target: Path) -> None:
+    """Copy the model of a checkpoint, with all that belongs to it, and nothing of the training's state."""
+    for file in folder.iterdir():
+        if file.suffix in MODEL_FILES and not STATE_FILES.fullmatch(file.name):
+            shutil.copy2(file, target / file.name)
 
 
 def keep_last(output_dir: str | Path, n: int | None) -> None:

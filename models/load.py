@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoProcessor, GenerationConfig, PretrainedConfig
+from transformers import AutoConfig, AutoProcessor, BitsAndBytesConfig, GenerationConfig, PretrainedConfig
 
 from data.conversation import ChatFormat
 from data.frame_plan import VideoLimits
@@ -84,7 +84,8 @@ class Checkpoint:
         self.save_companions(folder)
 
     def save_companions(self, folder: str | Path) -> None:
-        """Write what belongs beside the weights."""
+        """Write what belongs beside the weights; beside adapters too, which bring no config of their own."""
+        self.model.config.save_pretrained(folder)
         self.processor.save_pretrained(folder)
         self.model.generation_config.save_pretrained(folder)
 
@@ -96,11 +97,13 @@ def load_checkpoint(
     dtype: str | torch.dtype | None = None,
     attn_implementation: str | None = None,
     position_mode: PositionMode | None = None,
+    quantization: BitsAndBytesConfig | None = None,
 ) -> Checkpoint:
     """Load a Qwen2-VL checkpoint from a local folder or, where there is none, from the hub.
 
     device: default the fastest here (cuda, mps, cpu). dtype: "float32", "bfloat16", ...; default bfloat16 on a GPU,
-    float32 on a CPU. Weights are read from safetensors only. Raises UserError for a missing or unsuitable checkpoint.
+    float32 on a CPU. quantization: keep the text model's matrices in fewer bits (models/lora.py). Weights are read from
+    safetensors only. Raises UserError for a missing or unsuitable checkpoint.
     """
     name = str(name_or_path)
     config = _read_config(name)
@@ -114,6 +117,7 @@ def load_checkpoint(
             use_safetensors=True,
             key_mapping=OLD_WEIGHT_NAMES,
             output_loading_info=True,
+            **({"quantization_config": quantization, "device_map": {"": device}} if quantization else {}),
         )
         processor = AutoProcessor.from_pretrained(name)
     except (OSError, ValueError, ImportError, SafetensorError) as error:
@@ -127,7 +131,8 @@ def load_checkpoint(
     # Saved with the weights, so that whoever loads them sees the videos as the model was trained to.
     model.config.position_mode, model.config.video_limits = mode, asdict(limits)
     _complete(model, processor, chat)
-    return Checkpoint(model.to(device).eval(), processor, chat, mode, limits, name)
+    placed = model if quantization else model.to(device)
+    return Checkpoint(placed.eval(), processor, chat, mode, limits, name)
 
 
 def load_processor(name_or_path: str | Path) -> tuple[Any, PretrainedConfig | None]:
@@ -178,6 +183,11 @@ def _read_config(name: str) -> PretrainedConfig:
     looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
     if looks_local and not (path / "config.json").is_file():
         raise UserError(f"{name}: no checkpoint folder (config.json) there; check the path or give a hub id")
+    if (path / "adapter_config.json").is_file():
+        raise UserError(
+            f"{name}: LoRA adapters without the weights they belong to; merge them with python scripts/merge_lora.py "
+            f"BASE {name} OUT, and give OUT"
+        )
     if not path.is_dir():
         logger.warning("%s is no local folder: fetching it from the Hugging Face hub (or its local cache)", name)
     try:

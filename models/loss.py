@@ -52,14 +52,3 @@ def fused_mean_loss(rows_NH: Tensor, weight_VH: Tensor, targets_N: Tensor) -> Te
     from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
 
     return LigerFusedLinearCrossEntropyLoss()(weight_VH, rows_NH, targets_N)
-
-
-def why_not_liger(device: torch.device) -> str | None:
-    """Why Liger's operations cannot run here, or None where they can."""
-    if device.type != "cuda":
-        return f"Liger's Triton operations need an NVIDIA or AMD GPU; this run is on {device.type}"
-    try:
-        import liger_kernel.transformers  # noqa: F401
-    except ImportError as error:
-        return f"liger_kernel cannot be imported ({error}); pip install liger-kernel"
-    return None

@@ -103,6 +103,11 @@ class StreamingQwen2VL(Qwen2VLForConditionalGeneration):
             fresh_features=fresh if parts is not None else None,
         )
 
+    def should_save_on_this_rank(self, is_main_process: bool) -> bool:
+        """Whoever calls decides. The library (5.23) asks the first process of all alone to write the weights, so under
+        --save_on_each_node the other nodes' checkpoints would have none."""
+        return is_main_process
+
     def save_pretrained(self, folder, **kwargs) -> None:
         """Save as the plain architecture, which any library loads."""
         super().save_pretrained(folder, **kwargs)

@@ -35,6 +35,17 @@ def warn_once(message: str, *values: object) -> None:
         logger.warning(message, *values)
 
 
+def join_processes(args: "TrainArguments") -> None:
+    """Let DeepSpeed know its processes before weights are loaded, which ZeRO-3 splits as they are read.
+
+    The library does so on a GPU only.
+    """
+    if args.zero_stage == 3 and args.device.type == "cpu":
+        import deepspeed
+
+        deepspeed.init_distributed(dist_backend="gloo")
+
+
 @dataclass
 class TrainArguments(TrainingArguments):
     """The library's TrainingArguments; with what the published commands use and current versions dropped."""
@@ -62,7 +73,7 @@ class TrainArguments(TrainingArguments):
     )
     use_liger_kernel: bool = field(
         default=False,
-        metadata={"help": "Liger's fused loss on a GPU; elsewhere the same computation without it, with a warning"},
+        metadata={"help": "Liger's operations on a GPU; elsewhere the same computation without them, with a warning"},
     )
     do_train: bool = field(default=True, metadata={"help": "accepted for the published commands; training is all"})
     # The library's default hides losses that are not numbers behind the average of earlier ones.
@@ -72,6 +83,8 @@ class TrainArguments(TrainingArguments):
     liger_wanted: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
+        if str(self.fsdp).lower() in ("true", "false"):  # the library takes the flag alone or the value, not the words
+            self.fsdp = True if str(self.fsdp).lower() == "true" else None
         self._check_flags()
         if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
             self.use_cpu = True  # otherwise the library refuses --bf16 here
@@ -87,6 +100,7 @@ class TrainArguments(TrainingArguments):
         except (ValueError, ImportError) as error:
             raise UserError(f"the arguments cannot be used: {error}") from error
         self._use_one_gpu_a_process()
+        self._check_node_folders()
 
     def get_warmup_steps(self, num_training_steps: int) -> int:
         """Steps of warm-up: --warmup_steps where it is given, else the share --warmup_ratio."""
@@ -105,12 +119,50 @@ class TrainArguments(TrainingArguments):
             raise UserError("--do_train False leaves nothing to do; the commands in evaluation/ score checkpoints")
         if not 0 <= self.warmup_ratio <= 1:
             raise UserError(f"--warmup_ratio {self.warmup_ratio}: a share of all steps, so between 0 and 1")
-        if self.muon_learning_rate is not None and self.deepspeed:
-            raise UserError(
-                "--muon_learning_rate does not work with --deepspeed, which splits the matrices that Muon needs "
-                "whole; leave one of them out"
-            )
+        for engine in ("deepspeed", "fsdp"):
+            if self.muon_learning_rate is not None and getattr(self, engine):
+                raise UserError(
+                    f"--muon_learning_rate does not work with --{engine}, which splits the matrices that Muon needs "
+                    "whole; leave one of them out"
+                )
+        if self.deepspeed and self.fsdp:
+            raise UserError("--deepspeed and --fsdp both split the model over the processes; leave one of them out")
         self._check_deepspeed()
+        self._check_fsdp()
+
+    def _check_fsdp(self) -> None:
+        if not self.fsdp:
+            return
+        if not self.fsdp_config:
+            raise UserError(
+                "--fsdp needs --fsdp_config scripts/fsdp2.json: left to itself the library also splits the blocks of "
+                "the vision tower, whose weights are read here without passing through them"
+            )
+        if not str(self.fsdp_config).startswith("{") and not Path(str(self.fsdp_config)).is_file():
+            raise UserError(f"--fsdp_config {self.fsdp_config}: no such file; scripts/fsdp2.json is the usual one")
+        self._check_launched("fsdp")
+
+    def _check_launched(self, engine: str) -> None:
+        if "LOCAL_RANK" not in os.environ:
+            raise UserError(
+                f"--{engine} needs one process per GPU: start with torchrun --standalone --nproc_per_node=N "
+                "train.py ... instead of python train.py ..., or leave the flag out"
+            )
+
+    def _check_node_folders(self) -> None:
+        several = os.environ.get("WORLD_SIZE", "1") != os.environ.get("LOCAL_WORLD_SIZE", "1")
+        if several and self.save_on_each_node and (self.fsdp or self.zero_stage == 3):
+            raise UserError(
+                f"--save_on_each_node True does not work with {'--fsdp' if self.fsdp else 'ZeRO-3'} on several nodes: "
+                "weights are gathered on the first one alone. Put --output_dir on a file system that all nodes share, "
+                "and give --save_on_each_node False"
+            )
+
+    @property
+    def zero_stage(self) -> int:
+        """DeepSpeed's stage; 0 without DeepSpeed."""
+        config = getattr(self, "hf_deepspeed_config", None)
+        return config.config.get("zero_optimization", {}).get("stage", 0) if config else 0
 
     def _check_deepspeed(self) -> None:
         if not self.deepspeed:
@@ -120,11 +172,7 @@ class TrainArguments(TrainingArguments):
             raise UserError(f"--deepspeed {config}: no such file; scripts/deepspeed_zero2.json is the usual one")
         if importlib.util.find_spec("deepspeed") is None:
             raise UserError("--deepspeed: the package is not installed; pip install deepspeed, or leave the flag out")
-        if "LOCAL_RANK" not in os.environ:
-            raise UserError(
-                "--deepspeed needs one process per GPU: start with torchrun --standalone --nproc_per_node=N "
-                "train.py ... instead of python train.py ..., or leave the flag out"
-            )
+        self._check_launched("deepspeed")
 
     def _fall_back_from_tf32(self) -> None:
         if self.tf32 and (self.use_cpu or not is_torch_tf32_available()):

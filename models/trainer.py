@@ -18,9 +18,10 @@ from transformers import Trainer, TrainerState
 from data.bad_samples import TooManyBadSamples, write_report
 from data.loader import SampleLoader
 from models import checkpoints
+from models.liger import exchange_all, liger_operations, why_not_liger
 from models.load import Checkpoint, load_checkpoint
-from models.loss import why_not_liger
 from models.loss_average import weigh_losses
+from models.lora import load_adapters
 from models.optimizer import muon_with_adamw
 from models.packed_attention import use_packed_attention
 from models.qwen2_vl import StreamingQwen2VL
@@ -54,11 +55,25 @@ def freeze_modules(model: nn.Module, names: list[str]) -> None:
         warn_once("this checkpoint ties lm_head to the embeddings of language_model: both are frozen")
 
 
-class CommentaryTrainer(Trainer):
-    """Trains a checkpoint on the batches of a SampleLoader."""
+def size_of(parameter: nn.Parameter) -> int:
+    """Numbers in a parameter, also where ZeRO-3 has left this process none of them, or where a byte holds two."""
+    in_4_bits = getattr(parameter, "quant_state", None) is not None  # bitsandbytes
+    return 2 * parameter.numel() if in_4_bits else getattr(parameter, "ds_numel", parameter.numel())
 
-    def __init__(self, checkpoint: Checkpoint, args: TrainArguments, loader: SampleLoader, bad_sample_report: Path):
+
+class CommentaryTrainer(Trainer):
+    """Trains a checkpoint, or adapters on it (models/lora.py), on the batches of a SampleLoader."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        args: TrainArguments,
+        loader: SampleLoader,
+        bad_sample_report: Path,
+        adapters: nn.Module | None = None,
+    ):
         self.checkpoint, self.loader, self.bad_sample_report = checkpoint, loader, bad_sample_report
+        self.adapters = adapters
         # Ours, not the library's, which would remove the last complete checkpoint before the next one is complete.
         self.n_kept, args.save_total_limit = args.save_total_limit, None
         freeze_modules(checkpoint.model, args.freeze_modules)
@@ -75,7 +90,8 @@ class CommentaryTrainer(Trainer):
         prepare_reporting(args.report_to)
         config = vars(checkpoint.model.config)
         use_cache = {name: value for name, value in config.items() if name == "use_cache"}
-        super().__init__(checkpoint.model, args, callbacks=[EpochFraction(self._epoch_of), self.step_log])
+        trained = checkpoint.model if adapters is None else adapters
+        super().__init__(trained, args, callbacks=[EpochFraction(self._epoch_of), self.step_log])
         if self.vision_cache:
             self.add_callback(SameTower(self.vision_cache, checkpoint.model.model.visual))
         # The library writes its choice for training into the config, and so into every checkpoint.
@@ -94,10 +110,9 @@ class CommentaryTrainer(Trainer):
         try:
             if self._restore(resume) < self.planned_steps:
                 self.train(resume_from_checkpoint=str(resume) if resume else None)
+                self.save_model()
             else:
-                logger.info("already trained: %s has step %d", resume, self.planned_steps)
-                self._load_from_checkpoint(str(resume))
-            self.save_model()
+                self._take_finished(resume)
             self.loader.bad.check()
         except TooManyBadSamples:
             self._report_bad_samples(stopped=True)
@@ -175,7 +190,8 @@ class CommentaryTrainer(Trainer):
 
     @functools.cached_property
     def _n_parameters(self) -> int:
-        return self.checkpoint.model.num_parameters(exclude_embeddings=True)
+        embeddings = size_of(self.checkpoint.model.get_input_embeddings().weight)
+        return sum(map(size_of, self.checkpoint.model.parameters())) - embeddings
 
     # Logs
 
@@ -238,11 +254,21 @@ class CommentaryTrainer(Trainer):
         run is resumed, and only warns of it (transformers 5.23): the run would go on from the weights it once
         began with.
         """
+        if self.adapters is not None and not self.is_fsdp_enabled:
+            load_adapters(self.adapters, resume_from_checkpoint)
+            return
         if self.is_fsdp_enabled or not isinstance(self.model, StreamingQwen2VL):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
         saved = load_checkpoint(resume_from_checkpoint, device="cpu", dtype=self.model.dtype)
         self.model.load_state_dict(saved.model.state_dict())
+
+    def _take_finished(self, folder: Path) -> None:
+        """Make a checkpoint at the last step the result; no engine is started for it."""
+        logger.info("already trained: %s has step %d", folder, self.planned_steps)
+        if self.args.should_save:
+            checkpoints.copy_model(folder, Path(self.args.output_dir))
+        self.accelerator.wait_for_everyone()
 
     def _starting_point(self) -> Path | None:
         """The checkpoint to go on from, the same on every process; None for a fresh start."""
@@ -299,12 +325,16 @@ class CommentaryTrainer(Trainer):
         reason = why_not_liger(self.args.device)
         if reason:
             warn_once("--use_liger_kernel True: %s; the same computation runs without it", reason)
-        self.checkpoint.model.use_liger = reason is None
+            return
+        exchange_all(self.checkpoint.model, liger_operations())
+        self.checkpoint.model.use_liger = True
 
     def _check_disk(self) -> None:
         """Raise UserError unless one checkpoint fits on the disk: weights, and two moments for each trained one."""
-        weights = sum(p.nbytes for p in self.checkpoint.model.parameters())
-        moments = 8 * self.checkpoint.model.num_parameters(only_trainable=True)
+        parameters = list(self.checkpoint.model.parameters())
+        trained = [p for p in parameters if p.requires_grad]
+        weights = sum(size_of(p) * p.itemsize for p in (parameters if self.adapters is None else trained))
+        moments = 8 * sum(map(size_of, trained))
         needed = weights + (0 if self.args.save_only_model else moments)
         free = shutil.disk_usage(self.args.output_dir).free if self.args.should_save else needed
         if free < needed:
@@ -339,8 +369,8 @@ class CommentaryTrainer(Trainer):
             "wall_seconds": round(usage["wall_seconds"], 1),
             "cpu_seconds": round(cpu_s, 1),
             "processes": self.args.world_size,
-            "parameters": self.checkpoint.model.num_parameters(),
-            "trained_parameters": self.checkpoint.model.num_parameters(only_trainable=True),
+            "parameters": sum(map(size_of, self.checkpoint.model.parameters())),
+            "trained_parameters": sum(size_of(p) for p in self.checkpoint.model.parameters() if p.requires_grad),
             "last_loss": losses[-1] if losses else None,
             **{name: int(total) for name, total in zip(self.loader.totals, totals, strict=True)},
         }

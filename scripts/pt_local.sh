@@ -6,12 +6,13 @@
 #
 # Environment: NPROC processes, one per GPU; MODEL hub id or folder; DATA annotation files, separated by spaces;
 # OUTPUT folder of the run; ACCUMULATION batches per update (the published batch is NPROC x ACCUMULATION = 512);
-# DEEPSPEED its JSON, empty for none. Flags given to the script are added at the end, where they win.
+# DEEPSPEED its JSON, empty for none; DRY_RUN=1 prints the command; LAUNCH torchrun's flags, which the scripts for
+# several nodes set (scripts/launch_torchrun.sh). Flags given to the script are added at the end, where they win.
 # Hardware: 8 GPUs of 80 GB. Time: days for all 5 million clips. Result: a checkpoint in OUTPUT, and every 1000 steps
 # one in OUTPUT/checkpoint-N; the same command with --overwrite_output_dir False goes on from the last of them.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-if [[ "${1:-}" == --help ]]; then sed -n '2,11s/^# \{0,1\}//p' scripts/pt_local.sh; exit 0; fi
+if [[ "${1:-}" == --help ]]; then sed -n '2,12s/^# \{0,1\}//p' scripts/pt_local.sh; exit 0; fi
 
 learning_rate=2e-5
 run_name="${RUN_NAME:-livecc_pretrain_24kx480x100_bs512lr$learning_rate}"
@@ -50,6 +51,14 @@ arguments=(
   --use_liger_kernel True                          # fused loss on supervised tokens; without a GPU a warning
   --report_to wandb                                # kept offline where there is no account
 )
-torchrun="$(command -v torchrun || echo .venv/bin/torchrun)"
-exec "$torchrun" --standalone --nproc_per_node="${NPROC:-8}" train.py \
-  ${deepspeed:+--deepspeed "$deepspeed"} "${arguments[@]}" "$@"
+read -r -a launch <<<"${LAUNCH:---standalone}"
+command=("$(command -v torchrun || echo .venv/bin/torchrun)" "${launch[@]}" --nproc_per_node="${NPROC:-8}" train.py
+  ${deepspeed:+--deepspeed "$deepspeed"} "${arguments[@]}" "$@")
+if [[ -n "${DRY_RUN:-}" ]]; then
+  for name in VIDEO_MIN_PIXELS FPS_MAX_FRAMES VIDEO_MAX_PIXELS WANDB_PROJECT TOKENIZERS_PARALLELISM; do
+    printf '%s=%q ' "$name" "${!name}"
+  done
+  printf '%q ' "${command[@]}" && echo
+  exit
+fi
+exec "${command[@]}"

@@ -13,10 +13,13 @@ from models.engine import Engine
 from models.load import load_checkpoint
 from models.loss import fused_sums_by_sample, sums_by_sample, token_losses
 from models.loss_average import weigh_losses
+from models.lora import merge
 from models.optimizer import orthogonalize
 from models.packed_attention import use_packed_attention
 from models.retention import RetentionOptions
 from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
+from tests.conftest import REPOSITORY
+from tests.operations import compare, compare_models
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 WINDOW = RetentionOptions("window", sink_tokens=64, text_tokens=60, vision_s=4.0)
@@ -68,17 +71,50 @@ def test_streams_together_say_what_each_says_alone(tiny_checkpoint):
         assert sum(a == b for a, b in zip(spoken, words, strict=True)) >= len(words) - 1
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", ["rms_norm", "silu_mul", "rotate", "layer_norm"])
+def test_ligers_operations_are_the_eager_ones(name, dtype):
+    pytest.importorskip("liger_kernel")
+    compare(name, "cuda", dtype)
+
+
+def test_a_model_on_ligers_operations_computes_the_same(tiny_checkpoint):
+    pytest.importorskip("liger_kernel")
+    compare_models(tiny_checkpoint, "cuda")
+
+
+def test_qlora_trains_and_merges(tiny_checkpoint, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    flags = ["--lora_rank", "4", "--lora_bits", "4", "--bf16", "True", "--gradient_checkpointing", "True"]
+    train_on_an_image(tiny_checkpoint, tmp_path, flags)
+    merge(tiny_checkpoint, tmp_path / "out").save(tmp_path / "merged")
+    assert len(said(load_checkpoint(tmp_path / "merged"), WINDOW, noise(20, 2))) == 8
+
+
 def test_muon_brings_singular_values_near_one():
     values = torch.linalg.svdvals(orthogonalize(torch.randn(3, 128, 64, device="cuda")).float())
     assert float(values.min()) > 0.5 and float(values.max()) < 1.5
 
 
-@pytest.mark.parametrize("flags", [["--bf16", "True", "--tf32", "True"], ["--use_liger_kernel", "True"]], ids=str)
-def test_training_runs(tiny_checkpoint, tmp_path, repository, flags):
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--bf16", "True", "--tf32", "True"],
+        ["--use_liger_kernel", "True"],
+        ["--use_liger_kernel", "True", "--bf16", "True", "--gradient_checkpointing", "True"],
+        ["--lora_rank", "4", "--bf16", "True", "--use_liger_kernel", "True"],
+    ],
+    ids=str,
+)
+def test_training_runs(tiny_checkpoint, tmp_path, flags):
+    train_on_an_image(tiny_checkpoint, tmp_path, flags)
+
+
+def train_on_an_image(tiny_checkpoint, tmp_path, flags):
     sample = [
         {
             "role": "user",
-            "content": [{"type": "image", "image": str(repository / "tests/golden/images/grad_320x200.png")}],
+            "content": [{"type": "image", "image": str(REPOSITORY / "tests/golden/images/grad_320x200.png")}],
         },
         {"role": "assistant", "content": "A slope of grey."},
     ]
@@ -88,7 +124,7 @@ def test_training_runs(tiny_checkpoint, tmp_path, repository, flags):
         str(tmp_path / "a.jsonl"), "--output_dir", str(tmp_path / "out"), "--max_steps", "6", "--report_to", "none",
         "--per_device_train_batch_size", "2", "--learning_rate", "1e-3", *flags,
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads((tmp_path / "out" / "train_summary.json").read_text())["steps"] == 6
 

@@ -1,0 +1,206 @@
+"""The real engines on two CPU processes: DDP, DeepSpeed ZeRO-2 and ZeRO-3, FSDP2; equal losses, resume, export."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import Qwen2VLForConditionalGeneration
+
+from models.load import load_checkpoint
+from models.train_arguments import TrainArguments
+from tests import training
+from tests.training import (
+    ROOT,
+    build_deepspeed_extension,
+    environment,
+    losses,
+    make_annotations,
+    run,
+    torchrun,
+    train_flags,
+)
+from utils.errors import UserError
+
+ENGINES = {
+    "ddp": [],
+    "zero2": ["--deepspeed", "./scripts/deepspeed_zero2.json"],
+    "zero3": ["--deepspeed", "./scripts/deepspeed_zero3.json"],
+    "fsdp2": ["--fsdp", "True", "--fsdp_config", "scripts/fsdp2.json"],
+}
+EVERY_ENGINE = [pytest.param(name, marks=[pytest.mark.slow] if name in ("zero3", "fsdp2") else []) for name in ENGINES]
+STEPS, SAVE_STEPS = 10, 4
+FLAGS = ["--max_steps", STEPS, "--save_steps", SAVE_STEPS, "--per_device_train_batch_size", 1]
+FLAGS += ["--freeze_modules", "visual", "--gradient_checkpointing", "True"]
+
+
+@pytest.fixture(scope="session")
+def streams(tmp_path_factory) -> Path:
+    return make_annotations(tmp_path_factory.mktemp("streams"))
+
+
+@pytest.fixture(scope="session")
+def extension() -> None:
+    build_deepspeed_extension()
+
+
+class Runs:
+    """One run of each engine, made when it is first asked for."""
+
+    def __init__(self, model: Path, data: Path, folder: Path) -> None:
+        self.model, self.data, self.folder = model, data, folder
+
+    def flags(self, engine: str, output_dir: Path) -> list[str]:
+        return train_flags(self.model, self.data, output_dir, *FLAGS, *ENGINES[engine])
+
+    def of(self, engine: str) -> Path:
+        output_dir = self.folder / engine
+        if not output_dir.exists():
+            run(torchrun(2, *self.flags(engine, output_dir)))
+        return output_dir
+
+    def alone(self) -> Path:
+        """One process that accumulates what two processes see."""
+        output_dir = self.folder / "alone"
+        if not output_dir.exists():
+            flags = train_flags(self.model, self.data, output_dir, *FLAGS, "--gradient_accumulation_steps", 2)
+            run([sys.executable, "train.py", *flags])
+        return output_dir
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_checkpoint, streams, tmp_path_factory, extension) -> Runs:
+    return Runs(tiny_checkpoint, streams, tmp_path_factory.mktemp("runs"))
+
+
+@pytest.mark.parametrize("engine", EVERY_ENGINE)
+def test_engines_agree_with_one_process_that_accumulates(runs, engine):
+    expected, found = losses(runs.alone()), losses(runs.of(engine))
+    assert [step for step, *_ in found] == list(range(1, STEPS + 1))
+    np.testing.assert_allclose([loss for _, loss, _ in found], [loss for _, loss, _ in expected], rtol=1e-4)
+    np.testing.assert_allclose([norm for *_, norm in found], [norm for *_, norm in expected], rtol=1e-3)
+    assert found[-1][1] < 0.9 * found[0][1]
+    summaries = [json.loads((path / "train_summary.json").read_text()) for path in (runs.alone(), runs.of(engine))]
+    counted = ("parameters", "trained_parameters", "samples", "tokens", "supervised_tokens", "visual_tokens")
+    assert [summaries[0][name] for name in counted] == [summaries[1][name] for name in counted]
+
+
+@pytest.mark.parametrize("engine", EVERY_ENGINE)
+def test_checkpoints_of_engines_load_everywhere(runs, engine):
+    for folder in (runs.of(engine), runs.of(engine) / f"checkpoint-{STEPS}"):
+        model, report = Qwen2VLForConditionalGeneration.from_pretrained(folder, output_loading_info=True)
+        assert not any(report[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+        assert model.dtype == torch.float32 and list(folder.glob("*.safetensors"))
+        assert load_checkpoint(folder).position_mode == "mrope"
+    assert same_weights(runs.of(engine), runs.of(engine) / f"checkpoint-{STEPS}")
+    assert not same_weights(runs.of(engine), runs.model)
+
+
+@pytest.mark.parametrize("engine", EVERY_ENGINE)
+def test_a_resumed_run_repeats_its_steps(runs, engine, tmp_path):
+    """From the checkpoint in the middle: digit for digit what the run that was not interrupted gave."""
+    whole, cut = runs.of(engine), tmp_path / "cut"
+    shutil.copytree(whole, cut)
+    for later in (cut / f"checkpoint-{2 * SAVE_STEPS}", cut / f"checkpoint-{STEPS}"):
+        shutil.rmtree(later)
+    for weights in cut.glob("*.safetensors"):
+        weights.unlink()
+    run(torchrun(2, *runs.flags(engine, cut)))
+    assert losses(cut) == losses(whole)
+    assert same_weights(cut, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["zero2", "fsdp2"])
+def test_a_killed_run_goes_on(runs, engine, tmp_path):
+    cut = tmp_path / "cut"
+    kill_at_step(6, torchrun(2, *runs.flags(engine, cut)), cut)
+    assert losses(cut)[-1][0] < STEPS
+    run(torchrun(2, *runs.flags(engine, cut)))
+    assert losses(cut) == losses(runs.of(engine)) and same_weights(cut, runs.of(engine))
+
+
+@pytest.mark.parametrize("engine", ["zero2", pytest.param("fsdp2", marks=pytest.mark.slow)])
+def test_a_finished_run_gives_its_last_checkpoint_again(runs, engine, tmp_path):
+    whole, again = runs.of(engine), tmp_path / "again"
+    shutil.copytree(whole, again)
+    (again / "model.safetensors").unlink()
+    said = run(torchrun(2, *runs.flags(engine, again)))
+    assert "already trained" in said and same_weights(again, whole) and losses(again) == losses(whole)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--fsdp", "True"], "--fsdp_config scripts/fsdp2.json"),
+        (["--fsdp", "True", "--fsdp_config", "scripts/none.json"], "no such file"),
+        (["--fsdp", "True", "--fsdp_config", "scripts/fsdp2.json"], "torchrun"),
+        ([*ENGINES["fsdp2"], *ENGINES["zero2"]], "leave one of them out"),
+        ([*ENGINES["fsdp2"], "--muon_learning_rate", "0.02"], "leave one of them out"),
+    ],
+)
+def test_impossible_engines_are_refused(tmp_path, monkeypatch, flags, message):
+    from utils.arguments import parse_arguments
+
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with pytest.raises(UserError, match=message):
+        parse_arguments(TrainArguments, description="", argv=["--output_dir", str(tmp_path), *flags])
+
+
+@pytest.mark.parametrize("engine", ["fsdp2", "zero3"])
+def test_sharded_weights_are_saved_once(tmp_path, monkeypatch, engine):
+    """On several nodes with folders of their own, all but the first would save nothing."""
+    monkeypatch.setattr("transformers.TrainingArguments.__post_init__", lambda args: None)
+    monkeypatch.setattr(TrainArguments, "_use_one_gpu_a_process", lambda args: None)
+    monkeypatch.setattr(TrainArguments, "zero_stage", 3 if engine == "zero3" else 0)
+    for name, value in {"LOCAL_RANK": 0, "WORLD_SIZE": 16, "LOCAL_WORLD_SIZE": 8}.items():
+        monkeypatch.setenv(name, str(value))
+    words = ENGINES[engine][1::2]
+    flags = dict(zip(("fsdp", "fsdp_config") if engine == "fsdp2" else ("deepspeed",), words, strict=True))
+    TrainArguments(output_dir=str(tmp_path), save_on_each_node=False, **flags)
+    with pytest.raises(UserError, match="give --save_on_each_node False"):
+        TrainArguments(output_dir=str(tmp_path), save_on_each_node=True, **flags)
+
+
+def test_a_build_that_was_killed_does_not_stop_the_next(extension, tmp_path, monkeypatch):
+    """What such a build leaves behind: its lock."""
+    built = [path.parent for path in training.EXTENSIONS.glob("*/*/*.so")]
+    if built:  # not where DeepSpeed needs no extension
+        shutil.copytree(training.EXTENSIONS, tmp_path / "extensions")
+        monkeypatch.setattr(training, "EXTENSIONS", tmp_path / "extensions")
+        lock = tmp_path / "extensions" / built[0].relative_to(built[0].parents[1]) / "lock"
+        lock.touch()
+        build_deepspeed_extension()
+        assert not lock.exists()
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    first, second = (Qwen2VLForConditionalGeneration.from_pretrained(path).state_dict() for path in (one, other))
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def kill_at_step(step: int, command: list[str], output_dir: Path) -> None:
+    """SIGKILL for torchrun and all its processes once a step is in the log."""
+    log, deadline = output_dir / "train_log.jsonl", time.monotonic() + 240
+    with subprocess.Popen(command, cwd=ROOT, env=environment(), start_new_session=True) as launcher:
+        try:
+            while not log.exists() or log.read_text().count("\n") < step:
+                assert launcher.poll() is None and time.monotonic() < deadline
+                time.sleep(0.002)
+        finally:
+            kill_tree(launcher.pid)
+
+
+def kill_tree(pid: int) -> None:
+    """torchrun's workers lead sessions of their own."""
+    import psutil
+
+    family = [*psutil.Process(pid).children(recursive=True), psutil.Process(pid)]
+    for process in family:
+        process.send_signal(signal.SIGKILL)
