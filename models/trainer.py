@@ -133,7 +133,7 @@ class CommentaryTrainer(Trainer):
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Operations that a batch asks for (models/flops.py); the library's 6 * tokens * parameters is far off here."""
-        lengths = (inputs["input_ids"] != self.checkpoint.chat.pad).sum(-1).tolist()
+        lengths = inputs.get("segments") or (inputs["input_ids"] != self.checkpoint.chat.pad).sum(-1).tolist()
         n_supervised = int((inputs["labels"] != IGNORED).sum())
         flops = self._flop_counter.count(lengths, n_supervised, inputs.get("grid_thw"))
         self.flops += flops
