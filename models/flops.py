@@ -10,7 +10,8 @@ patches each costs, forward:
 
 Backward costs the same again for each of two products: with the input where something below is trained, and with the
 weight where that is trained. "Model" FLOPs are these; "hardware" FLOPs count what gradient checkpointing computes a
-second time too. Norms, activations and the optimizer, a few per cent, are left out.
+second time too: each block but its last product, after which torch has what it needs. Norms, activations and the
+optimizer, a few per cent, are left out.
 """
 
 import time
@@ -50,6 +51,10 @@ class FlopCounter:
         self.layers = _Products.of(model.model.language_model.layers)
         self.blocks, self.patch_embed = _Products.of(tower.blocks), _Products.of(tower.patch_embed)
         self.merger, self.head = _Products.of(tower.merger), _Products.of(model.lm_head)
+        self.layers_again = self.layers.weights - sum(
+            l.mlp.down_proj.weight.numel() for l in model.model.language_model.layers
+        )
+        self.blocks_again = self.blocks.weights - sum(block.mlp.fc2.weight.numel() for block in tower.blocks)
         head_dim = text.hidden_size // text.num_attention_heads
         self.attention = 2 * text.num_attention_heads * head_dim * text.num_hidden_layers
         self.tower_attention = 4 * vision.embed_dim * vision.depth
@@ -67,24 +72,23 @@ class FlopCounter:
         n_tokens = sum(lengths)
         squares = sum(n * n for n in lengths)
         text = self.layers.cost(n_tokens, self.text_gradient) + self.attention * squares * _passes(self.text_gradient)
-        text_forward = self.layers.forward(n_tokens) + self.attention * squares
+        text_again = 2.0 * n_tokens * self.layers_again + self.attention * squares
         head = self.head.cost(n_supervised, self.text_gradient)
-        tower, tower_forward = self._tower([] if grids_thw is None else grids_thw.tolist())
-        again = self.recomputes_text * text_forward + self.recomputes_tower * tower_forward
+        tower, tower_again = self._tower([] if grids_thw is None else grids_thw.tolist())
+        again = self.recomputes_text * text_again + self.recomputes_tower * tower_again
         return Flops(text + head + tower, text + head + tower + again)
 
     def _tower(self, grids_thw: list[list[int]]) -> tuple[float, float]:
         n_patches = sum(t * h * w for t, h, w in grids_thw)
         squares = sum(t * (h * w) ** 2 for t, h, w in grids_thw)
         attention = self.tower_attention * squares
-        forward = self.blocks.forward(n_patches) + self.patch_embed.forward(n_patches) + attention
         whole = (
             self.blocks.cost(n_patches, self.tower_gradient)
             + self.patch_embed.cost(n_patches, False)
             + attention * _passes(self.tower_gradient)
             + self.merger.cost(n_patches // MERGE**2, self.tower_gradient)
         )
-        return whole, forward
+        return whole, 2.0 * n_patches * self.blocks_again + attention
 
 
 @dataclass(frozen=True)
@@ -98,9 +102,6 @@ class _Products:
     def of(cls, module: nn.Module) -> "_Products":
         matrices = [p for p in module.parameters() if p.ndim >= 2]
         return cls(sum(p.numel() for p in matrices), sum(p.numel() for p in matrices if p.requires_grad))
-
-    def forward(self, n_rows: int) -> float:
-        return 2.0 * n_rows * self.weights
 
     def cost(self, n_rows: int, input_gradient: bool) -> float:
         return 2.0 * n_rows * (self.weights * (1 + input_gradient) + self.trained)

@@ -100,12 +100,11 @@ class HeldOut(TrainerCallback):
 
     def _comment(self, sample: Sample) -> list[SpokenStep]:
         model = self.checkpoint.model
-        was_training, use_cache = model.training, model.config.use_cache
+        was_training = model.training
         model.eval()
         try:
             return self._stream(sample)
         finally:
-            model.config.use_cache = use_cache
             model.train(was_training)
 
     def _stream(self, sample: Sample) -> list[SpokenStep]:

@@ -57,19 +57,12 @@ def batch_of(model, n_text: int, n_supervised: int, grid_thw: tuple[int, int, in
     )
 
 
-@pytest.mark.parametrize(
-    "frozen", [[], ["visual"], ["visual", "language_model", "lm_head"], ["language_model", "lm_head"]]
-)
+@pytest.mark.parametrize("frozen", [[], ["visual"], ["merger"], ["language_model", "lm_head"]])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_operations_are_those_that_torch_counts(tiny_checkpoint, frozen, checkpointing):
     """All products of the step, attention apart, which torch counts as a full square where it counts it at all."""
     model = load_checkpoint(tiny_checkpoint, device="cpu", dtype="float32").model
     model.train()
-    if len(frozen) == 3:
-        model.model.language_model.layers[1].requires_grad_(True)
-        frozen = frozen[:1]
-        for name in ("embed_tokens", "layers.0", "norm"):
-            model.model.language_model.get_submodule(name).requires_grad_(False)
     freeze_modules(model, frozen)
     if checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -153,7 +146,7 @@ def test_held_out_commentary_changes_nothing_of_the_training(run, tmp_path, anno
     assert [path.name for path in sorted(folder.glob("*.jsonl"))] == ["step_0000003.jsonl", "step_0000006.jsonl"]
     lines = [json.loads(line) for line in (folder / "step_0000006.jsonl").read_text().splitlines()]
     assert [(line["start_s"], line["end_s"]) for line in lines] == [(0.0, 3.0), (3.0, 4.0)]
-    assert " ".join(line["wanted"] for line in lines) == "red passes blue wins it"
+    assert [line["wanted"] for line in lines] == ["red passes blue wins it", ""]
     page = (folder / "step_0000006.html").read_text()
     assert page.count("data:image/jpeg") == 2 and "passes" in page
     assert "held_out/match.mp4, line 1/text_summary" in tensorboard_tags(watched)

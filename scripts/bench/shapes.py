@@ -30,7 +30,7 @@ VOCABULARY = {"0.5B": 151936, "2B": 151936, "7B": 152064}
 def random_checkpoint(
     shape: str, device: str, dtype: torch.dtype, seed: int = 0, n_layers: int | None = None
 ) -> Checkpoint:
-    """A checkpoint of random weights; it speaks at random, at the cost of a trained one. n_layers: a truncated depth."""
+    """A checkpoint of random weights; it speaks at random, at the cost of a trained one. n_layers: cut to so many."""
     chat = ChatFormat(train_tokenizer())
     text = dict(TEXT[shape])
     text["num_hidden_layers"] = n_layers or text["num_hidden_layers"]

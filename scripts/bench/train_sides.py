@@ -206,9 +206,8 @@ def compare(arguments) -> list[dict]:
     print(f"\n{arguments.shape}, {arguments.device}\n\n| side | tokens/s | | peak MB | MFU |\n|---|---|---|---|---|")
     for side in ("recipe", "ours"):
         speed = middle(side, "tokens_per_second")
-        print(
-            f"| {side} | {speed:.0f} | {speed / base:.2f}x | {middle(side, 'peak_mb'):.0f} | {middle(side, 'mfu'):.3f} |"
-        )
+        peak_mb, share = middle(side, "peak_mb"), middle(side, "mfu")
+        print(f"| {side} | {speed:.0f} | {speed / base:.2f}x | {peak_mb:.0f} | {share:.3f} |")
     return rows
 
 
