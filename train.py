@@ -18,7 +18,9 @@ import contextlib
 import functools
 import logging
 import os
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from data.annotations import AnnotationError
 from data.collate import collate, pack
@@ -26,8 +28,10 @@ from data.dataset import AnnotationDataset, DataArguments, SampleEncoder
 from data.decode_cache import DecodeCache
 from data.loader import SampleLoader
 from data.mixing import make_order
+from models.held_out import HeldOut, HeldOutArguments
 from models.load import Checkpoint, ModelArguments, load_checkpoint
 from models.lora import LoraArguments, add_adapters, check_together, quantization
+from models.run_record import write_run_record
 from models.train_arguments import TrainArguments, join_processes, warn_once
 from models.trainer import CommentaryTrainer
 from models.vision_cache import open_vision_cache
@@ -129,11 +133,17 @@ def make_loader(
     )
 
 
-def main() -> None:
-    """Wire arguments, model, data and trainer together, and run."""
+def build_trainer(*more_types: type, description: str) -> tuple:
+    """Wire arguments, model, data and trainer together: the trainer, and the arguments of `more_types`."""
     start_logging()
-    model_args, data_args, lora_args, args = parse_arguments(
-        ModelArguments, DataArguments, LoraArguments, TrainArguments, description=__doc__.splitlines()[0]
+    model_args, data_args, lora_args, args, held_out, *more = parse_arguments(
+        ModelArguments,
+        DataArguments,
+        LoraArguments,
+        TrainArguments,
+        HeldOutArguments,
+        *more_types,
+        description=description,
     )
     check_together(lora_args, args)
     checkpoint = load_model(model_args, lora_args, args)
@@ -143,7 +153,32 @@ def main() -> None:
         warn_of_empty_queries(dataset)
     loader = make_loader(dataset, data_args, args, checkpoint.chat.pad)
     report = Path(data_args.bad_sample_report or Path(args.output_dir) / "bad_samples.json")
-    CommentaryTrainer(checkpoint, args, loader, report, adapters).run()
+    trainer = CommentaryTrainer(checkpoint, args, loader, report, adapters)
+    if held_out.held_out_annotations:
+        if args.holds_weights_in_parts:
+            raise UserError(
+                "--held_out_annotations: with ZeRO-3 or FSDP no process holds the whole model; leave the flag out and "
+                "score checkpoints with the commands in evaluation/"
+            )
+        trainer.add_callback(HeldOut(checkpoint, held_out, args.output_dir, trainer.callback_handler))
+    if trainer.is_world_process_zero():
+        groups = {"model": model_args, "data": data_args, "lora": lora_args, "training": args, "held_out": held_out}
+        arguments = {name: _plain(group) for name, group in groups.items()}
+        write_run_record(
+            args.output_dir, arguments, data_args.annotation_paths, checkpoint.name, args.world_size,
+            fresh=args.overwrite_output_dir,
+        )  # fmt: skip
+    return trainer, *more
+
+
+def _plain(arguments: Any) -> dict[str, Any]:
+    return arguments.to_sanitized_dict() if isinstance(arguments, TrainArguments) else asdict(arguments)
+
+
+def main() -> None:
+    """Run the command."""
+    (trainer,) = build_trainer(description=__doc__.splitlines()[0])
+    trainer.run()
 
 
 if __name__ == "__main__":

@@ -108,6 +108,11 @@ class TrainArguments(TrainingArguments):
             return super().get_warmup_steps(num_training_steps)
         return math.ceil(num_training_steps * self.warmup_ratio)
 
+    @property
+    def holds_weights_in_parts(self) -> bool:
+        """Whether each process has a part of the weights only."""
+        return bool(self.fsdp) or self.zero_stage == 3
+
     def _check_flags(self) -> None:
         for name, only in NOT_OFFERED.items():
             value = getattr(self, name, only)

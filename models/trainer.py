@@ -10,18 +10,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 import torch.distributed as dist
 from torch import nn
 from transformers import Trainer, TrainerState
 
 from data.bad_samples import TooManyBadSamples, write_report
+from data.conversation import IGNORED
 from data.loader import SampleLoader
 from models import checkpoints
+from models.flops import FlopCounter, Flops, peak_flops, size_of
 from models.liger import exchange_all, liger_operations, why_not_liger
 from models.load import Checkpoint, load_checkpoint
-from models.loss_average import weigh_losses
 from models.lora import load_adapters
+from models.loss_average import weigh_losses
 from models.optimizer import muon_with_adamw
 from models.packed_attention import use_packed_attention
 from models.qwen2_vl import StreamingQwen2VL
@@ -53,12 +56,6 @@ def freeze_modules(model: nn.Module, names: list[str]) -> None:
     embeddings = model.get_input_embeddings().weight
     if ("lm_head" in names) != ("language_model" in names) and model.lm_head.weight is embeddings:
         warn_once("this checkpoint ties lm_head to the embeddings of language_model: both are frozen")
-
-
-def size_of(parameter: nn.Parameter) -> int:
-    """Numbers in a parameter, also where ZeRO-3 has left this process none of them, or where a byte holds two."""
-    in_4_bits = getattr(parameter, "quant_state", None) is not None  # bitsandbytes
-    return 2 * parameter.numel() if in_4_bits else getattr(parameter, "ds_numel", parameter.numel())
 
 
 class CommentaryTrainer(Trainer):
@@ -98,6 +95,7 @@ class CommentaryTrainer(Trainer):
         config.pop("use_cache", None)
         config.update(use_cache)
         self._choose_liger()
+        self.flops = Flops()  # since the last log
         self._last_logged = (time.monotonic(), dict(loader.totals), loader.wait_s)
 
     def run(self) -> None:
@@ -185,13 +183,23 @@ class CommentaryTrainer(Trainer):
         return self.optimizer
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """6 * tokens * parameters, as the library counts, without counting the parameters at each step."""
-        return 6 * inputs["input_ids"].numel() * self._n_parameters
+        """Operations that a batch asks for (models/flops.py); the library's 6 * tokens * parameters is far off here."""
+        lengths = inputs.get("segments") or (inputs["input_ids"] != self.checkpoint.chat.pad).sum(-1).tolist()
+        n_supervised = int((inputs["labels"] != IGNORED).sum())
+        flops = self._flop_counter.count(lengths, n_supervised, inputs.get("grid_thw"))
+        self.flops += flops
+        return int(flops.model)
 
     @functools.cached_property
-    def _n_parameters(self) -> int:
-        embeddings = size_of(self.checkpoint.model.get_input_embeddings().weight)
-        return sum(map(size_of, self.checkpoint.model.parameters())) - embeddings
+    def _flop_counter(self) -> FlopCounter:
+        return FlopCounter(self.checkpoint.model)
+
+    @functools.cached_property
+    def _peak_flops(self) -> float:
+        dtype = torch.bfloat16 if self.args.bf16 else torch.float32
+        peak, source = peak_flops(self.args.device, dtype)
+        logger.info("shares of the peak (mfu, hfu) are of %.3g FLOP/s: %s", peak, source)
+        return peak
 
     # Logs
 
@@ -206,13 +214,19 @@ class CommentaryTrainer(Trainer):
         then, before, waited = self._last_logged
         now, totals, wait_s = time.monotonic(), dict(self.loader.totals), self.loader.wait_s
         self._last_logged = (now, totals, wait_s)
-        new_tokens = totals["tokens"] - before["tokens"]
-        local = [new_tokens, *totals.values(), self.loader.bad.n_bad, wait_s - waited]
-        tokens, *counts, skipped, waiting = self._sum_over_processes(local)
+        new = [totals[name] - before[name] for name in ("tokens", "supervised_tokens")]
+        flops, self.flops = self.flops, Flops()
+        local = [*new, flops.model, flops.hardware, *totals.values(), self.loader.bad.n_bad, wait_s - waited]
+        tokens, supervised, model_flops, hardware_flops, *counts, skipped, waiting = self._sum_over_processes(local)
         names = [name if name.endswith("tokens") else f"{name}_seen" for name in totals]
         seconds = max(now - then, 1e-9)
+        peak = self._peak_flops * seconds * self.args.world_size
         return {
             "tokens_per_second": round(tokens / seconds, 1),
+            "supervised_share": round(supervised / max(tokens, 1), 4),
+            "mfu": round(model_flops / peak, 4),
+            "hfu": round(hardware_flops / peak, 4),
+            "memory_gb": round(_memory_bytes(self.args.device) / 1e9, 3),
             **{name: int(count) for name, count in zip(names, counts, strict=True)},
             "skipped_samples": int(skipped),
             "data_wait_share": round(waiting / seconds / self.args.world_size, 4),
@@ -376,3 +390,10 @@ class CommentaryTrainer(Trainer):
         }
         path = Path(self.args.output_dir) / "train_summary.json"
         path.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+
+
+def _memory_bytes(device: torch.device) -> int:
+    """Most memory that this process has had: on its GPU, or here."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return psutil.Process().memory_info().rss

@@ -19,38 +19,7 @@ unset PYTHONPATH
 export TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 python=.venv/bin/python
 out=outputs/quickstart
-mkdir -p "$out/stages"
-
-# stage NAME COMMAND...: run a command once. Its wall and CPU seconds go to stages/NAME.json; where that file holds the
-# same command and no earlier stage has just run, the stage is passed over. Of an interrupted stage only the last
-# attempt is timed, and "attempts" says so.
-ran_one=
-n_stages=0
-stage() {
-  local name=$1 base="$out/stages/$1" command status=0 wall user system
-  shift
-  n_stages=$((n_stages + 1))
-  command=$(json_text "$(printf '%q ' "$@")")
-  if [[ -z "$ran_one" && -f "$base.json" ]] && grep -qF -- "\"$command\"" "$base.json"; then
-    echo "== $name: done before"
-    return
-  fi
-  ran_one=yes
-  echo "== $name: $*"
-  echo attempt >> "$base.attempts"
-  local TIMEFORMAT='%R %U %S'
-  { time "$@" 2>&3 || status=$?; } 3>&2 2> "$base.time"
-  if ((status)); then
-    echo "error: stage $name ended with status $status; the same command goes on from here" >&2
-    exit "$status"
-  fi
-  read -r wall user system < <(tail -n 1 "$base.time")
-  printf '{"number": %s, "stage": "%s", "wall_s": %s, "cpu_s": %s, "attempts": %s, "command": "%s"}\n' \
-    "$n_stages" "$name" "$wall" "$(awk "BEGIN {print $user + $system}")" "$(grep -c . "$base.attempts")" "$command" > "$base.json"
-  rm "$base.time" "$base.attempts"
-}
-
-json_text() { printf '%s' "$1" | sed 's/\\/\\\\/g; s/"/\\"/g'; }
+source scripts/stages.sh
 
 # Always looked after: .venv may have gone since the stage was recorded, and setup.sh takes no time where all is there.
 stage setup bash scripts/setup.sh

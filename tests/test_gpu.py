@@ -11,9 +11,9 @@ from data.collate import collate, pack
 from data.sample_encoder import Example
 from models.engine import Engine
 from models.load import load_checkpoint
+from models.lora import merge
 from models.loss import fused_sums_by_sample, sums_by_sample, token_losses
 from models.loss_average import weigh_losses
-from models.lora import merge
 from models.optimizer import orthogonalize
 from models.packed_attention import use_packed_attention
 from models.retention import RetentionOptions

@@ -14,20 +14,26 @@ from models.qwen2_vl import StreamingQwen2VL
 TEXT = {
     "0.5B": dict(hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14,
                  num_key_value_heads=2, mrope_section=[8, 12, 12], tie_word_embeddings=True),
+    "2B": dict(hidden_size=1536, intermediate_size=8960, num_hidden_layers=28, num_attention_heads=12,
+               num_key_value_heads=2, mrope_section=[16, 24, 24], tie_word_embeddings=True),
     "7B": dict(hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, num_attention_heads=28,
                num_key_value_heads=4, mrope_section=[16, 24, 24], tie_word_embeddings=False),
 }  # fmt: skip
 VISION = {
     "0.5B": dict(depth=4, embed_dim=320, num_heads=4, mlp_ratio=4),
+    "2B": dict(depth=32, embed_dim=1280, num_heads=16, mlp_ratio=4),
     "7B": dict(depth=32, embed_dim=1280, num_heads=16, mlp_ratio=4),
 }
-VOCABULARY = {"0.5B": 151936, "7B": 152064}
+VOCABULARY = {"0.5B": 151936, "2B": 151936, "7B": 152064}
 
 
-def random_checkpoint(shape: str, device: str, dtype: torch.dtype, seed: int = 0) -> Checkpoint:
-    """A checkpoint of random weights; it speaks at random, at the cost of a trained one."""
+def random_checkpoint(
+    shape: str, device: str, dtype: torch.dtype, seed: int = 0, n_layers: int | None = None
+) -> Checkpoint:
+    """A checkpoint of random weights; it speaks at random, at the cost of a trained one. n_layers: cut to so many."""
     chat = ChatFormat(train_tokenizer())
     text = dict(TEXT[shape])
+    text["num_hidden_layers"] = n_layers or text["num_hidden_layers"]
     ids = {
         "image_token_id": chat.image_pad,
         "video_token_id": chat.video_pad,

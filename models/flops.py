@@ -1,0 +1,144 @@
+"""Floating point operations of a training step, and the peak they are measured against.
+
+A product of [n, k] and [k, m] counts 2nkm. One step of a sample of T tokens, S of them supervised, with F frames of N
+patches each costs, forward:
+
+    text    2 T (weights of the layers) + 2 T^2 (heads * head size) (layers)      causal: half of the square
+    head    2 S (vocabulary * hidden size)                                        supervised rows only
+    tower   2 F N (weights of the tower) + 4 F N^2 (width) (blocks)
+    merger  2 F N / 4 (weights of the merger)
+
+Backward costs the same again for each of two products: with the input where something below is trained, and with the
+weight where that is trained. "Model" FLOPs are these; "hardware" FLOPs count what gradient checkpointing computes a
+second time too: each block but its last product, after which torch has what it needs. Norms, activations and the
+optimizer, a few per cent, are left out.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from data.patches import MERGE
+
+# Dense bfloat16 tensor operations a second, from the makers' data sheets.
+PEAKS = {
+    "B200": 2250e12, "H200": 989e12, "H100": 989e12, "H800": 989e12, "GH200": 989e12, "A100": 312e12, "A800": 312e12,
+    "L40S": 362e12, "L4": 121e12, "A10G": 70e12, "RTX 4090": 165e12, "RTX 3090": 71e12,
+}  # fmt: skip
+MEASURED_SIDE, MEASURED_S = 1024, 0.2
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Of one batch or several: `model` without and `hardware` with what is computed twice."""
+
+    model: float = 0.0
+    hardware: float = 0.0
+
+    def __add__(self, other: "Flops") -> "Flops":
+        return Flops(self.model + other.model, self.hardware + other.hardware)
+
+
+class FlopCounter:
+    """Counts the operations of batches for one model as it is trained now: what is frozen costs no gradient."""
+
+    def __init__(self, model: nn.Module):
+        text, vision = model.config.get_text_config(), model.config.vision_config
+        tower = model.model.visual
+        self.layers = _Products.of(model.model.language_model.layers)
+        self.blocks, self.patch_embed = _Products.of(tower.blocks), _Products.of(tower.patch_embed)
+        self.merger, self.head = _Products.of(tower.merger), _Products.of(model.lm_head)
+        self.layers_again = self.layers.weights - sum(
+            size_of(layer.mlp.down_proj.weight) for layer in model.model.language_model.layers
+        )
+        self.blocks_again = self.blocks.weights - sum(size_of(block.mlp.fc2.weight) for block in tower.blocks)
+        head_dim = text.hidden_size // text.num_attention_heads
+        self.attention = 2 * text.num_attention_heads * head_dim * text.num_hidden_layers
+        self.tower_attention = 4 * vision.embed_dim * vision.depth
+        trains_tower = any(p.requires_grad for module in (tower.blocks, tower.patch_embed) for p in module.parameters())
+        trains_vision = trains_tower or self.merger.trained > 0
+        embeds = model.get_input_embeddings().weight.requires_grad
+        self.tower_gradient = trains_tower
+        self.text_gradient = trains_vision or embeds or self.layers.trained > 0
+        checkpointed = bool(getattr(model, "is_gradient_checkpointing", False))
+        self.recomputes_text = checkpointed and self.text_gradient
+        self.recomputes_tower = checkpointed and trains_tower
+
+    def count(self, lengths: Sequence[int], n_supervised: int, grids_thw: Tensor | None) -> Flops:
+        """Of one forward and backward pass: tokens of each sample, supervised tokens of all, their grids [n, 3]."""
+        n_tokens = sum(lengths)
+        squares = sum(n * n for n in lengths)
+        text = self.layers.cost(n_tokens, self.text_gradient) + self.attention * squares * _passes(self.text_gradient)
+        text_again = 2.0 * n_tokens * self.layers_again + self.attention * squares
+        head = self.head.cost(n_supervised, self.text_gradient)
+        tower, tower_again = self._tower([] if grids_thw is None else grids_thw.tolist())
+        again = self.recomputes_text * text_again + self.recomputes_tower * tower_again
+        return Flops(text + head + tower, text + head + tower + again)
+
+    def _tower(self, grids_thw: list[list[int]]) -> tuple[float, float]:
+        n_patches = sum(t * h * w for t, h, w in grids_thw)
+        squares = sum(t * (h * w) ** 2 for t, h, w in grids_thw)
+        attention = self.tower_attention * squares
+        whole = (
+            self.blocks.cost(n_patches, self.tower_gradient)
+            + self.patch_embed.cost(n_patches, False)
+            + attention * _passes(self.tower_gradient)
+            + self.merger.cost(n_patches // MERGE**2, self.tower_gradient)
+        )
+        return whole, 2.0 * n_patches * self.blocks_again + attention
+
+
+@dataclass(frozen=True)
+class _Products:
+    """Weights that rows are multiplied by: how many numbers, and how many of them are trained."""
+
+    weights: int
+    trained: int
+
+    @classmethod
+    def of(cls, module: nn.Module) -> "_Products":
+        matrices = [p for p in module.parameters() if len(getattr(p, "ds_shape", p.shape)) >= 2]
+        return cls(sum(map(size_of, matrices)), sum(size_of(p) for p in matrices if p.requires_grad))
+
+    def cost(self, n_rows: int, input_gradient: bool) -> float:
+        return 2.0 * n_rows * (self.weights * (1 + input_gradient) + self.trained)
+
+
+def size_of(parameter: nn.Parameter) -> int:
+    """Numbers in a parameter, also where ZeRO-3 has left this process none of them, or where a byte holds two."""
+    in_4_bits = getattr(parameter, "quant_state", None) is not None  # bitsandbytes
+    return 2 * parameter.numel() if in_4_bits else getattr(parameter, "ds_numel", parameter.numel())
+
+
+def _passes(gradient: bool) -> int:
+    """Attention has two products and no weights: each costs two more backward."""
+    return 3 if gradient else 1
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype) -> tuple[float, str]:
+    """Operations a second that the device can do at most, and where the number is from.
+
+    A data sheet's where the GPU is known, for bfloat16; else those of a large product, measured in a fifth of a second.
+    """
+    if device.type == "cuda" and dtype == torch.bfloat16:
+        name = torch.cuda.get_device_name(device)
+        known = [(part, peak) for part, peak in PEAKS.items() if part in name]
+        if known:
+            part, peak = max(known, key=lambda entry: len(entry[0]))
+            return peak, f"data sheet of {part}, bfloat16"
+    return _measured_flops(device, dtype), f"measured here on a product of {MEASURED_SIDE} x {MEASURED_SIDE}"
+
+
+def _measured_flops(device: torch.device, dtype: torch.dtype) -> float:
+    a = torch.ones(MEASURED_SIDE, MEASURED_SIDE, device=device, dtype=dtype)
+    a @ a
+    n_done, started = 0, time.perf_counter()
+    while time.perf_counter() - started < MEASURED_S:
+        a @ a
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        n_done += 1
+    return n_done * 2.0 * MEASURED_SIDE**3 / (time.perf_counter() - started)
