@@ -78,7 +78,7 @@ def main() -> None:
     steps, warmup = arguments.profile_steps, arguments.profile_warmup
     if steps < 1 or warmup < 0:
         raise UserError(f"--profile_steps {steps}, --profile_warmup {warmup}: give at least 1 and 0")
-    trainer.planned_steps = trainer.args.max_steps = warmup + steps
+    trainer.args.max_steps = warmup + steps
     trainer.args.save_strategy = "no"
     trainer.add_callback(ProfileSteps(arguments))
     trainer.run()
