@@ -14,7 +14,7 @@ One node of 8 GPUs takes about 2 samples of 24k visual tokens a second. A made h
 has them; a disk of N GB/s gives at most N / (GB a sample) samples a second, which the last column helps to judge. The
 load is that of the machine while it was measured; CPU seconds are disturbed less by it than wall seconds.
 
-Hardware: one CPU core, 2 GB of memory, about 1 GB of disk, no GPU. Time: about 4 minutes, most of it to make the clip,
+Hardware: one CPU core, 2 GB of memory, about 1 GB of disk, no GPU. Time: about 6 minutes, most of it to make the clip,
 kept in --folder. Result: a Markdown table.
 """
 

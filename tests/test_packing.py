@@ -1,11 +1,14 @@
 """Packing: rows filled by a fixed rule and found again, equal to samples on their own in loss and gradients."""
 
 import json
+import sys
+from dataclasses import replace
 from itertools import islice
 from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from data.collate import collate, pack
@@ -106,10 +109,33 @@ def test_the_two_averages_differ_and_sample_is_what_single_batches_meant(checkpo
     means = []
     for batch in batches:
         inputs = {name: value for name, value in batch.items() if name != "sources"}
-        means.append(float(model(**inputs).loss))  # without weights: the mean over the batch's supervised tokens
+        means.append(float(model(**inputs).loss.detach()))  # without weights: the mean over supervised tokens
     by_sample, by_token = (update(model, [batches], average)[0] for average in ("sample", "token"))
     assert by_sample == pytest.approx(sum(means) / len(means), rel=1e-6)
     assert abs(by_token - by_sample) > 1e-4
+
+
+class LigersLoss:
+    """What Liger's fused operation computes, in plain products; it takes no rows at all as little."""
+
+    def __init__(self, reduction: str = "mean"):
+        self.reduction = reduction
+
+    def __call__(self, weight, rows, targets):
+        assert len(rows)
+        return F.cross_entropy(F.linear(rows, weight), targets, reduction=self.reduction)
+
+
+@pytest.mark.parametrize("average", ["sample", "token"])
+def test_ligers_path_gives_the_same_update(checkpoint, examples, average, monkeypatch):
+    silent = replace(examples[2], labels=torch.full_like(examples[2].labels, -100))
+    batches = [[pack([*examples[:2], silent]), pack(examples[3:4])]]
+    plain = update(checkpoint.model.train(), batches, average)
+    stand_in = SimpleNamespace(LigerFusedLinearCrossEntropyLoss=LigersLoss)
+    monkeypatch.setitem(sys.modules, "liger_kernel", SimpleNamespace(transformers=stand_in))
+    monkeypatch.setitem(sys.modules, "liger_kernel.transformers", stand_in)
+    monkeypatch.setattr(checkpoint.model, "use_liger", True)
+    assert_same_update(update(checkpoint.model, batches, average), plain)
 
 
 def test_samples_in_a_row_do_not_see_each_other(checkpoint, examples):

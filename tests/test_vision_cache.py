@@ -229,6 +229,15 @@ def test_one_changed_weight_is_another_tower(checkpoint):
     assert changed != before == fingerprint(tower)
 
 
+def test_towers_whose_folders_have_one_name_are_told_apart(checkpoint, media, tmp_path):
+    write_samples(media / "all.jsonl", [stream(0)])
+    caches = [open_cache(checkpoint, tmp_path / "cache", tower=16 * "a" + end) for end in "bc"]
+    fill(checkpoint, media, caches[0])
+    assert caches[0].folder == caches[1].folder
+    found = [open_dataset(checkpoint, media, cache)[0].parts[0].is_cached for cache in caches]
+    assert found == [True, False]
+
+
 def test_growth_is_bounded(checkpoint, media, tmp_path, caplog):
     write_samples(media / "all.jsonl", SAMPLES)
     whole = open_cache(checkpoint, tmp_path / "whole")
