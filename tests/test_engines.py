@@ -15,7 +15,6 @@ from transformers import Qwen2VLForConditionalGeneration
 
 from models.load import load_checkpoint
 from models.train_arguments import TrainArguments
-from tests import training
 from tests.training import (
     ROOT,
     build_deepspeed_extension,
@@ -166,18 +165,6 @@ def test_sharded_weights_are_saved_once(tmp_path, monkeypatch, engine):
     TrainArguments(output_dir=str(tmp_path), save_on_each_node=False, **flags)
     with pytest.raises(UserError, match="give --save_on_each_node False"):
         TrainArguments(output_dir=str(tmp_path), save_on_each_node=True, **flags)
-
-
-def test_a_build_that_was_killed_does_not_stop_the_next(extension, tmp_path, monkeypatch):
-    """What such a build leaves behind: its lock."""
-    built = [path.parent for path in training.EXTENSIONS.glob("*/*/*.so")]
-    if built:  # not where DeepSpeed needs no extension
-        shutil.copytree(training.EXTENSIONS, tmp_path / "extensions")
-        monkeypatch.setattr(training, "EXTENSIONS", tmp_path / "extensions")
-        lock = tmp_path / "extensions" / built[0].relative_to(built[0].parents[1]) / "lock"
-        lock.touch()
-        build_deepspeed_extension()
-        assert not lock.exists()
 
 
 def same_weights(one: Path, other: Path) -> bool:

@@ -84,12 +84,12 @@ def losses(output_dir: Path) -> list[tuple[int, float, float]]:
 def build_deepspeed_extension() -> None:
     """Build DeepSpeed's extension unless it is there: minutes the first time, nothing later.
 
-    A build that was killed leaves a file behind that makes the next one wait for ever; the lock held here shows that
-    nobody builds in this folder now.
+    Under older versions of torch a build that was killed leaves a file behind for which the next one waits for ever.
+    The lock held here shows that nobody builds in this folder now, so such a file is stale.
     """
     EXTENSIONS.mkdir(parents=True, exist_ok=True)
     with (EXTENSIONS / "held").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        for stale in EXTENSIONS.glob("*/*/lock"):
+        for stale in EXTENSIONS.glob("*/lock"):
             stale.unlink()
         run([sys.executable, "-c", BUILD], timeout_s=1200)
