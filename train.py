@@ -28,13 +28,13 @@ from data.dataset import AnnotationDataset, DataArguments, SampleEncoder
 from data.decode_cache import DecodeCache
 from data.loader import SampleLoader
 from data.mixing import make_order
-from models.held_out import HeldOut, HeldOutArguments
 from models.load import Checkpoint, ModelArguments, load_checkpoint
-from models.lora import LoraArguments, add_adapters, check_together, quantization
-from models.run_record import write_run_record
-from models.train_arguments import TrainArguments, join_processes, warn_once
-from models.trainer import CommentaryTrainer
-from models.vision_cache import open_vision_cache
+from models.training.held_out import HeldOut, HeldOutArguments
+from models.training.lora import LoraArguments, add_adapters, check_together, quantization
+from models.training.run_record import write_run_record
+from models.training.train_arguments import TrainArguments, join_processes, warn_once
+from models.training.trainer import CommentaryTrainer
+from models.training.vision_cache import open_vision_cache
 from utils.arguments import parse_arguments
 from utils.errors import UserError, run_command
 

@@ -102,8 +102,8 @@ def load_checkpoint(
     """Load a Qwen2-VL checkpoint from a local folder or, where there is none, from the hub.
 
     device: default the fastest here (cuda, mps, cpu). dtype: "float32", "bfloat16", ...; default bfloat16 on a GPU,
-    float32 on a CPU. quantization: keep the text model's matrices in fewer bits (models/lora.py). Weights are read from
-    safetensors only. Raises UserError for a missing or unsuitable checkpoint.
+    float32 on a CPU. quantization: keep the text model's matrices in fewer bits (models/training/lora.py). Weights are
+    read from safetensors only. Raises UserError for a missing or unsuitable checkpoint.
     """
     name = str(name_or_path)
     config = _read_config(name)

@@ -18,7 +18,7 @@ if not __package__:  # run as a file: import from the repository's root
 from dataclasses import dataclass, field
 from typing import Literal
 
-from models.lora import merge
+from models.training.lora import merge
 from utils.arguments import CommandParser, CommonArguments
 from utils.errors import UserError, run_command
 

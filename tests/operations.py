@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.liger import Operations, exchange_all, liger_operations
 from models.load import load_checkpoint
 from models.rotary import rotate
+from models.training.liger import Operations, exchange_all, liger_operations
 from tests.tiny import make_tiny_checkpoint
 
 

@@ -14,7 +14,7 @@ import torch
 from transformers import Qwen2VLForConditionalGeneration
 
 from models.load import load_checkpoint
-from models.train_arguments import TrainArguments
+from models.training.train_arguments import TrainArguments
 from tests.training import (
     ROOT,
     build_deepspeed_extension,

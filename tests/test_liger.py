@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from data.collate import collate
-from models import liger
-from models.liger import (
+from models.load import load_checkpoint
+from models.training import liger
+from models.training.liger import (
     exchange_all,
     exchange_layer_norms,
     exchange_mlps,
@@ -17,7 +18,6 @@ from models.liger import (
     exchange_rotations,
     why_not_liger,
 )
-from models.load import load_checkpoint
 from tests.operations import WRITTEN_DOWN
 from tests.training import ROOT, environment, make_annotations, train_flags
 from train import make_dataset

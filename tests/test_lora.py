@@ -13,8 +13,8 @@ from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
 
 import train
 from models.load import load_checkpoint
-from models.lora import LoraArguments, add_adapters, check_together, merge, target_layers
-from models.train_arguments import TrainArguments
+from models.training.lora import LoraArguments, add_adapters, check_together, merge, target_layers
+from models.training.train_arguments import TrainArguments
 from scripts import merge_lora
 from tests.training import ROOT, environment, losses, make_annotations, run, torchrun, train_flags
 from utils.errors import UserError
@@ -81,7 +81,7 @@ def test_the_tower_gets_adapters_only_by_name(model):
 
 def test_ligers_operations_leave_adapters_in_place(model, tmp_path):
     """Exchanged modules hold the adapted layers, so the text model says the same and trains the same adapters."""
-    from models.liger import exchange_all
+    from models.training.liger import exchange_all
     from tests.operations import WRITTEN_DOWN
 
     lora = LoraArguments(lora_rank=4, lora_targets=["q_proj", "gate_proj", "down_proj"])

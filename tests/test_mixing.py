@@ -8,7 +8,7 @@ import torch
 
 from data.mixing import BLOCK, MixedOrder, make_order
 from data.order import SampleOrder
-from models.source_loss import SourceLoss
+from models.training.source_loss import SourceLoss
 from utils.errors import UserError
 
 SIZES = (700, 50, 9000)

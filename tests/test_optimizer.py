@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from models.optimizer import JoinedOptimizer, Muon, muon_with_adamw, orthogonalize
+from models.training.optimizer import JoinedOptimizer, Muon, muon_with_adamw, orthogonalize
 from utils.errors import UserError
 
 

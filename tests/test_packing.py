@@ -19,8 +19,8 @@ from data.mixing import MixedOrder
 from data.order import SampleOrder
 from data.packing import LOOKAHEAD_ROWS, RowPacker
 from models.load import load_checkpoint
-from models.loss_average import weigh_losses
 from models.packed_attention import NAME, segment_arguments, use_packed_attention
+from models.training.loss_average import weigh_losses
 from tests.samples import stream, talk, write_media, write_samples
 from utils.errors import UserError
 

@@ -17,7 +17,7 @@ from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
 
 import train
 from data.order import SampleOrder
-from models import checkpoints
+from models.training import checkpoints
 from tests.videos import make_video
 from utils.arguments import parse_arguments
 from utils.errors import UserError
@@ -343,7 +343,7 @@ def test_impossible_flags_are_refused(run, tmp_path, flags, message, monkeypatch
     ],
 )
 def test_freeze_modules_freezes_what_it_names(tiny_checkpoint, names, trained):
-    from models.trainer import freeze_modules
+    from models.training.trainer import freeze_modules
 
     model = Qwen2VLForConditionalGeneration.from_pretrained(tiny_checkpoint)
     freeze_modules(model, names)

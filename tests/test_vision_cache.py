@@ -18,7 +18,7 @@ from data.frame_plan import VideoLimits
 from data.vision_cache import VisionCache
 from models.load import load_checkpoint
 from models.packed_attention import use_packed_attention
-from models.vision_cache import fingerprint
+from models.training.vision_cache import fingerprint
 from tests.samples import stream, talk, write_media, write_samples
 from tests.videos import make_video
 from utils.errors import UserError

@@ -9,11 +9,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import train
-from models.flops import FlopCounter, peak_flops
-from models.held_out import SpokenStep
-from models.held_out_page import write_page
 from models.load import load_checkpoint
-from models.trainer import freeze_modules
+from models.training.flops import FlopCounter, peak_flops
+from models.training.held_out import SpokenStep
+from models.training.held_out_page import write_page
+from models.training.trainer import freeze_modules
 from scripts import profile_train
 from tests.test_train import PLAIN, SMALL, command, log_of, losses, stream, write
 from tests.videos import make_video

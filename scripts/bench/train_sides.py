@@ -21,13 +21,13 @@ from data.order import SampleOrder
 from data.packing import RowPacker
 from data.sample_encoder import Example, SampleEncoder
 from data.words import SILENCE
-from models.flops import FlopCounter, peak_flops
 from models.load import Checkpoint, load_checkpoint
 from models.packed_attention import use_packed_attention
 from models.positions import position_ids
 from models.threads import use_threads
-from models.train_arguments import TrainArguments
-from models.trainer import CommentaryTrainer, freeze_modules
+from models.training.flops import FlopCounter, peak_flops
+from models.training.train_arguments import TrainArguments
+from models.training.trainer import CommentaryTrainer, freeze_modules
 from models.vision import normalize_patches
 from scripts.bench.shapes import random_checkpoint
 

@@ -10,7 +10,7 @@ from data.preview_page import POLICY, STYLE, thumbnail
 
 
 def write_page(path: Path, title: str, clips: dict) -> None:
-    """Write the page; clips: title -> list of SpokenStep (models/held_out.py)."""
+    """Write the page; clips: title -> list of SpokenStep (models/training/held_out.py)."""
     sections = "".join(
         f"<section><h2>{escape(clip)}</h2>{''.join(map(_row, spoken))}</section>\n" for clip, spoken in clips.items()
     )

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoConfig, BitsAndBytesConfig
 
 from models.load import Checkpoint, load_checkpoint
-from models.train_arguments import TrainArguments
+from models.training.train_arguments import TrainArguments
 from utils.errors import UserError
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from transformers.trainer_callback import CallbackHandler
 from data.annotations import AnnotationFile, Sample, resolve_media
 from data.video import read_clip
 from data.words import SILENCE, words_by_step
-from models.held_out_page import write_page
 from models.load import Checkpoint
 from models.requests import Batch
 from models.streaming import DEFAULT_QUERY, Step, StreamingSession, StreamOptions, comment, timed_frames
+from models.training.held_out_page import write_page
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 
 from data.vision_cache import VisionCache
 from models.load import Checkpoint
-from models.train_arguments import TrainArguments
+from models.training.train_arguments import TrainArguments
 from utils.errors import UserError
 
 

@@ -90,7 +90,7 @@ def _device() -> dict[str, Any]:
 
 
 def _git(*words: str) -> str | None:
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     try:
         done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):

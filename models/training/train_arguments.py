@@ -11,7 +11,7 @@ import torch
 from transformers import TrainingArguments
 from transformers.utils import is_torch_tf32_available
 
-from models.loss_average import LossAverage
+from models.training.loss_average import LossAverage
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -19,19 +19,19 @@ from transformers import Trainer, TrainerState
 from data.bad_samples import TooManyBadSamples, write_report
 from data.conversation import IGNORED
 from data.loader import SampleLoader
-from models import checkpoints
-from models.flops import FlopCounter, Flops, peak_flops, size_of
-from models.liger import exchange_all, liger_operations, why_not_liger
 from models.load import Checkpoint, load_checkpoint
-from models.lora import load_adapters
-from models.loss_average import weigh_losses
-from models.optimizer import muon_with_adamw
 from models.packed_attention import use_packed_attention
 from models.qwen2_vl import StreamingQwen2VL
-from models.run_log import EpochFraction, StepLog, Usage, prepare_reporting
-from models.source_loss import SourceLoss
-from models.train_arguments import TrainArguments, warn_once
-from models.vision_cache import SameTower
+from models.training import checkpoints
+from models.training.flops import FlopCounter, Flops, peak_flops, size_of
+from models.training.liger import exchange_all, liger_operations, why_not_liger
+from models.training.lora import load_adapters
+from models.training.loss_average import weigh_losses
+from models.training.optimizer import muon_with_adamw
+from models.training.run_log import EpochFraction, StepLog, Usage, prepare_reporting
+from models.training.source_loss import SourceLoss
+from models.training.train_arguments import TrainArguments, warn_once
+from models.training.vision_cache import SameTower
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def freeze_modules(model: nn.Module, names: list[str]) -> None:
 
 
 class CommentaryTrainer(Trainer):
-    """Trains a checkpoint, or adapters on it (models/lora.py), on the batches of a SampleLoader."""
+    """Trains a checkpoint, or adapters on it (models/training/lora.py), on the batches of a SampleLoader."""
 
     def __init__(
         self,
@@ -183,7 +183,7 @@ class CommentaryTrainer(Trainer):
         return self.optimizer
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """Operations that a batch asks for (models/flops.py); the library's 6 * tokens * parameters is far off here."""
+        """Operations that a batch asks for (flops.py); the library's 6 * tokens * parameters is far off here."""
         lengths = inputs.get("segments") or (inputs["input_ids"] != self.checkpoint.chat.pad).sum(-1).tolist()
         n_supervised = int((inputs["labels"] != IGNORED).sum())
         flops = self._flop_counter.count(lengths, n_supervised, inputs.get("grid_thw"))
