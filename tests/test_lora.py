@@ -250,7 +250,7 @@ def test_merging_refuses_what_does_not_fit(tiny_checkpoint, trained, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["ddp", "zero2", "zero3", "fsdp2"])
 def test_engines_train_adapters(tiny_checkpoint, streams, tmp_path, engine):
-    """Two processes give the losses of one that accumulates, an adapter that merges, and a run that resumes."""
+    """Two processes give the losses of one that accumulates, and an adapter that merges."""
     from tests.test_engines import ENGINES
     from tests.training import build_deepspeed_extension
 
@@ -267,9 +267,6 @@ def test_engines_train_adapters(tiny_checkpoint, streams, tmp_path, engine):
     assert not list((tmp_path / "together").glob("model*.safetensors"))
     merge(tiny_checkpoint, tmp_path / "together").save(tmp_path / "merged")
     assert Qwen2VLForConditionalGeneration.from_pretrained(tmp_path / "merged")
-    shutil.rmtree(tmp_path / "together" / "checkpoint-6")
-    run(torchrun(2, *together))
-    assert losses(tmp_path / "together") == found
 
 
 def test_the_merging_command_says_what_is_wrong(tiny_checkpoint, tmp_path):
