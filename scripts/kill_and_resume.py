@@ -34,7 +34,8 @@ from utils.errors import UserError, run_command
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = ["red", "blue", "green", "passes", "shoots", "wins", "the", "ball", "again", "and", "goes", "back", "left"]
-TIMES = ("tokens_per_second", "data_wait_share")  # the numbers of a log that measure time
+# The numbers of a log that measure the machine.
+MEASURED = ("tokens_per_second", "data_wait_share", "mfu", "hfu", "memory_gb")
 STALL_S = 600  # a run that logs nothing for so long hangs
 
 
@@ -130,7 +131,7 @@ def compare(whole: Path, killed: Path) -> str | None:
 
 def _logged(folder: Path) -> list[dict]:
     lines = [json.loads(line) for line in (folder / "train_log.jsonl").read_text("utf-8").splitlines()]
-    return [{name: line[name] for name in line if name not in TIMES} for line in lines if "loss" in line]
+    return [{name: line[name] for name in line if name not in MEASURED} for line in lines if "loss" in line]
 
 
 def _kill_at(step: int, flags: Sequence[str], log: Path, later_s: float) -> int:

@@ -20,7 +20,7 @@ from models.training.liger import (
 )
 from tests.operations import WRITTEN_DOWN
 from tests.training import ROOT, environment, make_annotations, train_flags
-from train import make_dataset
+from train import TrainArguments, make_dataset
 
 EXCHANGES = [exchange_rms_norms, exchange_mlps, exchange_rotations, exchange_layer_norms, exchange_all]
 
@@ -47,8 +47,11 @@ def batch(checkpoint, tmp_path, monkeypatch):
         if name.startswith("VIDEO"):
             monkeypatch.setenv(name, value)
     data = make_annotations(tmp_path, n_samples=2)
-    dataset = make_dataset(checkpoint, DataArguments(annotation_paths=[str(data)]))
-    return collate([dataset[0], dataset[1]], checkpoint.chat.pad)
+    arguments = TrainArguments(str(tmp_path / "not_trained"), report_to="none")
+    dataset = make_dataset(checkpoint, DataArguments(annotation_paths=[str(data)]), arguments)
+    batch = collate([dataset[0], dataset[1]], checkpoint.chat.pad)
+    batch.pop("sources")
+    return batch
 
 
 def loss_and_gradients(model, batch) -> dict[str, torch.Tensor]:

@@ -185,9 +185,11 @@ def logits_of(model, checkpoint, streams) -> torch.Tensor:
     from data.collate import collate
     from data.dataset import DataArguments
 
-    dataset = train.make_dataset(checkpoint, DataArguments(annotation_paths=[str(streams)]))
+    arguments = train.TrainArguments(str(streams.parent / "not_trained"), report_to="none")
+    dataset = train.make_dataset(checkpoint, DataArguments(annotation_paths=[str(streams)]), arguments)
     batch = collate([dataset[0], dataset[5]], checkpoint.chat.pad)
-    batch.pop("labels")
+    for name in ("labels", "sources"):
+        batch.pop(name)
     with torch.no_grad():
         return model(**batch).logits
 

@@ -163,6 +163,9 @@ def tensorboard_tags(output_dir: Path) -> list[str]:
 
 
 def test_held_out_commentary_goes_to_wandb(run, tmp_path, annotations, monkeypatch):
+    import wandb
+
+    wandb.finish()  # what another test has left open would be written to
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     monkeypatch.setenv("WANDB_SILENT", "true")

@@ -63,7 +63,9 @@ class FlopCounter:
         embeds = model.get_input_embeddings().weight.requires_grad
         self.tower_gradient = trains_tower
         self.text_gradient = trains_vision or embeds or self.layers.trained > 0
-        checkpointed = bool(getattr(model, "is_gradient_checkpointing", False))
+        # transformers 5 renamed it.
+        new_name = hasattr(type(model), "is_activation_checkpointing")
+        checkpointed = model.is_activation_checkpointing if new_name else model.is_gradient_checkpointing
         self.recomputes_text = checkpointed and self.text_gradient
         self.recomputes_tower = checkpointed and trains_tower
 

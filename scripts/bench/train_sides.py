@@ -18,11 +18,9 @@ from data.conversation import VisualBlock, stream_turns
 from data.loader import SampleLoader
 from data.nano.corpus import CorpusArguments, make_corpus
 from data.order import SampleOrder
-from data.packing import RowPacker
 from data.sample_encoder import Example, SampleEncoder
 from data.words import SILENCE
 from models.load import Checkpoint, load_checkpoint
-from models.packed_attention import use_packed_attention
 from models.positions import position_ids
 from models.threads import use_threads
 from models.training.flops import FlopCounter, peak_flops
@@ -30,6 +28,7 @@ from models.training.train_arguments import TrainArguments
 from models.training.trainer import CommentaryTrainer, freeze_modules
 from models.vision import normalize_patches
 from scripts.bench.shapes import random_checkpoint
+from utils.errors import UserError
 
 BUDGET = {"nano": 4096, "2B": 24576, "7B": 24576}
 LARGE_STEPS, LARGE_FRAMES_HW = 237, (224, 280)  # of a large sample: seconds, and 80 visual tokens in each of them
@@ -42,8 +41,10 @@ COMMON = {
 class Examples(Dataset):
     """Samples that are in memory already, for both sides."""
 
-    def __init__(self, examples: list[Example]):
-        self.examples = examples
+    source_names = ("benchmark",)
+
+    def __init__(self, examples: list[Example], encoder: SampleEncoder | None = None):
+        self.examples, self.encoder = examples, encoder
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -120,9 +121,12 @@ def run_recipe(arguments, checkpoint: Checkpoint, examples: list[Example], folde
     model.load_state_dict(checkpoint.model.state_dict())
     model.to(checkpoint.device, checkpoint.model.dtype).model.visual.requires_grad_(False)
     bf16 = arguments.device == "cuda"
+    # Updates of about as many samples as ours.
+    accumulation = max(1, budget(arguments) * len(examples) // sum(len(e.input_ids) for e in examples))
     args = TrainingArguments(
-        folder, per_device_train_batch_size=1, bf16=bf16, use_cpu=arguments.device == "cpu", **COMMON,
-        gradient_checkpointing_kwargs={"use_reentrant": False}, remove_unused_columns=False,
+        folder, per_device_train_batch_size=1, gradient_accumulation_steps=accumulation, bf16=bf16,
+        use_cpu=arguments.device == "cpu", gradient_checkpointing_kwargs={"use_reentrant": False},
+        remove_unused_columns=False, **COMMON,
     )  # fmt: skip
     seen = [0]
 
@@ -144,16 +148,20 @@ def run_recipe(arguments, checkpoint: Checkpoint, examples: list[Example], folde
 def run_ours(arguments, checkpoint: Checkpoint, examples: list[Example], folder: str) -> Clock:
     """train.py's trainer on packed rows."""
     args = TrainArguments(folder, bf16=arguments.device == "cuda", freeze_modules=["visual"], **COMMON)
-    use_packed_attention(checkpoint.model)
+    encoder = SampleEncoder(checkpoint.chat, checkpoint.limits, checkpoint.position_mode)
     loader = SampleLoader(
-        Examples(examples), SampleOrder(len(examples)), pack, batch_size=1,
-        packer=RowPacker(arguments.max_tokens_per_batch or BUDGET[arguments.shape]),
-    )  # fmt: skip
+        Examples(examples, encoder), SampleOrder(len(examples)), pack, batch_size=1, max_tokens=budget(arguments)
+    )
     trainer = CommentaryTrainer(checkpoint, args, loader, Path(folder) / "bad_samples.json")
     clock = Clock(n_warmup_tokens(arguments, examples), lambda: loader.totals["tokens"])
     trainer.add_callback(clock)
     trainer.run()
     return clock
+
+
+def budget(arguments) -> int:
+    """Tokens in one of our rows."""
+    return arguments.max_tokens_per_batch or BUDGET[arguments.shape]
 
 
 def n_warmup_tokens(arguments, examples: list[Example]) -> int:
@@ -198,8 +206,10 @@ def compare(arguments) -> list[dict]:
             queue = context.Queue()
             process = context.Process(target=run_side, args=(arguments, side, queue))
             process.start()
+            process.join()  # a row is small enough to wait in the queue
+            if process.exitcode:
+                raise UserError(f"{side} ended with status {process.exitcode}; its error is above")
             rows.append(queue.get())
-            process.join()
             print(f"  {side}: {rows[-1]['tokens_per_second']:.0f} tokens/s, {rows[-1]['peak_mb']:.0f} MB", flush=True)
     middle = functools.partial(_median, rows)
     base = middle("recipe", "tokens_per_second")
