@@ -22,6 +22,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
+
 from data.annotations import AnnotationError
 from data.collate import collate, pack
 from data.dataset import AnnotationDataset, DataArguments, SampleEncoder
@@ -179,6 +181,9 @@ def main() -> None:
     """Run the command."""
     (trainer,) = build_trainer(description=__doc__.splitlines()[0])
     trainer.run()
+    if dist.is_initialized():
+        # Left to the interpreter's end, the threads of a process group may abort a run that is done.
+        dist.destroy_process_group()
 
 
 if __name__ == "__main__":
