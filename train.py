@@ -181,10 +181,15 @@ def main() -> None:
     """Run the command."""
     (trainer,) = build_trainer(description=__doc__.splitlines()[0])
     trainer.run()
+
+
+def run_process() -> None:
+    """One process of a run: train, then leave the others."""
+    main()
     if dist.is_initialized():
         # Left to the interpreter's end, the threads of a process group may abort a run that is done.
         dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(run_process)
