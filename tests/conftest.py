@@ -1,5 +1,6 @@
-"""What every test can use: --golden DIR and fixtures for golden files and small checkpoints."""
+"""What every test can use: --golden DIR and fixtures for golden files, small checkpoints and wandb."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,24 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny import make_tiny_checkpoint
 
     return make_tiny_checkpoint(tmp_path_factory.mktemp("tiny_checkpoint"))
+
+
+@pytest.fixture
+def wandb_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of wandb's runs, kept offline, in this test."""
+    for name, value in {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_SILENT": "true"}.items():
+        monkeypatch.setenv(name, value)
+    forget_wandb()
+    yield tmp_path / "wandb"
+    forget_wandb()
+
+
+def forget_wandb() -> None:
+    """A process keeps its open run and the settings of its first one: neither may pass between tests."""
+    import wandb
+
+    wandb.finish()  # teardown alone would leave wandb.run, closed, to the next one
+    wandb.teardown()
 
 
 @pytest.fixture(scope="session", params=["cut", "full"])

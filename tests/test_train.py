@@ -359,21 +359,10 @@ def test_data_order_follows_the_seed(run, tmp_path):
     assert SampleOrder(**state["order"]) == SampleOrder(12, 5) and state["position"] == 3
 
 
-def test_wandb_without_an_account_stays_offline(run, tmp_path, monkeypatch, caplog):
+def test_wandb_without_an_account_stays_offline(run, tmp_path, monkeypatch, wandb_folder, caplog):
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no_netrc"))
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    run(
-        tmp_path / "run",
-        "--max_steps",
-        2,
-        "--save_strategy",
-        "no",
-        "--report_to",
-        "wandb",
-        "--run_name",
-        "offline",
-    )
-    assert caplog.text.count("kept offline") == 1 and list((tmp_path / "wandb").glob("offline-run-*"))
+    flags = ["--max_steps", 2, "--save_strategy", "no", "--report_to", "wandb", "--run_name", "offline"]
+    run(tmp_path / "run", *flags)
+    assert caplog.text.count("kept offline") == 1 and list(wandb_folder.glob("offline-run-*"))

@@ -162,16 +162,10 @@ def tensorboard_tags(output_dir: Path) -> list[str]:
     return events.Tags()["tensors"] + events.Tags()["images"]
 
 
-def test_held_out_commentary_goes_to_wandb(run, tmp_path, annotations, monkeypatch):
-    import wandb
-
-    wandb.finish()  # what another test has left open would be written to
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    monkeypatch.setenv("WANDB_SILENT", "true")
+def test_held_out_commentary_goes_to_wandb(run, tmp_path, annotations, wandb_folder):
     flags = ["--held_out_annotations", annotations, "--held_out_steps", 6, "--report_to", "wandb"]
     run(tmp_path / "run", *flags)
-    assert list((tmp_path / "wandb").glob("offline-run-*/files/media/table/held_out*"))
+    assert list(wandb_folder.glob("offline-run-*/files/media/table/held_out*"))
 
 
 def test_texts_on_the_page_are_text(tmp_path):
