@@ -5,11 +5,10 @@ is taken next never waits, so workers cannot wait for each other.
 """
 
 import ctypes
-import os
 import time
 
 POLL_S = 0.005
-LOCK_TIMEOUT_S = 1.0  # how soon a waiting worker notices that the main process is gone
+LOCK_TIMEOUT_S = 1.0  # how soon a worker notices close() where another was killed with the lock
 
 
 class ByteBudget:
@@ -20,7 +19,6 @@ class ByteBudget:
 
     def __init__(self, limit: int, context) -> None:
         self.limit = limit
-        self._parent: int | None = None  # of the worker, whatever started it
         # Each number has one writer at a time, and is written whole: the owner's need no lock, which a process
         # killed at the wrong moment would keep for ever. Among workers a lock makes check and claim one step.
         self._handed_over = context.RawValue(ctypes.c_int64, 0)
@@ -37,10 +35,7 @@ class ByteBudget:
 
     def hand_over(self, number: int, n_bytes: int) -> None:
         """In a worker: wait until sample `number`, counted from 0, may be handed over."""
-        self._parent = self._parent or os.getppid()
         while not self._is_closed.value and not self._claim(number, n_bytes):
-            if os.getppid() != self._parent:
-                os._exit(1)  # the owner was killed: nobody will ever take it
             time.sleep(POLL_S)
 
     def take(self, n_bytes: int) -> None:

@@ -1,16 +1,20 @@
 """Samples in order -> batches for one process: bad ones skipped, packed or not, resumable after any batch."""
 
 import dataclasses
+import functools
 import itertools
 import json
 import logging
 import math
 import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
@@ -28,6 +32,7 @@ logger = logging.getLogger(__name__)
 # open file for as long as it lives, and a batch of small clips holds hundreds of them.
 SHARED_FROM_BYTES = 1 << 20
 MERGED_PATCHES = 4  # patches that become one visual token
+OWNER_CHECK_S = 1.0
 SURVEY_ROWS = 8  # packed rows of each process from which the length of an epoch is estimated
 
 
@@ -179,6 +184,7 @@ class SampleLoader:
             batch_size=None,
             collate_fn=_as_is,
             generator=generator,
+            worker_init_fn=functools.partial(_end_with_owner, os.getpid()),
             **self.workers,
         )
 
@@ -292,6 +298,22 @@ def _mix(order: dict[str, Any]) -> str:
     if "sizes" not in order:
         return f"by size ({order['n_samples']} samples, seed {order['seed']})"
     return f"of {order['sizes']} samples with weights {order['weights']} (seed {order['seed']})"
+
+
+def _end_with_owner(owner: int, worker_id: int) -> None:
+    """In a worker: end soon after the process that reads from it was killed.
+
+    torch looks for it only between samples. A worker that waits for room, or to write into a full pipe whose reading
+    end the other workers hold open too, would stay for ever.
+    """
+    parent = os.getppid()  # the owner, or the fork server, which ends with the owner
+
+    def watch() -> None:
+        while os.getppid() == parent and psutil.pid_exists(owner):  # the latter: killed before the line above
+            time.sleep(OWNER_CHECK_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end_with_owner", daemon=True).start()
 
 
 class _Indices:
