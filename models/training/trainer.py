@@ -17,7 +17,6 @@ from torch import nn
 from transformers import Trainer, TrainerState
 
 from data.bad_samples import TooManyBadSamples, write_report
-from data.conversation import IGNORED
 from data.loader import SampleLoader
 from models.load import Checkpoint, load_checkpoint
 from models.packed_attention import use_packed_attention
@@ -185,8 +184,7 @@ class CommentaryTrainer(Trainer):
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Operations that a batch asks for (flops.py); the library's 6 * tokens * parameters is far off here."""
         lengths = inputs.get("segments") or (inputs["input_ids"] != self.checkpoint.chat.pad).sum(-1).tolist()
-        n_supervised = int((inputs["labels"] != IGNORED).sum())
-        flops = self._flop_counter.count(lengths, n_supervised, inputs.get("grid_thw"))
+        flops = self._flop_counter.count(lengths, sum(inputs["supervised"]), inputs.get("grid_thw"))
         self.flops += flops
         return int(flops.model)
 
