@@ -97,6 +97,25 @@ class VideoFile:
                 return upright_hw(frame)
         raise VideoError(f"{self.path}: no frame can be decoded; the file is truncated or damaged")
 
+    def clip(
+        self,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        *,
+        limits: VideoLimits,
+        rule: Rule = "stream",
+        frame_times: FrameTimes = "grid",
+        float_resize: bool = False,
+    ) -> Clip:
+        """Read a window, resized for the model: `read_clip` of a file that is open, for several windows of it."""
+        _check_held(self, end_s)
+        try:
+            plan = _plan(self, start_s, end_s, limits, rule, frame_times)
+            size = limits.size_hw(*self.size_hw, len(plan))
+        except ValueError as error:
+            raise VideoError(f"{self.path}: {error}; correct the window or leave out the video") from error
+        return Clip(self.read(plan.indices, size, float_resize), plan.times_s, plan)
+
     def read(
         self, indices: np.ndarray, size_hw: tuple[int, int] | None = None, float_resize: bool = False
     ) -> torch.Tensor:
@@ -227,13 +246,7 @@ def read_clip(
     or has no video, where the window holds no frame, or asks for frames that a file cut short no longer has.
     """
     with VideoFile(path, n_threads) as video:
-        _check_held(video, end_s)
-        try:
-            plan = _plan(video, start_s, end_s, limits, rule, frame_times)
-            size = limits.size_hw(*video.size_hw, len(plan))
-        except ValueError as error:
-            raise VideoError(f"{path}: {error}; correct the window or leave out the video") from error
-        return Clip(video.read(plan.indices, size, float_resize), plan.times_s, plan)
+        return video.clip(start_s, end_s, limits=limits, rule=rule, frame_times=frame_times, float_resize=float_resize)
 
 
 def _plan(

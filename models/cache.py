@@ -89,6 +89,13 @@ class KVCache:
         self.n_live -= len(slots)
         self.freed = sorted([*self.freed, *slots.tolist()], reverse=True)
 
+    def truncate(self, n: int) -> None:
+        """Forget all but the first n tokens, where all were taken in order and none was released."""
+        if self.freed:
+            raise ValueError("tokens of this cache were released, so its first ones are not the oldest")
+        self.live[n : self.width] = False
+        self.n_live = self.width = min(n, self.width)
+
     def clear(self) -> None:
         """Forget everything; keep the memory."""
         self.live.zero_()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoProcessor, BitsAndBytesConfig, GenerationConfig, PretrainedConfig
@@ -72,6 +73,12 @@ class Checkpoint:
     def device(self) -> torch.device:
         """Where the model runs."""
         return self.model.device
+
+    @functools.cached_property
+    def folder(self) -> Path:
+        """The local folder of its files; those of a hub id are in the hub's cache by now."""
+        local = Path(self.name)
+        return local if local.is_dir() else Path(snapshot_download(self.name, local_files_only=True))
 
     @property
     def eos_ids(self) -> tuple[int, ...]:

@@ -1,0 +1,179 @@
+"""A Qwen2-VL checkpoint as a predictor: a clip is decoded, encoded and prefilled once for all that is asked of it."""
+
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+import torch
+from data.frame_folder import read_frame_folder
+from torch import Tensor
+
+from data.conversation import Turn, VisualBlock
+from data.frame_plan import Clip
+from data.video import VideoError, VideoFile
+from evaluation.item import Answer, Choice, ClipPlan, Commentary, Item, Written
+from models.load import Checkpoint, load_checkpoint
+from models.positions import PositionMode
+from models.prefix import PrefixReader
+from models.requests import Encode
+from models.retention import RetentionOptions
+from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
+from models.threads import use_threads
+from utils.errors import UserError
+from utils.fingerprint import checkpoint_fingerprint
+
+
+@dataclass
+class CheckpointArguments:
+    """Which model answers, and how it runs."""
+
+    model_name_or_path: str = field(metadata={"help": "folder or hub id of a Qwen2-VL checkpoint"})
+    device: str | None = field(default=None, metadata={"help": "cuda, cuda:1, mps or cpu; default: the fastest here"})
+    dtype: str | None = field(
+        default=None, metadata={"help": "float32, bfloat16 or float16; default: bfloat16 on a GPU, float32 on a CPU"}
+    )
+    position_mode: PositionMode | None = field(
+        default=None, metadata={"help": "positions of visual tokens; default: the checkpoint's own mode"}
+    )
+    compat: Literal["livecc"] | None = field(
+        default=None, metadata={"help": "stream as the published code does (livecc): positions, frames, turns"}
+    )
+
+
+class CheckpointPredictor:
+    """Answers choices, written answers and commentaries with one model."""
+
+    def __init__(self, checkpoint: Checkpoint, name: str, compat: Literal["livecc"] | None = None):
+        self.checkpoint, self.name, self.compat = checkpoint, name, compat
+        self.settings = {
+            "fingerprint": checkpoint_fingerprint(checkpoint.folder),
+            "position_mode": checkpoint.position_mode,
+            "dtype": str(checkpoint.model.dtype).removeprefix("torch."),
+            "video_limits": asdict(checkpoint.limits),
+            "compat": compat,
+        }
+
+    @classmethod
+    def load(cls, arguments: CheckpointArguments, device: str | None = None) -> "CheckpointPredictor":
+        """Load the checkpoint that a command names; device: in place of the one it names."""
+        checkpoint = load_checkpoint(
+            arguments.model_name_or_path,
+            device=device or arguments.device,
+            dtype=arguments.dtype,
+            position_mode=arguments.position_mode,
+        )
+        use_threads(checkpoint.model)
+        return cls(checkpoint, model_id(arguments.model_name_or_path), arguments.compat)
+
+    def answer(self, items: Sequence[Item]) -> Iterator[tuple[Item, Answer | Exception]]:
+        """Answer items of one video. Memory holds one clip at a time, however many are asked about."""
+        video: VideoFile | None = None
+        try:
+            for plan, asked in group_by_clip(items).items():
+                started = time.perf_counter()
+                try:
+                    if video is None and plan.folder_fps is None:
+                        video = VideoFile(plan.video)
+                    clip = self._read(plan, video)
+                except VideoError as error:
+                    yield from ((item, error) for item in asked)
+                    continue
+                for item, answer in self._answers(clip, asked):
+                    seconds, started = time.perf_counter() - started, time.perf_counter()
+                    yield item, dataclasses.replace(answer, seconds=round(seconds, 4))
+        finally:
+            if video is not None:
+                video.close()
+
+    def _read(self, plan: ClipPlan, video: VideoFile | None) -> Clip:
+        limits = self.checkpoint.limits
+        if plan.max_frames is not None:
+            limits = dataclasses.replace(limits, max_frames=min(limits.max_frames, plan.max_frames))
+        if plan.folder_fps is not None:
+            return read_frame_folder(plan.video, plan.folder_fps, plan.start_s, plan.end_s, limits=limits)
+        return video.clip(
+            plan.start_s,
+            plan.end_s,
+            limits=limits,
+            rule=plan.rule,
+            frame_times=plan.frame_times,
+            float_resize=self.compat is not None,
+        )
+
+    def _answers(self, clip: Clip, items: Sequence[Item]) -> Iterator[tuple[Item, Answer]]:
+        """Answers about one clip: commentaries, then the rest over one prefix."""
+        for item in items:
+            if isinstance(item.ask, Commentary):
+                yield item, self._comment(clip, item.ask)
+        rest = [item for item in items if not isinstance(item.ask, Commentary)]
+        if not rest:
+            return
+        block, features = self.encode(clip.frames)
+        reader = PrefixReader(self.checkpoint, block, features)
+        # In the order of their ids, neighbours have the longest beginnings in common: the video, then subtitles.
+        for ids, item in sorted(((self.prompt_ids(item.ask, block), item) for item in rest), key=lambda pair: pair[0]):
+            yield item, self._reply(reader, ids, item.ask)
+
+    def encode(self, frames: Tensor) -> tuple[VisualBlock, Tensor]:
+        """A clip, uint8 [T, 3, H, W], as the model's block and features."""
+        return self.checkpoint.batch.answer([Encode(frames)])[0]
+
+    def prompt_ids(self, ask: Choice | Written, block: VisualBlock) -> list[int]:
+        """System turn, the clip and the question, and how the answer begins."""
+        chat = self.checkpoint.chat
+        prefix = chat.text_ids(ask.prefix) if isinstance(ask, Choice) else []
+        return [
+            *chat.system_ids(),
+            *chat.turn_ids(Turn("user", [block, ask.text])),
+            *chat.header_ids("assistant"),
+            *prefix,
+        ]
+
+    def _reply(self, reader: PrefixReader, ids: list[int], ask: Choice | Written) -> Answer:
+        if isinstance(ask, Written):
+            return Answer(self.checkpoint.chat.decode(reader.write(ids, ask.max_new_tokens)).strip())
+        tokens = self._option_tokens(ask)
+        logits = reader.logits(ids)[torch.tensor(tokens, device=self.checkpoint.device)].tolist()
+        scores = {option: round(logit, 6) for option, logit in zip(ask.options, logits, strict=True)}
+        return Answer(max(scores, key=scores.get), logits=scores)
+
+    def _option_tokens(self, ask: Choice) -> list[int]:
+        """The first token of each option. Raises UserError where two options begin alike."""
+        chat = self.checkpoint.chat
+        tokens = [chat.text_ids(f" {option}" if ask.spaced else option)[0] for option in ask.options]
+        if len(set(tokens)) < len(tokens):
+            raise UserError(
+                f"{self.name}: its tokenizer begins several of the options {', '.join(ask.options)} with the same "
+                "token, so its logits cannot choose among them; use a checkpoint whose tokenizer has them as tokens"
+            )
+        return tokens
+
+    def _comment(self, clip: Clip, ask: Commentary) -> Answer:
+        options = StreamOptions(
+            query=ask.query,
+            max_new_tokens=ask.max_new_tokens,
+            repetition_penalty=ask.repetition_penalty,
+            retention=RetentionOptions(cache_policy="full"),
+            compat=self.compat,
+        )
+        session = StreamingSession(self.checkpoint, options)
+        start_s = float(clip.times_s[0])
+        steps = [(step.start_s, step.end_s, step.text) for step in comment(session, timed_frames(clip.frames, start_s))]
+        session.close()
+        said = " ".join(text.removesuffix(" ...").strip() for _, _, text in steps)
+        return Answer(said.strip() + "...", steps=steps)
+
+
+def group_by_clip(items: Sequence[Item]) -> dict[ClipPlan, list[Item]]:
+    """Items by what is shown."""
+    groups: dict[ClipPlan, list[Item]] = {}
+    for item in items:
+        groups.setdefault(item.clip, []).append(item)
+    return groups
+
+
+def model_id(name_or_path: str) -> str:
+    """The name under which a model's results stand: the last part of its path or hub id."""
+    return name_or_path.rstrip("/").rsplit("/", 1)[-1]

@@ -1,0 +1,44 @@
+"""One process or many: under torchrun, started here, or alone; each with its device."""
+
+import multiprocessing
+import os
+from collections.abc import Callable
+
+import torch
+
+
+def launch(work: Callable[[str | None], int], num_workers: int = 0) -> int:
+    """Call `work(device)` in every process of a run and return the exit status.
+
+    Under torchrun this process is one of the run. Otherwise num_workers processes are started; 0: one for each GPU, or
+    this one alone. device: "cuda:N" where there are GPUs, else None. Work that a process leaves undone when it dies is
+    done by the others (run.py).
+    """
+    if "RANK" in os.environ:
+        return work(device_of(int(os.environ.get("LOCAL_RANK", "0"))))
+    n = num_workers or max(1, torch.cuda.device_count())
+    if n == 1:
+        return work(None)
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_work, args=(work, rank, n)) for rank in range(n)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    statuses = [process.exitcode for process in processes]
+    return next((status if status > 0 else 128 - status for status in statuses if status), 0)
+
+
+def device_of(rank: int) -> str | None:
+    """The GPU of a process, where there is one."""
+    n = torch.cuda.device_count()
+    return f"cuda:{rank % n}" if n else None
+
+
+def _work(work: Callable[[str | None], int], rank: int, n: int) -> None:
+    # Imported here: a spawned worker starts with this module.
+    from utils.errors import run_command
+
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(n))
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // n))
+    run_command(lambda: work(device_of(rank)))
