@@ -1,16 +1,16 @@
 """Pytest plugin: prints every skipped test with its reason; --expected-skips fails when they differ.
 
 A line of the expected file is `condition | test id | reason`. The condition says when the skip is expected:
-`always`, `no gpu` (no CUDA device here), `no golden` (--golden not given) or `no rtsp server` (tests/rtsp_server.py
-cannot run here). A test id that ends in * means all
-tests whose ids begin so. A test that is expected to fail counts as skipped. conftest.py registers the plugin.
+`always`, `no gpu` (no CUDA device here), `no golden` (--golden not given), `no rtsp server` (tests/rtsp_server.py
+cannot run here) or `no deepspeed build` (models/training/train_arguments.py says why). A test id that ends in * means
+all tests whose ids begin so. A test that is expected to fail counts as skipped. conftest.py registers the plugin.
 """
 
 from pathlib import Path
 
 import pytest
 
-CONDITIONS = ("always", "no gpu", "no golden", "no rtsp server")
+CONDITIONS = ("always", "no gpu", "no golden", "no rtsp server", "no deepspeed build")
 
 
 def read_expected(path: Path, true_conditions: set[str]) -> set[str]:
@@ -31,6 +31,7 @@ def read_expected(path: Path, true_conditions: set[str]) -> set[str]:
 def current_conditions(config: pytest.Config) -> set[str]:
     import torch
 
+    from models.training.train_arguments import why_no_deepspeed_build
     from tests import rtsp_server
 
     conditions = {"always"}
@@ -40,6 +41,8 @@ def current_conditions(config: pytest.Config) -> set[str]:
         conditions.add("no golden")
     if not rtsp_server.is_installed():
         conditions.add("no rtsp server")
+    if why_no_deepspeed_build():
+        conditions.add("no deepspeed build")
     return conditions
 
 

@@ -44,11 +44,6 @@ def streams(tmp_path_factory) -> Path:
     return make_annotations(tmp_path_factory.mktemp("streams"))
 
 
-@pytest.fixture(scope="session")
-def extension() -> None:
-    build_deepspeed_extension()
-
-
 class Runs:
     """One run of each engine, made when it is first asked for."""
 
@@ -74,8 +69,16 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(tiny_checkpoint, streams, tmp_path_factory, extension) -> Runs:
+def all_runs(tiny_checkpoint, streams, tmp_path_factory) -> Runs:
     return Runs(tiny_checkpoint, streams, tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture
+def runs(all_runs, engine) -> Runs:
+    """The runs, for a test of one engine: what that engine needs is built."""
+    if engine.startswith("zero"):
+        build_deepspeed_extension()
+    return all_runs
 
 
 @pytest.mark.parametrize("engine", EVERY_ENGINE)
@@ -152,9 +155,18 @@ def test_impossible_engines_are_refused(tmp_path, monkeypatch, flags, message):
         parse_arguments(TrainArguments, description="", argv=["--output_dir", str(tmp_path), *flags])
 
 
+def test_an_environment_whose_path_has_a_space_cannot_build_deepspeed(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch, "__file__", "/with a space/torch/__init__.py")
+    with pytest.raises(UserError, match=r"path of the Python environment has a space, /with a space/torch.*move"):
+        TrainArguments(output_dir=str(tmp_path), deepspeed=ENGINES["zero2"][1])
+
+
 @pytest.mark.parametrize("engine", ["fsdp2", "zero3"])
 def test_sharded_weights_are_saved_once(tmp_path, monkeypatch, engine):
     """On several nodes with folders of their own, all but the first would save nothing."""
+    monkeypatch.setattr("models.training.train_arguments.why_no_deepspeed_build", lambda: None)
     monkeypatch.setattr("transformers.TrainingArguments.__post_init__", lambda args: None)
     monkeypatch.setattr(TrainArguments, "_use_one_gpu_a_process", lambda args: None)
     monkeypatch.setattr(TrainArguments, "zero_stage", 3 if engine == "zero3" else 0)

@@ -35,6 +35,17 @@ def warn_once(message: str, *values: object) -> None:
         logger.warning(message, *values)
 
 
+def why_no_deepspeed_build() -> str | None:
+    """Why DeepSpeed's extension cannot be built here; None where it can be, or on a GPU, which needs none.
+
+    torch hands its folder to the linker unquoted (torch/utils/cpp_extension.py, torch 2.15).
+    """
+    folder = Path(torch.__file__).parent
+    if torch.cuda.is_available() or " " not in str(folder):
+        return None
+    return f"the path of the Python environment has a space, {folder}, where torch cannot link what it builds"
+
+
 def join_processes(args: "TrainArguments") -> None:
     """Let DeepSpeed know its processes before weights are loaded, which ZeRO-3 splits as they are read.
 
@@ -178,6 +189,13 @@ class TrainArguments(TrainingArguments):
         if importlib.util.find_spec("deepspeed") is None:
             raise UserError("--deepspeed: the package is not installed; pip install deepspeed, or leave the flag out")
         self._check_launched("deepspeed")
+        reason = why_no_deepspeed_build()
+        if reason:
+            raise UserError(
+                f"--deepspeed {config}: on a CPU it builds an extension, and {reason}. Set up again under a path "
+                "without one (move the repository, remove .venv, bash scripts/setup.sh), or leave the flag out; DDP and"
+                " --fsdp need none"
+            )
 
     def _fall_back_from_tf32(self) -> None:
         if self.tf32 and (self.use_cpu or not is_torch_tf32_available()):
