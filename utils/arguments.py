@@ -1,9 +1,13 @@
-"""Command lines from dataclasses: every field is a flag, its metadata's "help" the help text."""
+"""Command lines from dataclasses: every field is a flag, its metadata's "help" the help text.
+
+A field whose metadata says "positional" is given by its place instead; a list takes one or more words.
+"""
 
 import difflib
 import re
-from dataclasses import dataclass, field
-from typing import NoReturn
+from argparse import ArgumentParser
+from dataclasses import Field, dataclass, field
+from typing import NoReturn, get_args, get_origin
 
 from transformers.hf_argparser import HfArgumentParser
 
@@ -17,6 +21,16 @@ class CommonArguments:
 
 class CommandParser(HfArgumentParser):
     """HfArgumentParser that accepts no abbreviations and names the nearest flag when one is unknown."""
+
+    @staticmethod
+    def _parse_dataclass_field(parser: ArgumentParser, field: Field) -> None:
+        if not field.metadata.get("positional"):
+            HfArgumentParser._parse_dataclass_field(parser, field)
+            return
+        is_list = get_origin(field.type) is list
+        metavar = field.metadata.get("metavar", field.name.upper())
+        kind = {"type": get_args(field.type)[0], "nargs": "+"} if is_list else {"type": field.type}
+        parser.add_argument(field.name, metavar=metavar, help=field.metadata["help"], **kind)
 
     def error(self, message: str) -> NoReturn:
         unknown = re.findall(r"--[\w-]+", message) if "unrecognized" in message else []

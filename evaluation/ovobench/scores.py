@@ -1,0 +1,43 @@
+"""OVO-Bench's scores: twelve tasks in three groups; the headline is the mean of the groups' means over their tasks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from evaluation.outcome import Outcome
+from evaluation.tables import Category, Table, by_categories, overall
+from utils.errors import UserError
+
+PROTOCOLS = {
+    "livecc": (
+        "clips of CRR start when the question is asked, those of all other tasks at 0; they end at the query's time",
+        "frames up to the checkpoint's own limit",
+        "the answer is one token among No, Yes, 0 to 9 and A to E, so a count of 10 or more cannot be given",
+    ),
+    "official": (
+        "all clips start at 0 and end at the query's time, rounded up to a second",
+        "at most 64 frames",
+        "the answer is generated text: letters, Yes and No count where they occur in it, REC is all its digits joined; "
+        "no answer is wrong",
+    ),
+}
+GROUPS = {
+    "backward": ("EPM", "ASI", "HLD"),
+    "realtime": ("OCR", "ACR", "ATR", "STU", "FPD", "OJR"),
+    "forward": ("REC", "SSR", "CRR"),
+}
+MEAN_OVER = ("group", "task")
+PUBLISHED = ()
+BY_GROUP = Category("group", "Group", tuple(GROUPS), mean_over=("task",))
+BY_TASK = Category("task", "Task", tuple(task for tasks in GROUPS.values() for task in tasks))
+
+
+def summary(outcomes: Sequence[Outcome]) -> list[Table]:
+    """The mean of the three groups; each group, the mean over its tasks; each task, the mean over its queries."""
+    note = "mean over groups of the mean over each group's tasks"
+    return [overall("mean of groups", outcomes, MEAN_OVER, note), *by_categories(outcomes, (BY_GROUP, BY_TASK))]
+
+
+def read(path: Path) -> NoReturn:
+    """No result files of this benchmark can be read."""
+    raise UserError(f"{path}: OVO-Bench has no published result format here; give a *.result.json")
