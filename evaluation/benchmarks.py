@@ -39,6 +39,6 @@ def scores_of(benchmark: str) -> Scores:
     names = benchmark_names()
     if benchmark not in names:
         near = difflib.get_close_matches(benchmark, names, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = f"; did you mean {near[0]}?" if near else "."
         raise UserError(f"{benchmark}: no such benchmark{hint} There are {', '.join(names)}")
     return importlib.import_module(f"evaluation.{benchmark}.scores")

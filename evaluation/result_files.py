@@ -38,7 +38,7 @@ def find(folder: Path, benchmark: str | None) -> list[tuple[Path, str | None]]:
         (path, name)
         for path in sorted(folder.rglob("*"))
         for name, globs in patterns.items()
-        if any(path.full_match(f"**/{glob}") if hasattr(path, "full_match") else path.match(glob) for glob in globs)
+        if any(path.match(glob) for glob in globs)
     ]
     if not published:
         what = f" and nothing that {benchmark} publishes" if benchmark else ""

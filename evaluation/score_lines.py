@@ -28,8 +28,9 @@ def pair_line(pair: Pair) -> str:
     """A comparison in one line."""
     c = pair.comparison
     left_out = c.only_first + c.only_second
+    names = f"{pair.second.name} against {pair.first.name}"
     parts = [
-        f"{pair.second.name} against {pair.first.name}: {signed(c.difference.value)} {interval_of(c.difference)}".strip(),
+        f"{names}: {signed(c.difference.value)} {interval_of(c.difference)}".strip(),
         f"on {c.n} items: {c.wins} better, {c.losses} worse, {c.ties} alike",
         f"sign test p = {c.p_value:.2g}",
     ]
@@ -44,10 +45,10 @@ def records(scored: Scored) -> Iterator[dict]:
     """A result for a program: one record of kind "result", and one of kind "score" for each row of its tables."""
     result = scored.result
     what = {name: getattr(result, name) for name in ("benchmark", "model", "setting", "protocol")}
-    n = {"n": len(result.outcomes), "n_failed": scored.n_failed}
     head = scored.headline
     yield {
-        "kind": "result", **what, "differences": scored.differences, **n, "score": head.value, "interval": head.interval,
+        "kind": "result", **what, "differences": scored.differences, "n": len(result.outcomes),
+        "n_failed": scored.n_failed, "score": head.value, "interval": head.interval,
     }  # fmt: skip
     for table in scored.tables:
         for row in table.rows:
@@ -59,13 +60,11 @@ def records(scored: Scored) -> Iterator[dict]:
 def pair_record(pair: Pair) -> dict:
     """A comparison for a program."""
     c = pair.comparison
-    counts = {
-        name: getattr(c, name) for name in ("n", "wins", "losses", "ties", "p_value", "only_first", "only_second")
-    }
+    counts = ("n", "wins", "losses", "ties", "p_value", "only_first", "only_second")
     return {
         "kind": "comparison", "benchmark": pair.first.result.benchmark, "first": pair.first.name,
-        "second": pair.second.name, "difference": c.difference.value, "interval": c.difference.interval, **counts,
-        "unlike": pair.unlike,
+        "second": pair.second.name, "difference": c.difference.value, "interval": c.difference.interval,
+        **{name: getattr(c, name) for name in counts}, "unlike": pair.unlike,
     }  # fmt: skip
 
 
