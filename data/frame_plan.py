@@ -93,6 +93,12 @@ class FrameTable:
     def __len__(self) -> int:
         return len(self.start_ticks)
 
+    @classmethod
+    def even(cls, n_frames: int, fps: float) -> "FrameTable":
+        """n_frames images shown `fps` a second, the first at 0, each of them whole in itself."""
+        numbers = np.arange(n_frames, dtype=np.int64)
+        return cls(numbers, numbers + 1, 1 / exact_seconds(fps), np.ones(n_frames, bool))
+
     @property
     def first_s(self) -> float:
         """The time at which the first frame appears."""

@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image, ImageOps
 from qwen_vl_utils.vision_process import smart_resize
 
 from data.container import VideoError
-from data.frame_plan import FPS, FRAME_FACTOR, SIZE_FACTOR, Clip, FramePlan, VideoLimits, question_count
+from data.frame_plan import FPS, SIZE_FACTOR, Clip, FrameTable, VideoLimits, plan_question
 from data.pixels import Resizer
 
 IMAGE_MIN_PIXELS = 4 * SIZE_FACTOR**2
@@ -40,20 +41,26 @@ def read_packed(path: str | os.PathLike, pos: list[int], *, limits: VideoLimits)
     offset is out of order or behind the file's end, or where a chosen frame cannot be decoded.
     """
     _check_offsets(path, pos)
-    n_frames = question_count(len(pos), float(FPS), limits.max_frames)
-    chosen = np.linspace(0, len(pos) - 1, n_frames).round().astype(np.int64)
-    n_padded = -len(chosen) % FRAME_FACTOR
-    chosen = np.pad(chosen, (0, n_padded), mode="edge")
-    frames, resize = None, None
+    plan = plan_question(FrameTable.even(len(pos), FPS), None, None, limits)
     with open(path, "rb") as file:
-        for place, index in enumerate(chosen):
-            rgb = _packed_frame(path, file, pos, int(index))
-            if frames is None:
-                resize = Resizer(_packed_size(path, rgb, limits, len(chosen)))
-                frames = torch.empty((len(chosen), 3, *resize.size_hw), dtype=torch.uint8)
-            resize(rgb, out=frames[place])
-    times_s = chosen / FPS
-    return Clip(frames, times_s, FramePlan(chosen, times_s, n_padded))
+        images = (_packed_frame(path, file, pos, int(index)) for index in plan.indices)
+        return Clip(stack_images(images, len(plan), limits, path), plan.times_s, plan)
+
+
+def stack_images(
+    images: Iterable[np.ndarray], n_frames: int, limits: VideoLimits, name: str | os.PathLike
+) -> torch.Tensor:
+    """Resize n_frames images, RGB uint8 [H, W, 3], as frames of a clip: uint8 [n_frames, 3, *size of the first].
+
+    Raises VideoError where the first cannot be resized; `name` says whose images they are.
+    """
+    frames, resize = None, None
+    for place, rgb in enumerate(images):
+        if frames is None:
+            resize = Resizer(_frame_size(rgb, n_frames, limits, name))
+            frames = torch.empty((n_frames, 3, *resize.size_hw), dtype=torch.uint8)
+        resize(rgb, out=frames[place])
+    return frames
 
 
 def decode_image(encoded: bytes) -> np.ndarray:
@@ -97,8 +104,8 @@ def _packed_frame(path: str | os.PathLike, file: io.BufferedReader, pos: list[in
         ) from error
 
 
-def _packed_size(path: str | os.PathLike, rgb: np.ndarray, limits: VideoLimits, n_frames: int) -> tuple[int, int]:
+def _frame_size(rgb: np.ndarray, n_frames: int, limits: VideoLimits, name: str | os.PathLike) -> tuple[int, int]:
     try:
         return limits.size_hw(*rgb.shape[:2], n_frames)
     except ValueError as error:
-        raise VideoError(f"{path}: its frames cannot be resized: {error}") from error
+        raise VideoError(f"{name}: its images cannot be resized: {error}") from error

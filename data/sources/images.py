@@ -1,30 +1,24 @@
 """A folder of images as a source: one after the other, in natural order of their names."""
 
 import math
-import re
 import threading
 from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from data.container import VideoError
+from data.frame_folder import list_images, read_folder_image
 from data.frame_plan import FPS, FRAME_FACTOR, VideoLimits, exact_seconds
-from data.images import decode_image
 from data.live import TimedFrame
 from data.pixels import Resizer
 from data.sources.source import Source
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif")
 
 
 class ImagesSource(Source):
     """The images of a folder, `images_fps` of them a second; all take the size that the first one gets.
 
-    Files that do not end in one of SUFFIXES are no images and are left out. Raises VideoError where there is none,
-    where one cannot be read, and where start_s is behind the last.
+    Raises VideoError where there is none, where one cannot be read, and where start_s is behind the last.
     """
 
     def __init__(
@@ -50,7 +44,7 @@ class ImagesSource(Source):
                 return
             index = math.floor(time * self._fps)
             if index != shown:
-                rgb = _read(self._paths[index])
+                rgb = read_folder_image(self._paths[index])
                 resize = resize or Resizer(self._size(rgb, n_times), self._float_resize)
                 shown, frame = index, resize(rgb)
             yield TimedFrame(float(time), frame)
@@ -65,25 +59,3 @@ class ImagesSource(Source):
             return self._limits.size_hw(*rgb.shape[:2], n_frames)
         except ValueError as error:
             raise VideoError(f"{self.name}: its images cannot be resized: {error}") from error
-
-
-def list_images(folder: str) -> list[Path]:
-    """Return the images of a folder in natural order: 2.png before 10.png. Raises VideoError where there is none."""
-    paths = [path for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != "."]
-    if not paths:
-        raise VideoError(f"{folder}: the folder holds no image; images end in {', '.join(SUFFIXES)}")
-    return sorted(paths, key=lambda path: (_natural(path.name), path.name))
-
-
-def _natural(name: str) -> list[tuple[int, int, str]]:
-    """A key that compares runs of digits by their value."""
-    return [
-        (0, int(part), "") if part.isdecimal() else (1, 0, part.lower()) for part in re.split(r"(\d+)", name) if part
-    ]
-
-
-def _read(path: Path) -> np.ndarray:
-    try:
-        return decode_image(path.read_bytes())
-    except (OSError, ValueError, Image.DecompressionBombError, SyntaxError) as error:
-        raise VideoError(f"{path}: cannot be read as an image: {error}; replace it or take it away") from error

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from data.sources.images import list_images
+from data.frame_folder import list_images
 from data.sources.spec import SourceSpec, parse_spec
 from demo.server.refusal import Refusal
 from utils.errors import UserError
