@@ -6,48 +6,58 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from evaluation.checkpoint_predictor import CheckpointArguments, CheckpointPredictor
+from evaluation.checkpoint_predictor import CheckpointPredictor
+from evaluation.predictor import Predictor
 from evaluation.processes import launch
 from evaluation.prompts import Templates
-from evaluation.result import Result
 from evaluation.run import RunArguments, evaluate, exit_status, is_first_process
 from evaluation.score import print_results
 from evaluation.task import Task
 
 LoadTask = Callable[[Any, Templates, int | None], Task]
+LoadPredictor = Callable[[Any, str | None], Predictor]
+Work = Callable[[Task, Predictor, Path, bool], int]
+
+
+def score_task(task: Task, predictor: Predictor, folder: Path, resume: bool) -> int:
+    """Ask what has no answer yet and print the scores; returns the exit status."""
+    results = evaluate(task, predictor, folder, resume)
+    if is_first_process():
+        print_results(results)
+    return exit_status(results)
 
 
 def run_task(
-    load_task: LoadTask, benchmark: Any, model: CheckpointArguments, run: RunArguments, default_folder: Path
+    load_task: LoadTask,
+    benchmark: Any,
+    model: Any,
+    run: RunArguments,
+    default_folder: Path,
+    load_predictor: LoadPredictor = CheckpointPredictor.load,
+    work: Work = score_task,
 ) -> int:
-    """Ask a checkpoint the items of a benchmark, in as many processes as asked for; returns the exit status.
+    """Ask a model the items of a benchmark, in as many processes as asked for; returns the exit status.
 
-    load_task: a module's function, with the benchmark's arguments, templates and limit.
+    load_task: a module's function, with the benchmark's arguments, templates and limit. load_predictor: makes the model
+    of its arguments and a device. work: asks, and makes something of the answers.
     """
     # What is wrong with the data is said once, before any model is loaded.
     load_task(benchmark, Templates(run.template_dir), run.limit)
-    work = functools.partial(_work, load_task, benchmark, model, run, default_folder)
-    return launch(work, run.num_workers)
+    folder = Path(run.output_dir) if run.output_dir else default_folder
+    process = functools.partial(_run_process, load_task, benchmark, model, run, folder, load_predictor, work)
+    return launch(process, run.num_workers)
 
 
-def _work(
+def _run_process(
     load_task: LoadTask,
     benchmark: Any,
-    model: CheckpointArguments,
+    model: Any,
     run: RunArguments,
-    default_folder: Path,
+    folder: Path,
+    load_predictor: LoadPredictor,
+    work: Work,
     device: str | None,
 ) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     task = load_task(benchmark, Templates(run.template_dir), run.limit)
-    predictor = CheckpointPredictor.load(model, device)
-    folder = Path(run.output_dir) if run.output_dir else default_folder
-    results = evaluate(task, predictor, folder, run.resume)
-    return finish(results)
-
-
-def finish(results: list[Result]) -> int:
-    """Print the scores, where this process speaks for the run; returns the exit status."""
-    if is_first_process():
-        print_results(results)
-    return exit_status(results)
+    return work(task, load_predictor(model, device), folder, run.resume)

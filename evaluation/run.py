@@ -50,6 +50,18 @@ def evaluate(task: Task, predictor: Predictor, folder: Path, resume: bool = True
 
     Every process of a run returns the same results; a run's first process writes them.
     """
+    store = ask(task, predictor, folder, resume)
+    results = [result_of(task, predictor, store, setting) for setting in task.settings]
+    if is_first_process():
+        for result in results:
+            result.write(folder)
+            if task.export:
+                task.export(result, folder)
+    return results
+
+
+def ask(task: Task, predictor: Predictor, folder: Path, resume: bool = True) -> Store:
+    """Ask every item that has no answer yet; the store then has a row for each."""
     decisive = {"benchmark": task.benchmark, "protocol": task.protocol, "templates": task.templates}
     store = Store(
         folder / "answers", {**decisive, "model": predictor.name, **predictor.settings}, time.time() * (not resume)
@@ -58,13 +70,7 @@ def evaluate(task: Task, predictor: Predictor, folder: Path, resume: bool = True
     Runner(task.items, predictor, store, claims).run()
     claims.close()
     store.close()
-    results = [result_of(task, predictor, store, setting) for setting in task.settings]
-    if is_first_process():
-        for result in results:
-            result.write(folder)
-            if task.export:
-                task.export(result, folder)
-    return results
+    return store
 
 
 def result_of(task: Task, predictor: Predictor, store: Store, setting: str) -> Result:
@@ -96,7 +102,7 @@ class Runner:
                                 self._ask(asked)
                         finally:
                             self.claims.give_back(video)
-                    self._show()
+                        self._show()
 
     def _open(self, items: Sequence[Item], most: int) -> list[Item]:
         """Items without an answer that were asked fewer than `most` times in this run."""
@@ -131,9 +137,9 @@ class Runner:
         self.store.add_error(item, error)
 
     def _show(self) -> None:
-        self.bar.n = sum(len(items) - len(self._open(items, MAX_ATTEMPTS)) for items in self.groups.values())
+        n_done = sum(len(items) - len(self._open(items, MAX_ATTEMPTS)) for items in self.groups.values())
         self.bar.set_postfix(failed=self.causes.total(), refresh=False)
-        self.bar.refresh()
+        self.bar.update(n_done - self.bar.n)
 
 
 def describe(error: Exception) -> str:

@@ -15,14 +15,15 @@ Exporter = Callable[[Result, Path], None]
 class Task:
     """What a run asks.
 
-    benchmark: its name in evaluation/benchmarks.py. value: (item, response) -> score, 0 to 1. templates: hashes of the
-    templates in use. export: writes a result in the benchmark's published formats as well.
+    benchmark: its name in evaluation/benchmarks.py. value: (item, response) -> score, 0 to 1; None where another
+    command judges the answers. templates: hashes of the templates in use. export: writes a result in the benchmark's
+    published formats as well.
     """
 
     benchmark: str
     protocol: str
     items: list[Item]
-    value: Callable[[Item, str], float]
+    value: Callable[[Item, str], float] | None
     templates: dict[str, str] = field(default_factory=dict)
     export: Exporter | None = None
 
