@@ -16,7 +16,7 @@ from evaluation.tables import Table, overall
 
 ORDERS = ("ab", "ba")
 DECIDED = ("model", "baseline")
-N_QUARTILES = 4
+QUARTERS = ("shortest quarter", "second quarter", "third quarter", "longest quarter")
 
 Measure = Callable[[Outcome], float | None]
 
@@ -49,13 +49,15 @@ def length_table(outcomes: Sequence[Outcome]) -> Table:
         (outcome for outcome in outcomes if length_ratio(outcome) is not None),
         key=lambda outcome: (length_ratio(outcome), outcome.id),
     )
-    rows = []
-    for quartile in range(N_QUARTILES):
-        inside = known[quartile * len(known) // N_QUARTILES : (quartile + 1) * len(known) // N_QUARTILES]
+    rows, ranges = [], []
+    for i, name in enumerate(QUARTERS):
+        inside = known[i * len(known) // len(QUARTERS) : (i + 1) * len(known) // len(QUARTERS)]
         if inside:
-            low, high = length_ratio(inside[0]), length_ratio(inside[-1])
-            rows.append(score(f"{low:.2f} to {high:.2f} times as long", inside))
-    return Table("Win rate by length relative to the baseline", rows, "quartiles of the ratio of words")
+            ranges.append(f"{length_ratio(inside[0]):.2f} to {length_ratio(inside[-1]):.2f}")
+            rows.append(replace(score(name, inside), floors=()))
+    return Table(
+        "Win rate by length relative to the baseline", rows, f"words, times the baseline's: {', '.join(ranges)}"
+    )
 
 
 def length_ratio(outcome: Outcome) -> float | None:

@@ -72,8 +72,8 @@ def all_lines(scored: Sequence[Scored], pairs: Sequence[Pair], as_json: bool) ->
     """Everything that is said about some results."""
     if as_json:
         for one in scored:
-            yield from (json.dumps(record, ensure_ascii=False) for record in records(one))
-        yield from (json.dumps(pair_record(pair), ensure_ascii=False) for pair in pairs)
+            yield from (json.dumps(record) for record in records(one))
+        yield from (json.dumps(pair_record(pair)) for pair in pairs)
         return
     for one in scored:
         yield from text_lines(one)

@@ -10,7 +10,7 @@ from evaluation.result import Result
 from evaluation.stats import Comparison, Score, compare
 from evaluation.tables import Table
 
-OF_THE_MODEL = {"model", "checkpoint", "published_file"}  # settings that differ whenever two models are compared
+OF_THE_MODEL = {"model", "fingerprint", "published_file"}  # settings that differ whenever two models are compared
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,63 @@
+"""One page about results: scores with error bars, plots, comparisons, failures, and samples with their frames.
+
+    python evaluation/report.py DIR
+    python evaluation/report.py evaluation/videomme/results --output videomme.html
+
+DIR is searched for *.result.json, and where it holds none, for published result files. A CPU is enough: 2 s, and a
+second for every few samples whose video is still there. Writes DIR/report.html, one file that needs no network.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+if not __package__:  # run as a file: import from the repository's root
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from evaluation.report_page import page
+from evaluation.report_samples import Sample, choose_samples
+from evaluation.result_files import read_results
+from evaluation.scored import Scored
+from utils.arguments import parse_arguments
+from utils.errors import UserError, run_command
+from utils.files import write_whole
+
+
+@dataclass
+class ReportArguments:
+    """Which results are shown, and where."""
+
+    folder: str = field(metadata={"positional": True, "metavar": "DIR", "help": "folder of results"})
+    output: Path | None = field(default=None, metadata={"help": "the page; default: DIR/report.html"})
+    samples: int = field(default=12, metadata={"help": "items of each benchmark shown with frames and answers"})
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the page."""
+    (arguments,) = parse_arguments(ReportArguments, description=__doc__.splitlines()[0], argv=argv)
+    if arguments.samples < 0:
+        raise UserError(f"--samples {arguments.samples}: give a number of items, 0 for none")
+    folder = Path(arguments.folder)
+    output = arguments.output or folder / "report.html"
+    scored = [Scored(result) for result in read_results([folder])]
+    write_whole(output, page(str(folder), by_benchmark(scored), samples_of(scored, arguments.samples)))
+    print(output)
+    return 0
+
+
+def by_benchmark(scored: Sequence[Scored]) -> dict[str, list[Scored]]:
+    """Results by benchmark."""
+    groups: dict[str, list[Scored]] = {}
+    for one in scored:
+        groups.setdefault(one.result.benchmark, []).append(one)
+    return groups
+
+
+def samples_of(scored: Sequence[Scored], n_samples: int) -> dict[str, list[Sample]]:
+    """Samples by benchmark, read with a progress bar."""
+    return {name: choose_samples(inside, n_samples) for name, inside in by_benchmark(scored).items()}
+
+
+if __name__ == "__main__":
+    run_command(main)
