@@ -1,19 +1,21 @@
 """A Qwen2-VL checkpoint as a predictor: a clip is decoded, encoded and prefilled once for all that is asked of it."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 import torch
-from data.frame_folder import read_frame_folder
 from torch import Tensor
 
 from data.conversation import Turn, VisualBlock
+from data.frame_folder import read_frame_folder
 from data.frame_plan import Clip
 from data.video import VideoError, VideoFile
-from evaluation.item import Answer, Choice, ClipPlan, Commentary, Item, Written
+from data.words import SILENCE
+from evaluation.item import Answer, Choice, ClipPlan, Commentary, Item, MidStream, Written
 from models.load import Checkpoint, load_checkpoint
 from models.positions import PositionMode
 from models.prefix import PrefixReader
@@ -21,7 +23,6 @@ from models.requests import Encode
 from models.retention import RetentionOptions
 from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
 from models.threads import use_threads
-from utils.errors import UserError
 from utils.fingerprint import checkpoint_fingerprint
 
 
@@ -43,12 +44,15 @@ class CheckpointArguments:
 
 
 class CheckpointPredictor:
-    """Answers choices, written answers and commentaries with one model."""
+    """Answers choices, written answers, commentaries and questions in mid-stream with one model.
 
-    def __init__(self, checkpoint: Checkpoint, name: str, compat: Literal["livecc"] | None = None):
+    fingerprint: of the checkpoint's files (utils/fingerprint.py).
+    """
+
+    def __init__(self, checkpoint: Checkpoint, name: str, fingerprint: str, compat: Literal["livecc"] | None = None):
         self.checkpoint, self.name, self.compat = checkpoint, name, compat
         self.settings = {
-            "fingerprint": checkpoint_fingerprint(checkpoint.folder),
+            "fingerprint": fingerprint,
             "position_mode": checkpoint.position_mode,
             "dtype": str(checkpoint.model.dtype).removeprefix("torch."),
             "video_limits": asdict(checkpoint.limits),
@@ -65,7 +69,8 @@ class CheckpointPredictor:
             position_mode=arguments.position_mode,
         )
         use_threads(checkpoint.model)
-        return cls(checkpoint, model_id(arguments.model_name_or_path), arguments.compat)
+        fingerprint = checkpoint_fingerprint(checkpoint.folder)
+        return cls(checkpoint, model_id(arguments.model_name_or_path), fingerprint, arguments.compat)
 
     def answer(self, items: Sequence[Item]) -> Iterator[tuple[Item, Answer | Exception]]:
         """Answer items of one video. Memory holds one clip at a time, however many are asked about."""
@@ -103,11 +108,9 @@ class CheckpointPredictor:
         )
 
     def _answers(self, clip: Clip, items: Sequence[Item]) -> Iterator[tuple[Item, Answer]]:
-        """Answers about one clip: commentaries, then the rest over one prefix."""
-        for item in items:
-            if isinstance(item.ask, Commentary):
-                yield item, self._comment(clip, item.ask)
-        rest = [item for item in items if not isinstance(item.ask, Commentary)]
+        """Answers about one clip: what is streamed, then the rest over one prefix."""
+        yield from self._streamed(clip, [item for item in items if isinstance(item.ask, Commentary | MidStream)])
+        rest = [item for item in items if isinstance(item.ask, Choice | Written)]
         if not rest:
             return
         block, features = self.encode(clip.frames)
@@ -134,36 +137,49 @@ class CheckpointPredictor:
     def _reply(self, reader: PrefixReader, ids: list[int], ask: Choice | Written) -> Answer:
         if isinstance(ask, Written):
             return Answer(self.checkpoint.chat.decode(reader.write(ids, ask.max_new_tokens)).strip())
-        tokens = self._option_tokens(ask)
-        logits = reader.logits(ids)[torch.tensor(tokens, device=self.checkpoint.device)].tolist()
-        scores = {option: round(logit, 6) for option, logit in zip(ask.options, logits, strict=True)}
+        tokens = [self.checkpoint.chat.text_ids(f" {o}" if ask.spaced else o) for o in ask.options]
+        values = option_scores(reader, ids, tokens)
+        scores = {option: round(value, 6) for option, value in zip(ask.options, values, strict=True)}
         return Answer(max(scores, key=scores.get), logits=scores)
 
-    def _option_tokens(self, ask: Choice) -> list[int]:
-        """The first token of each option. Raises UserError where two options begin alike."""
-        chat = self.checkpoint.chat
-        tokens = [chat.text_ids(f" {option}" if ask.spaced else option)[0] for option in ask.options]
-        if len(set(tokens)) < len(tokens):
-            raise UserError(
-                f"{self.name}: its tokenizer begins several of the options {', '.join(ask.options)} with the same "
-                "token, so its logits cannot choose among them; use a checkpoint whose tokenizer has them as tokens"
-            )
-        return tokens
+    def _streamed(self, clip: Clip, items: Sequence[Item]) -> Iterator[tuple[Item, Answer]]:
+        """Commentaries, and questions at their ends; those on the same commentary share it."""
+        by_commentary: dict[Commentary, list[Item]] = {}
+        for item in items:
+            commentary = item.ask.commentary if isinstance(item.ask, MidStream) else item.ask
+            by_commentary.setdefault(commentary, []).append(item)
+        for commentary, asked in by_commentary.items():
+            session = self._session(commentary)
+            source = timed_frames(clip.frames, float(clip.times_s[0]))
+            steps = [(step.start_s, step.end_s, step.text) for step in comment(session, source)]
+            said = " ".join(text.removesuffix(SILENCE).strip() for _, _, text in steps).strip() + SILENCE.strip()
+            for item in asked:
+                if isinstance(item.ask, MidStream):
+                    session.options = dataclasses.replace(session.options, max_answer_tokens=item.ask.max_new_tokens)
+                    yield item, Answer("".join(session.ask(item.ask.text)).strip())
+                else:
+                    yield item, Answer(said, steps=steps)
+            session.close()
 
-    def _comment(self, clip: Clip, ask: Commentary) -> Answer:
+    def _session(self, commentary: Commentary) -> StreamingSession:
         options = StreamOptions(
-            query=ask.query,
-            max_new_tokens=ask.max_new_tokens,
-            repetition_penalty=ask.repetition_penalty,
+            query=commentary.query,
+            max_new_tokens=commentary.max_new_tokens,
+            repetition_penalty=commentary.repetition_penalty,
             retention=RetentionOptions(cache_policy="full"),
             compat=self.compat,
         )
-        session = StreamingSession(self.checkpoint, options)
-        start_s = float(clip.times_s[0])
-        steps = [(step.start_s, step.end_s, step.text) for step in comment(session, timed_frames(clip.frames, start_s))]
-        session.close()
-        said = " ".join(text.removesuffix(" ...").strip() for _, _, text in steps)
-        return Answer(said.strip() + "...", steps=steps)
+        return StreamingSession(self.checkpoint, options)
+
+
+@torch.inference_mode()
+def option_scores(reader: PrefixReader, ids: list[int], options: Sequence[list[int]]) -> list[float]:
+    """Logits of options of one token each; log-likelihoods where one has more."""
+    if all(len(option) == 1 for option in options):
+        logits = reader.logits(ids)
+        return [float(logits[option[0]]) for option in options]
+    after = functools.cache(lambda said: reader.logits([*ids, *said]).log_softmax(-1))
+    return [sum(float(after(tuple(option[:i]))[token]) for i, token in enumerate(option)) for option in options]
 
 
 def group_by_clip(items: Sequence[Item]) -> dict[ClipPlan, list[Item]]:

@@ -29,6 +29,7 @@ class Choice:
     """Pick one of some answers by the logits of their tokens after `prefix`, with which the assistant's turn begins.
 
     text: stands after the video. options: the answers as they are reported; spaced: their tokens carry a leading space.
+    Where an option is several tokens, the options are compared by their log-likelihoods.
     """
 
     text: str
@@ -54,7 +55,16 @@ class Commentary:
     repetition_penalty: float = 1.15
 
 
-Ask = Choice | Written | Commentary
+@dataclass(frozen=True)
+class MidStream:
+    """Comment on the clip, then answer a question as a viewer would ask it at the clip's last second."""
+
+    commentary: Commentary
+    text: str
+    max_new_tokens: int
+
+
+Ask = Choice | Written | Commentary | MidStream
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,13 @@ class Item:
     @property
     def prompt(self) -> str:
         """All text that the model is given for this item."""
-        return self.ask.query if isinstance(self.ask, Commentary) else self.ask.text
+        match self.ask:
+            case Commentary(query=query):
+                return query
+            case MidStream(commentary=commentary, text=text):
+                return f"{commentary.query}\n{text}"
+            case _:
+                return self.ask.text
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What every test can use: --golden DIR and fixtures for golden files, small checkpoints and wandb."""
+"""What every test can use: --golden DIR and fixtures for golden files, small runs and wandb."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +14,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     golden = "folder of the full golden files (tests on them are skipped without it)"
     expected = "fail unless exactly the tests that FILE lists are skipped"
     parser.addoption("--golden", metavar="DIR", help=golden)
+    kills = "how often the evaluation of tests/test_killed_evaluation.py is killed (default: 2)"
+    parser.addoption("--kills", metavar="N", type=int, default=2, help=kills)
     parser.addoption("--expected-skips", metavar="FILE", help=expected)
 
 
@@ -47,6 +49,21 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny import make_tiny_checkpoint
 
     return make_tiny_checkpoint(tmp_path_factory.mktemp("tiny_checkpoint"))
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What training in this process needs to be small, and equal digit for digit to the runs of tests/training.py."""
+    import torch
+
+    from tests.training import SMALL
+
+    for name, value in SMALL.items():
+        monkeypatch.setenv(name, value)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -1,0 +1,169 @@
+"""Answers are kept: whole lines, found again under the same settings only, by several processes."""
+
+import dataclasses
+import json
+
+import pytest
+
+from evaluation.claims import Claims
+from evaluation.item import Answer, Choice, ClipPlan, Item
+from evaluation.run import FAILED, MAX_ATTEMPTS, Runner, exit_status, result_of
+from evaluation.store import Store
+from evaluation.task import Task, is_the_letter
+from utils.errors import UserError
+
+SETTINGS = {"benchmark": "test", "model": "m", "fingerprint": "f"}
+
+
+def item(i: int, **changes) -> Item:
+    ask = Choice(f"Question {i}?", "Answer:", ("A", "B"))
+    return dataclasses.replace(Item(f"q{i}", f"v{i // 3}", ask, "A", ClipPlan(f"v{i // 3}.mp4")), **changes)
+
+
+def test_an_answer_is_found_again(tmp_path):
+    Store(tmp_path, SETTINGS).add(item(0), Answer("A", {"A": 1.0, "B": 0.0}))
+    row = Store(tmp_path, SETTINGS).row(item(0))
+    assert (row["response"], row["logits"], row["error"]) == ("A", {"A": 1.0, "B": 0.0}, None)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        item(0, ask=Choice("Another question?", "Answer:", ("A", "B"))),
+        item(0, ask=Choice("Question 0?", "Answer:", ("A", "B", "C"))),
+        item(0, clip=ClipPlan("v0.mp4", end_s=3.0)),
+        item(0, clip=ClipPlan("v0.mp4", max_frames=64)),
+        item(0, clip=ClipPlan("other.mp4")),
+        item(0, setting="with_subtitles"),
+    ],
+)
+def test_a_changed_item_finds_nothing(tmp_path, changed):
+    Store(tmp_path, SETTINGS).add(item(0), Answer("A"))
+    assert Store(tmp_path, SETTINGS).row(changed) is None
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_changed_setting_finds_nothing(tmp_path, name):
+    Store(tmp_path, SETTINGS).add(item(0), Answer("A"))
+    assert Store(tmp_path, {**SETTINGS, name: "changed"}).row(item(0)) is None
+
+
+def test_where_a_video_lies_does_not_matter(tmp_path):
+    Store(tmp_path, SETTINGS).add(item(0), Answer("A"))
+    assert Store(tmp_path, SETTINGS).is_done(item(0, clip=ClipPlan("/elsewhere/v0.mp4")))
+
+
+def test_a_video_that_changed_is_asked_about_again(tmp_path):
+    video = tmp_path / "v.mp4"
+    video.write_bytes(b"one")
+    asked = item(0, clip=ClipPlan(str(video)))
+    Store(tmp_path, SETTINGS).add(asked, Answer("A"))
+    video.write_bytes(b"another")
+    assert Store(tmp_path, SETTINGS).row(asked) is None
+
+
+def test_a_line_cut_short_is_left_out(tmp_path):
+    store = Store(tmp_path, SETTINGS)
+    for i in range(3):
+        store.add(item(i), Answer("A"))
+    (path,) = tmp_path.glob("answers-*.jsonl")
+    whole = path.read_bytes()
+    for cut in range(len(whole)):
+        path.write_bytes(whole[:cut])
+        n_whole = whole[:cut].count(b"\n")
+        assert [Store(tmp_path, SETTINGS).is_done(item(i)) for i in range(3)] == [i < n_whole for i in range(3)]
+
+
+def test_a_line_that_is_no_answer_is_said(tmp_path):
+    (tmp_path / "answers-x-1-0.jsonl").write_text("[1]\n")
+    with pytest.raises(UserError, match=r"answers-x-1-0.jsonl: a line that is no answer"):
+        Store(tmp_path, SETTINGS)
+
+
+def test_two_stores_see_each_other(tmp_path):
+    first, second = Store(tmp_path, SETTINGS), Store(tmp_path, SETTINGS)
+    first.add(item(0), Answer("A"))
+    second.add(item(1), Answer("B"))
+    first.refresh()
+    second.refresh()
+    assert all(store.is_done(item(i)) for store in (first, second) for i in (0, 1))
+    assert len(list(tmp_path.glob("answers-*.jsonl"))) == 2
+
+
+def test_an_answer_stands_before_an_error(tmp_path):
+    store = Store(tmp_path, SETTINGS)
+    store.add(item(0), Answer("A"))
+    Store(tmp_path, SETTINGS).add_error(item(0), "late")
+    assert Store(tmp_path, SETTINGS).is_done(item(0))
+
+
+def test_rows_before_a_time_do_not_count(tmp_path):
+    store = Store(tmp_path, SETTINGS)
+    store.add(item(0), Answer("A"))
+    written = store.row(item(0))["written"]
+    assert Store(tmp_path, SETTINGS, since_s=written).is_done(item(0))
+    assert not Store(tmp_path, SETTINGS, since_s=written + 0.01).is_done(item(0))
+
+
+class Predictor:
+    """Answers "A", but for items that fail as many times as `failures` says; counts how often each is asked."""
+
+    name, settings = "m", {}
+
+    def __init__(self, failures: dict[str, int] | None = None):
+        self.failures, self.asked = failures or {}, []
+
+    def answer(self, items):
+        for asked in items:
+            self.asked.append(asked.id)
+            left = self.failures.get(asked.id, 0)
+            self.failures[asked.id] = left - 1
+            if asked.id == "q7" and left > 0:
+                raise RuntimeError("out of memory")
+            yield asked, (OSError("broken") if left > 0 else Answer("A"))
+
+
+def run_all(folder, items, predictor):
+    store = Store(folder, SETTINGS)
+    Runner(items, predictor, store, Claims(folder / "claims")).run()
+    task = Task("videomme", "livecc", items, is_the_letter)
+    return result_of(task, predictor, store, "")
+
+
+def test_failures_are_rows_tried_again_and_counted(tmp_path, capsys):
+    items = [item(i) for i in range(9)]
+    predictor = Predictor({"q1": 1, "q4": 9})
+    result = run_all(tmp_path, items, predictor)
+    assert predictor.asked.count("q1") == 2 and predictor.asked.count("q4") == MAX_ATTEMPTS
+    assert [outcome.failed for outcome in result.outcomes] == [i == 4 for i in range(9)]
+    assert result.outcomes[4].value == 0 and "broken" in result.outcomes[4].shown["error"]
+    assert exit_status([result]) == FAILED and "1 items" in capsys.readouterr().err
+    again = Predictor()
+    assert not any(outcome.failed for outcome in run_all(tmp_path, items, again).outcomes) and again.asked == ["q4"]
+
+
+def test_an_error_of_a_whole_video_ends_neither_the_run_nor_its_neighbours(tmp_path):
+    items = [item(i) for i in range(9)]
+    result = run_all(tmp_path, items, Predictor({"q7": 9}))
+    assert [outcome.id for outcome in result.outcomes if outcome.failed] == ["q7", "q8"]
+
+
+def test_a_missing_video_is_a_row(tmp_path):
+    items = [item(0, clip=None, problem="no video"), item(1)]
+    predictor = Predictor()
+    result = run_all(tmp_path, items, predictor)
+    assert [outcome.failed for outcome in result.outcomes] == [True, False] and predictor.asked == ["q1"]
+
+
+def test_answers_that_are_there_are_not_asked_for(tmp_path):
+    items = [item(i) for i in range(6)]
+    run_all(tmp_path, items[:4], Predictor())
+    predictor = Predictor()
+    run_all(tmp_path, items, predictor)
+    assert predictor.asked == ["q4", "q5"]
+
+
+def test_settings_are_readable(tmp_path):
+    store = Store(tmp_path, SETTINGS)
+    (path,) = tmp_path.glob("settings-*.json")
+    assert json.loads(path.read_text()) == SETTINGS and store.settings_key in path.name
