@@ -1,0 +1,329 @@
+"""Any OpenAI-compatible endpoint (OpenAI, Azure, vLLM, a server on this machine): asked by many threads, with retries,
+a rate limit, a spending cap, and replies kept on disk so that no request is paid for twice.
+
+The openai package sends the requests, without its own retries: they would pass the rate limit and the cap by, wait at
+most 8 s, and go on when an account has no money left.
+"""
+
+import base64
+import os
+import random
+import re
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+import httpx2
+import openai
+
+from evaluation.journal import Journal
+from evaluation.pace import Pace, asked_wait_s
+from evaluation.spending import KNOWN_PRICES, CapReached, Prices, Spending
+from evaluation.store import digest
+from utils.errors import UserError
+
+AZURE_API_VERSION = "2024-10-21"  # unless OPENAI_API_VERSION names another
+SEED = 42
+MAX_IMAGE_TOKENS = 1445  # 768 x 2048 pixels, the most that gpt-4o counts for a picture
+OVERHEAD_TOKENS = 64  # a chat template's own words
+OPENAI_HOST = "api.openai.com"
+
+
+@dataclass
+class EndpointArguments:
+    """Where the model is served, and what it may cost."""
+
+    api_base: str | None = field(
+        default=None,
+        metadata={
+            "help": "URL of an OpenAI-compatible server, such as http://localhost:8000/v1; default: "
+            "AZURE_OPENAI_ENDPOINT, else OPENAI_BASE_URL, else OpenAI"
+        },
+    )
+    max_cost: float | None = field(default=None, metadata={"help": "dollars that this run may spend; default: no cap"})
+    price_input: float | None = field(
+        default=None, metadata={"help": "dollars per million input tokens; known for gpt-4o-2024-08-06: 2.50"}
+    )
+    price_output: float | None = field(default=None, metadata={"help": "dollars per million output tokens"})
+    requests_per_minute: float | None = field(default=None, metadata={"help": "rate limit; default: none"})
+    max_retries: int = field(default=6, metadata={"help": "of a request that failed"})
+    timeout_s: float = field(default=120.0, metadata={"help": "of a request"})
+
+    def __post_init__(self) -> None:
+        for name, least in (("requests_per_minute", 1e-6), ("price_input", 0), ("price_output", 0), ("max_retries", 0)):
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                raise UserError(f"--{name} {value}: too small; leave it out or give a number above")
+        if not self.timeout_s > 0:
+            raise UserError(f"--timeout_s {self.timeout_s}: give a number of seconds above 0")
+        if (self.price_input is None) != (self.price_output is None):
+            raise UserError("--price_input and --price_output belong together; give both")
+
+    def prices(self, model: str) -> Prices | None:
+        """The prices given, else the known ones of OpenAI's models."""
+        return KNOWN_PRICES.get(model) if self.price_input is None else Prices(self.price_input, self.price_output)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long failures are borne: retries of a request, with waits that double, and failed requests in a row."""
+
+    max_retries: int = 6
+    first_wait_s: float = 1.0
+    longest_wait_s: float = 60.0
+    longest_asked_s: float = 300.0  # a server that asks for more than this is not waited for
+    max_failures: int = 8
+
+    def wait_s(self, attempt: int) -> float:
+        """Before the retry that follows attempt 0, 1, ...: between half of the doubling wait and all of it."""
+        return min(self.longest_wait_s, self.first_wait_s * 2**attempt) * random.uniform(0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the model said. model: the name that the endpoint gave itself; refused: it declined to answer."""
+
+    text: str
+    n_input: int
+    n_output: int
+    model: str = ""
+    refused: bool = False
+    cached: bool = False
+
+
+class RequestFailed(Exception):
+    """No answer to this request; others may have one."""
+
+
+class EndpointStopped(UserError):
+    """No further request makes sense."""
+
+
+class _TryAgain(Exception):
+    def __init__(self, message: str, asked_s: float | None = None):
+        super().__init__(message)
+        self.asked_s = asked_s
+
+
+class Endpoint:
+    """One model behind one endpoint; threads share it.
+
+    client: made by `connect`, which reads flags and environment. secret: the key, struck out of every message.
+    replies: where replies are kept, by model, messages and decoding, wherever they came from.
+    """
+
+    def __init__(
+        self,
+        client: openai.OpenAI,
+        model: str,
+        spending: Spending,
+        pace: Pace | None = None,
+        patience: Patience | None = None,
+        replies: Journal | None = None,
+        secret: str = "",
+    ):
+        self.model, self.spending = model, spending
+        self.served: set[str] = set()  # names that the endpoint gave its model
+        self._client, self._secret = client, secret
+        self._pace, self._patience = pace or Pace(), patience or Patience()
+        self._journal = replies
+        self._replies = {row["key"]: row for row in replies.rows()} if replies else {}
+        self._n_failures, self._stop_reason = 0, ""
+        self._lock = threading.Lock()
+
+    @property
+    def place(self) -> str:
+        """Host and port, for messages."""
+        return self._client.base_url.netloc.decode()
+
+    @property
+    def is_openai(self) -> bool:
+        """Whether OpenAI or Azure serve it, whose model names have dates."""
+        return self.place == OPENAI_HOST or isinstance(self._client, openai.AzureOpenAI)
+
+    def complete(self, messages: list[dict[str, Any]], max_tokens: int) -> Reply:
+        """The reply to a conversation, at temperature 0.
+
+        Raises RequestFailed where this request got none, CapReached or EndpointStopped where none will.
+        """
+        request = {"model": self.model, "messages": messages, "temperature": 0, "seed": SEED, "max_tokens": max_tokens}
+        key = digest(request)
+        kept = self._replies.get(key)
+        if kept is not None:
+            self.spending.count_cached()
+            reply = Reply(**kept["reply"], cached=True)
+        else:
+            reply = self._ask(request)
+            said = {name: value for name, value in asdict(reply).items() if name != "cached"}
+            self._replies[key] = row = {"key": key, "asked": self.model, "reply": said}
+            if self._journal is not None:
+                self._journal.append(row)
+        if reply.model:
+            self.served.add(reply.model)
+        return reply
+
+    def stop(self, reason: str) -> None:
+        """End the waits of all threads; every further request raises EndpointStopped."""
+        with self._lock:
+            self._stop_reason = self._stop_reason or self._without_secret(reason)
+        self._pace.stop()
+
+    def _ask(self, request: dict[str, Any]) -> Reply:
+        for attempt in range(self._patience.max_retries + 1):
+            self._pace.wait()
+            if self._stop_reason:
+                raise EndpointStopped(self._stop_reason)
+            try:
+                reply = self._send(request)
+            except _TryAgain as problem:
+                message, asked_s = str(problem), problem.asked_s
+            except CapReached as reached:
+                self.stop(str(reached))
+                raise
+            else:
+                with self._lock:
+                    self._n_failures = 0
+                return reply
+            if asked_s is not None and asked_s > self._patience.longest_asked_s:
+                self._fail(f"{message}; it asks to wait {asked_s:.0f} s")
+            if attempt < self._patience.max_retries:
+                # Those who were sent away together do not come back together.
+                self._pace.pause(asked_s or 0.0)
+                self._pace.sleep((asked_s or 0.0) + self._patience.wait_s(attempt))
+        self._fail(f"{message}, {self._patience.max_retries + 1} times")
+
+    def _send(self, request: dict[str, Any]) -> Reply:
+        """One attempt. Raises _TryAgain where another may fare better."""
+        with self.spending.reserve(_most_input_tokens(request["messages"]), request["max_tokens"]) as reservation:
+            try:
+                completion = self._client.chat.completions.create(**request)
+            except openai.APIStatusError as error:
+                reservation.release()
+                return self._judge_status(error)
+            except openai.APIConnectionError as error:  # time-outs among them
+                if isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout):
+                    reservation.release()
+                late = isinstance(error, openai.APITimeoutError)
+                what = f"no answer in {self._client.timeout:g} s" if late else "connection failed"
+                raise _TryAgain(what) from None
+            except (openai.OpenAIError, ValueError) as error:
+                raise _TryAgain(f"an answer that cannot be read ({type(error).__name__})") from None
+            usage = getattr(completion, "usage", None)
+            n_input, n_output = (getattr(usage, f"{side}_tokens", None) for side in ("prompt", "completion"))
+            if isinstance(n_input, int) and isinstance(n_output, int):
+                reservation.settle(n_input, n_output)
+            reply = self._read(completion, n_input or 0, n_output or 0)
+        if reply is None:
+            raise _TryAgain("an answer that is no chat completion")
+        return reply
+
+    def _judge_status(self, error: openai.APIStatusError) -> Reply:
+        """A refusal's reply; raises for every other status."""
+        status, code = error.status_code, str(error.code or "")
+        said = self._without_secret(" ".join(str(error.message).split()))[:300]
+        if status == 400 and "content_filter" in code:  # Azure's way of declining
+            return Reply(said, 0, 0, refused=True)
+        if status in (401, 403, 404) or code in ("insufficient_quota", "billing_hard_limit_reached"):
+            advice = {401: "check the API key", 403: "check the key's rights", 404: "check URL and model name"}
+            hint = advice.get(status, "its account has no money left")
+            self.stop(f"{self.place} refuses {self.model}: {said}; {hint}. What is done is kept: run again to go on")
+            raise EndpointStopped(self._stop_reason) from None
+        if status in (408, 409, 429) or status >= 500:
+            hint = "; lower --num_workers or set --requests_per_minute" if status == 429 else ""
+            raise _TryAgain(f"HTTP {status} ({said}{hint})", asked_wait_s(error.response.headers)) from None
+        self._fail(f"HTTP {status} ({said})")
+
+    def _fail(self, message: str) -> NoReturn:
+        with self._lock:
+            self._n_failures += 1
+            n_failures = self._n_failures
+        if n_failures >= self._patience.max_failures:
+            self.stop(
+                f"{self.place}: the last {n_failures} requests to {self.model} all failed, retries included; the "
+                f"latest: {message}. What is done is kept: run again to go on"
+            )
+            raise EndpointStopped(self._stop_reason) from None
+        raise RequestFailed(self._without_secret(f"{self.place}: {message}")) from None
+
+    def _read(self, completion: Any, n_input: int, n_output: int) -> Reply | None:
+        """The first choice of a completion; None where it has none that can be read."""
+        try:
+            choice = completion.choices[0]
+            text, refusal = choice.message.content, choice.message.refusal
+            said = self._without_secret(text or refusal or "").encode(errors="replace").decode()
+            refused = bool(refusal) or choice.finish_reason == "content_filter"
+            return Reply(said, n_input, n_output, str(completion.model or ""), refused)
+        except (AttributeError, TypeError, IndexError):
+            return None
+
+    def _without_secret(self, text: str) -> str:
+        return text.replace(self._secret, "[key]") if len(self._secret) >= 8 else text
+
+
+def connect(
+    model: str, arguments: EndpointArguments, replies: Journal | None = None, patience: Patience | None = None
+) -> Endpoint:
+    """The endpoint that flags and environment name. Raises UserError where its URL or key is missing."""
+    client, secret = _client(arguments)
+    return Endpoint(
+        client,
+        model,
+        Spending(arguments.prices(model), arguments.max_cost),
+        Pace(arguments.requests_per_minute),
+        patience or Patience(max_retries=arguments.max_retries),
+        replies,
+        secret,
+    )
+
+
+def user_message(parts: Sequence[str | bytes]) -> dict[str, Any]:
+    """A user's turn of texts and JPEG pictures, in their order."""
+    if len(parts) == 1 and isinstance(parts[0], str):
+        return {"role": "user", "content": parts[0]}
+    return {"role": "user", "content": [_part(part) for part in parts]}
+
+
+def _part(part: str | bytes) -> dict[str, Any]:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    url = f"data:image/jpeg;base64,{base64.b64encode(part).decode()}"
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def _client(arguments: EndpointArguments) -> tuple[openai.OpenAI, str]:
+    common = {"max_retries": 0, "timeout": arguments.timeout_s}
+    azure = os.environ.get("AZURE_OPENAI_ENDPOINT")
+    if azure and not arguments.api_base:
+        secret = os.environ.get("AZURE_OPENAI_API_KEY", "")
+        _check_url("AZURE_OPENAI_ENDPOINT", azure, "https://NAME.openai.azure.com")
+        if not secret:
+            raise UserError("AZURE_OPENAI_ENDPOINT is set and AZURE_OPENAI_API_KEY is not; set it to the Azure key")
+        version = os.environ.get("OPENAI_API_VERSION", AZURE_API_VERSION)
+        return openai.AzureOpenAI(azure_endpoint=azure, api_key=secret, api_version=version, **common), secret
+    given = arguments.api_base or os.environ.get("OPENAI_BASE_URL")
+    if given:
+        _check_url("--api_base" if arguments.api_base else "OPENAI_BASE_URL", given, "http://localhost:8000/v1")
+    secret = os.environ.get("OPENAI_API_KEY", "")
+    if not secret and (not given or urlsplit(given).hostname == OPENAI_HOST):
+        raise UserError(
+            "no API key: set OPENAI_API_KEY for OpenAI, AZURE_OPENAI_ENDPOINT and AZURE_OPENAI_API_KEY for Azure, or "
+            "give --api_base http://HOST:PORT/v1 for a server of your own"
+        )
+    return openai.OpenAI(base_url=given or f"https://{OPENAI_HOST}/v1", api_key=secret or "none", **common), secret
+
+
+def _check_url(name: str, url: str, example: str) -> None:
+    if not re.match(r"https?://[^/\s]", url):
+        raise UserError(f"{name}: no http:// or https:// URL; give one such as {example}")
+
+
+def _most_input_tokens(messages: list[dict[str, Any]]) -> int:
+    """No tokenizer makes more tokens than there are bytes; pictures count as the largest."""
+    n_tokens = OVERHEAD_TOKENS
+    for message in messages:
+        content = message["content"]
+        for part in [{"text": content}] if isinstance(content, str) else content:
+            n_tokens += len(part["text"].encode()) if "text" in part else MAX_IMAGE_TOKENS
+    return n_tokens
