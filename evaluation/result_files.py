@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.benchmarks import benchmark_names, scores_of
+from evaluation.outcome import Outcome
 from evaluation.result import Result
 from utils.errors import UserError
 
@@ -54,11 +55,24 @@ def _read(path: Path, benchmark: str | None) -> Result:
     return scores_of(benchmark).read(path)
 
 
+def _is_sound(outcome: Outcome) -> bool:
+    """Whether the fields are what statistics take them for."""
+    is_share = isinstance(outcome.value, int | float) and 0 <= outcome.value <= 1
+    are_names = all(isinstance(name, str) for name in (outcome.id, outcome.cluster))
+    are_tags = isinstance(outcome.tags, dict) and all(isinstance(tag, str) for tag in outcome.tags.values())
+    return is_share and are_names and are_tags and isinstance(outcome.shown, dict)
+
+
 def _checked(path: Path, result: Result, benchmark: str | None) -> Result:
     if benchmark not in (None, result.benchmark):
         raise UserError(f"{path}: a result of {result.benchmark}, not of {benchmark}")
     if not result.outcomes:
         raise UserError(f"{path}: no outcomes in it; nothing can be scored")
+    for outcome in result.outcomes:
+        if not _is_sound(outcome):
+            raise UserError(
+                f"{path}: outcome {outcome.id!r}: value must be 0 to 1, cluster text, tags and shown objects"
+            )
     name, n_times = Counter(outcome.id for outcome in result.outcomes).most_common(1)[0]
     if n_times > 1:
         raise UserError(f"{path}: {n_times} outcomes are called {name!r}; each item must be in it once")

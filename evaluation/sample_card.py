@@ -62,7 +62,7 @@ def _answer(scored: Scored, outcome: Outcome) -> str:
 
 def _said(outcome: Outcome) -> str:
     steps = outcome.shown.get("steps")
-    if isinstance(steps, list) and steps:
+    if isinstance(steps, list) and steps and all(isinstance(step, list) and len(step) == 3 for step in steps):
         return _steps(steps)
     said = outcome.shown.get("commentary", outcome.answer)
     return f"<p>{_text(said)}</p>" if said is not None else ""
@@ -71,11 +71,15 @@ def _said(outcome: Outcome) -> str:
 def _steps(steps: Sequence) -> str:
     """A commentary step by step; silent steps are left out."""
     rows = [
-        f"<li><time>{start_s:.0f}\u2013{end_s:.0f} s</time> {_text(text)}</li>"
+        f"<li><time>{_second(start_s)}\u2013{_second(end_s)} s</time> {_text(text)}</li>"
         for start_s, end_s, text in steps
         if str(text).strip(" .")
     ]
     return f'<ol class="steps">{"".join(rows)}</ol>' if rows else '<p class="notes">said nothing</p>'
+
+
+def _second(time_s: object) -> str:
+    return f"{time_s:.0f}" if isinstance(time_s, int | float) else _text(time_s)
 
 
 def _confidence(outcome: Outcome) -> str:

@@ -1,0 +1,182 @@
+"""Error bars, floors and comparisons, against resampling and cases that can be worked out by hand."""
+
+import random
+import statistics
+
+import pytest
+
+from evaluation.outcome import Outcome
+from evaluation.stats import Floor, compare, estimate, score, sign_test, t_quantile
+
+T_TABLE = {1: 12.706, 2: 4.303, 3: 3.182, 5: 2.571, 30: 2.042, 1000: 1.962}
+
+
+def outcome(name: str, value: float, cluster: str = "", truth=None, **tags: str) -> Outcome:
+    return Outcome(name, cluster or name, value, tags=tags, truth=truth)
+
+
+def half_width(interval: tuple[float, float]) -> float:
+    return (interval[1] - interval[0]) / 2
+
+
+def clustered_data(seed: int, n_clusters: int) -> list[tuple[float, str, tuple[str, ...]]]:
+    """(value, cluster, (group, task)): 1 to 4 answers of a video that are alike, of tasks of unequal difficulty."""
+    draw, rows = random.Random(seed), []
+    for cluster in range(n_clusters):
+        ease = draw.gauss(0, 0.25)
+        for _ in range(draw.randint(1, 4)):
+            group, task = draw.choice([("a", "1"), ("a", "2"), ("a", "2"), ("b", "3")])
+            rows.append((float(draw.random() < 0.35 + 0.12 * int(task) + ease), str(cluster), (group, task)))
+    return rows
+
+
+def nested_mean(rows: list[tuple[float, str, tuple[str, ...]]], depth: int) -> float:
+    """The mean of means, straightforwardly."""
+    if depth == 0:
+        return statistics.fmean(value for value, _, _ in rows)
+    by_group: dict[tuple[str, ...], list] = {}
+    for row in rows:
+        by_group.setdefault(row[2][: 3 - depth], []).append(row)
+    return statistics.fmean(nested_mean(inside, depth - 1) for inside in by_group.values())
+
+
+def test_a_case_by_hand():
+    # Deviations from 0.75, over 4 values: video a sums to (0.25 + 0.25) / 4, video b to (-0.75 + 0.25) / 4.
+    found = estimate([1, 1, 0, 1], ["a", "a", "b", "b"])
+    error = (2 / 1 * (0.125**2 + 0.125**2)) ** 0.5
+    assert found.value == 0.75
+    assert found.interval == (0.0, 1.0)  # one degree of freedom: 12.7 times an error of 0.25, clipped
+    wide = estimate([1, 1, 0, 1], ["a", "a", "b", "b"], bounds=(-9, 9))
+    assert half_width(wide.interval) == pytest.approx(12.706 * error, rel=1e-3)
+
+
+@pytest.mark.parametrize("depth", [0, 2], ids=["mean", "mean of means"])
+def test_the_error_is_that_of_resampled_videos(depth: int):
+    rows = clustered_data(seed=5, n_clusters=150)
+    values, clusters, groups = zip(*rows, strict=True)
+    found = estimate(values, clusters, groups if depth else None)
+    assert found.value == pytest.approx(nested_mean(rows, depth))
+    by_cluster: dict[str, list] = {}
+    for row in rows:
+        by_cluster.setdefault(row[1], []).append(row)
+    draw, videos = random.Random(7), list(by_cluster.values())
+    means = []
+    for _ in range(2000):
+        means.append(nested_mean([row for video in draw.choices(videos, k=len(videos)) for row in video], depth))
+    assert half_width(found.interval) / t_quantile(149) == pytest.approx(statistics.stdev(means), rel=0.06)
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says():
+    def holds(seed: int) -> bool:
+        rows = clustered_data(seed, n_clusters=25)
+        values, clusters, _ = zip(*rows, strict=True)
+        low, high = estimate(values, clusters).interval
+        return low <= expected <= high
+
+    expected = statistics.fmean(value for seed in range(500, 900) for value, _, _ in clustered_data(seed, 25))
+    assert 0.93 <= statistics.fmean(map(holds, range(400))) <= 0.97
+
+
+def test_answers_that_repeat_within_a_video_make_nothing_surer():
+    values, clusters = [0, 1, 1, 0, 1, 1], list("abcdef")
+    alone, tripled = estimate(values, clusters), estimate(values * 3, clusters * 3)
+    assert tripled.value == pytest.approx(alone.value)
+    assert tripled.interval == pytest.approx(alone.interval)
+    assert half_width(estimate(values * 3, range(18)).interval) < half_width(alone.interval)
+
+
+def test_one_video_has_no_interval():
+    assert estimate([1, 0, 1], ["a", "a", "a"]).interval is None
+
+
+def test_all_right_is_not_certain():
+    assert estimate([1] * 10, range(10)).interval == pytest.approx((0.6915, 1.0), abs=1e-4)  # Clopper-Pearson
+    assert estimate([0] * 10, range(10)).interval == pytest.approx((0.0, 0.3085), abs=1e-4)
+    # Tasks that are each all right or all wrong: nothing varies inside them, and the mean is at no bound.
+    assert estimate([1, 1, 0, 0], range(4), [("x",), ("x",), ("y",), ("y",)]).interval is None
+
+
+@pytest.mark.parametrize("degrees", T_TABLE)
+def test_quantiles_of_t(degrees: int):
+    assert t_quantile(degrees) == pytest.approx(T_TABLE[degrees], rel=0.008)
+
+
+def test_groups_weigh_alike_at_every_level():
+    outcomes = [
+        outcome("1", 1, group="a", task="x"),
+        outcome("2", 0, group="a", task="y"),
+        outcome("3", 0, group="a", task="y"),
+        outcome("4", 1, group="b", task="z"),
+    ]
+    assert score("all", outcomes).value == 0.5
+    assert score("all", outcomes, ("task",)).value == pytest.approx(2 / 3)
+    assert score("all", outcomes, ("group", "task")).value == pytest.approx(3 / 4)
+
+
+def test_failed_items_are_counted_and_stay_in_the_denominator():
+    found = score("all", [outcome("1", 1), Outcome("2", "2", 0.0, failed=True)])
+    assert (found.value, found.n, found.n_failed) == (0.5, 2, 1)
+
+
+def test_floors():
+    truths = [("x", "Yes"), ("x", "Yes"), ("x", "No"), ("y", 3), ("y", 3), ("y", 4), ("y", 3)]
+    outcomes = [outcome(str(i), 0, truth=truth, task=task) for i, (task, truth) in enumerate(truths)]
+    assert score("x", outcomes[:3]).floors == (Floor("always Yes", pytest.approx(2 / 3)),)
+    found = score("all", outcomes, ("task",))
+    assert found.floors == (
+        Floor("always 3", pytest.approx(3 / 8)),
+        Floor("majority of each task", pytest.approx((2 / 3 + 3 / 4) / 2)),
+    )
+    assert found.floor.name == "majority of each task"
+
+
+def test_chance_is_known_where_options_are():
+    outcomes = [Outcome(str(n), str(n), 0, truth="A", shown={"options": list(range(n))}) for n in (2, 4)]
+    assert score("all", outcomes).floors[-1] == Floor("chance", pytest.approx((1 / 2 + 1 / 4) / 2))
+    assert score("one", [outcome("1", 1)]).floors == ()
+
+
+def test_runs_are_compared_on_the_items_that_both_have():
+    first = [outcome("1", 1), outcome("2", 0), outcome("3", 0), outcome("4", 0.5), outcome("gone", 1)]
+    second = [outcome("4", 1), outcome("1", 0), outcome("2", 1), outcome("3", 0), outcome("new", 0), outcome("n2", 0)]
+    found = compare(first, second)
+    assert (found.n, found.wins, found.losses, found.ties) == (4, 2, 1, 1)
+    assert (found.only_first, found.only_second) == (1, 2)
+    assert found.difference.value == pytest.approx(0.5 / 4)
+    assert found.p_value == 1.0
+    backwards = compare(second, first)
+    assert backwards.difference.value == -found.difference.value
+    assert backwards.difference.interval == tuple(-end for end in reversed(found.difference.interval))
+    assert compare(first, [outcome("other", 1)]) is None
+
+
+def test_a_pair_is_surer_than_two_scores():
+    """What both runs find hard is not part of their difference."""
+    draw = random.Random(3)
+    base = [float(draw.random() < 0.5) for _ in range(200)]
+    better = [max(value, float(draw.random() < 0.1)) for value in base]
+    runs = [[outcome(str(i), v) for i, v in enumerate(values)] for values in (base, better)]
+    paired = compare(*runs).difference
+    assert paired.interval[0] > 0
+    assert half_width(paired.interval) < 0.6 * half_width(score("", runs[0]).interval)
+
+
+def test_a_comparison_weighs_groups_as_the_score_does():
+    values = {"x": [(0, 1)], "y": [(0, 0), (1, 1), (1, 1)]}
+    pairs = [(f"{task}{i}", task, pair) for task, inside in values.items() for i, pair in enumerate(inside)]
+    first, second = ([outcome(name, pair[run], task=task) for name, task, pair in pairs] for run in (0, 1))
+    assert compare(first, second).difference.value == pytest.approx(1 / 4)
+    assert compare(first, second, ("task",)).difference.value == pytest.approx(1 / 2)
+
+
+def test_equal_runs_do_not_differ():
+    outcomes = [outcome(str(i), i % 2) for i in range(6)]
+    found = compare(outcomes, outcomes)
+    assert (found.difference.value, found.difference.interval, found.p_value) == (0, None, 1.0)
+
+
+def test_sign_test():
+    assert sign_test(0, 0) == 1.0
+    assert sign_test(5, 0) == pytest.approx(2 / 32)
+    assert sign_test(8, 2) == sign_test(2, 8) == pytest.approx(0.109375)
+    assert 0 < sign_test(2000, 500) < 1e-100
