@@ -27,6 +27,13 @@ class Line:
         """A field that may be missing."""
         return self.fields.get(name, default)
 
+    def seconds(self, name: str) -> float:
+        """A field that is a time. Raises UserError where it is none."""
+        try:
+            return float(self[name])
+        except (TypeError, ValueError):
+            raise UserError(f"{self.where}: {name} is {self[name]!r}; it must be a number of seconds") from None
+
     @property
     def where(self) -> str:
         """File and line, for messages."""
@@ -57,8 +64,10 @@ def read_lines(path: str | Path, limit: int | None = None) -> Iterator[Line]:
         yield Line(path, number, value)
 
 
-def find_video(name: str, folders: Sequence[Path]) -> tuple[Path | None, str]:
-    """The file `name` in the first folder that has it, else None and what is wrong.
+def find_video(
+    name: str, folders: Sequence[Path], remedy: str = "get it, or name its folder with --video_dir"
+) -> tuple[Path | None, str]:
+    """The file `name` in the first folder that has it, else None, what is wrong, and the remedy.
 
     Names come with the data: one that would lead out of its folder is not followed.
     """
@@ -68,7 +77,7 @@ def find_video(name: str, folders: Sequence[Path]) -> tuple[Path | None, str]:
             return None, f"the video name {name!r} leads out of {folder}"
         if path.exists():
             return path, ""
-    return None, f"no video {name!r} in {' or '.join(map(str, folders))}; get it, or name its folder with --video_dir"
+    return None, f"no video {name!r} in {' or '.join(map(str, folders))}; {remedy}"
 
 
 def _parsed(path: Path, number: int, text: str) -> Any:

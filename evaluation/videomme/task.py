@@ -8,7 +8,7 @@ import pysubs2
 
 from evaluation.item import ClipPlan, Item, Written
 from evaluation.lines import Line, find_video, read_lines
-from evaluation.multiple_choice import choice, lettered, read_letter
+from evaluation.multiple_choice import choice, lettered, names_the_letter
 from evaluation.prompts import Templates
 from evaluation.task import Task, is_the_letter
 from evaluation.videomme.scores import export
@@ -87,12 +87,6 @@ def find_video_of(line: Line, video_dir: str | None) -> tuple[Path | None, str]:
         named = Path(line["video"])
         return (named, "") if named.is_absolute() and named.exists() else find_video(line["video"], folders)
     return find_video(f"{line['videoID']}.mp4", folders[:1])
-
-
-def names_the_letter(item: Item, response: str) -> float:
-    """1 where a written answer names the right option."""
-    letters = [option[0] for option in item.shown["options"]]
-    return float(read_letter(response, letters) == item.truth)
 
 
 def read_subtitles(path: Path) -> str:

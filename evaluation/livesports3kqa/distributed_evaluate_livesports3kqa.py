@@ -1,0 +1,35 @@
+"""Ask a model the questions of LiveSports-3K-QA.
+
+    torchrun --standalone --nproc_per_node=8 evaluation/livesports3kqa/distributed_evaluate_livesports3kqa.py \\
+        --model_name_or_path chenjoya/LiveCC-7B-Instruct [--benchmark_path LiveSports-3K-QA.json]
+    python evaluation/livesports3kqa/distributed_evaluate_livesports3kqa.py ...      the same in one process per GPU
+
+Without --benchmark_path the questions come from the hub. Hardware: a GPU of 80 GB for a 7B model; a CPU for the nano
+model. Writes answers as they come, so the same command continues after a kill, and MODEL_PROTOCOL.result.json at the
+end. Exit status 3 where a question has no answer.
+"""
+
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a file: import from the repository's root
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from evaluation.checkpoint_predictor import CheckpointArguments
+from evaluation.command import run_task
+from evaluation.livesports3kqa.task import LiveSports3KQAArguments, load_task
+from evaluation.run import RunArguments
+from utils.arguments import parse_arguments
+from utils.errors import run_command
+
+
+def main() -> int:
+    """Run the command; returns its exit status."""
+    benchmark, model, run = parse_arguments(
+        LiveSports3KQAArguments, CheckpointArguments, RunArguments, description=__doc__.splitlines()[0]
+    )
+    return run_task(load_task, benchmark, model, run, Path(__file__).parent / "results")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,66 @@
+"""MVBench: twenty tasks about what changes over time in short videos."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from evaluation.item import ClipPlan, Item
+from evaluation.lines import Line
+from evaluation.multiple_choice import choice, lettered, listed_options, right_letter, with_letters
+from evaluation.mvbench.annotations import bounds_of, file_stem, find_video_of, read_questions, task_of
+from evaluation.prompts import Templates
+from evaluation.task import Task, is_the_letter
+
+FOLDER_FPS = {"livecc": 2.0, "official": 3.0}  # TVQA's frames were taken 3 a second
+
+
+@dataclass
+class MVBenchArguments:
+    """The questions, their videos, and how they are asked."""
+
+    benchmark_path: str = field(
+        metadata={
+            "help": "a file of lines, the benchmark's folder of json/ and video/, or a hub id (OpenGVLab/MVBench)"
+        }
+    )
+    video_dir: str | None = field(default=None, metadata={"help": "folder of the videos; default: video/ beside them"})
+    protocol: Literal["livecc", "official"] = field(
+        default="livecc", metadata={"help": "livecc: whole videos, folders at 2 fps; official: start to end, at 3 fps"}
+    )
+
+
+def load_task(arguments: MVBenchArguments, templates: Templates, limit: int | None = None) -> Task:
+    """The questions. Raises UserError where there are none or one lacks what is needed."""
+    lines = read_questions(arguments.benchmark_path, limit)
+    items = [make_item(line, arguments, templates) for line in lines]
+    return Task("mvbench", arguments.protocol, items, is_the_letter, templates.hashes)
+
+
+def make_item(line: Line, arguments: MVBenchArguments, templates: Templates) -> Item:
+    """One question."""
+    task = task_of(line)
+    options = options_of(line)
+    path, problem = find_video_of(line, arguments.benchmark_path, arguments.video_dir)
+    return Item(
+        id=f"{file_stem(task)}_{line.get('question_id', line.number)}",
+        video_id=line["video"],
+        ask=choice(templates, line["question"], options),
+        truth=right_letter(options, line),
+        clip=None if path is None else plan(line, path, arguments.protocol),
+        problem=problem,
+        tags={"task_type": task},
+        shown={"question": line["question"], "options": with_letters(options), "video": line["video"]},
+    )
+
+
+def options_of(line: Line) -> dict[str, str]:
+    """Options by letter: lettered `options`, or the published `candidates`, which have none."""
+    if "candidates" in line.fields:
+        return {chr(ord("A") + i): text for i, text in enumerate(listed_options(line, "candidates"))}
+    return lettered(listed_options(line), line)
+
+
+def plan(line: Line, path: Path, protocol: str) -> ClipPlan:
+    """What is shown: the whole video, or with `official` what lies between the bounds of a bounded task."""
+    bounds = bounds_of(line) if protocol == "official" else {}
+    return ClipPlan(str(path), **bounds, folder_fps=FOLDER_FPS[protocol] if path.is_dir() else None)

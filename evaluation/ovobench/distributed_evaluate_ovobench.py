@@ -1,0 +1,46 @@
+"""Ask a model the questions of OVO-Bench, each at its time.
+
+    python evaluation/ovobench/transfer_annotation_format.py --input OVOBENCH/ovo_bench_new.json \\
+        --output OVOBENCH/ovo-bench-formatted.jsonl
+    torchrun --standalone --nproc_per_node=8 evaluation/ovobench/distributed_evaluate_ovobench.py \\
+        --benchmark_dir OVOBENCH [--model_name_or_path chenjoya/LiveCC-7B-Instruct] [--protocol official]
+
+Hardware: a GPU of 80 GB for a 7B model; a CPU for the nano model. 3,035 queries; each clip is another window of its
+video, so most are decoded and prefilled of their own. Writes answers as they come, so the same command continues after
+a kill, and MODEL_PROTOCOL.result.json at the end. Exit status 3 where a query has no answer.
+"""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+if not __package__:  # run as a file: import from the repository's root
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from evaluation.checkpoint_predictor import CheckpointArguments
+from evaluation.command import run_task
+from evaluation.ovobench.task import OVOBenchArguments, load_task
+from evaluation.run import RunArguments
+from utils.arguments import parse_arguments
+from utils.errors import run_command
+
+
+@dataclass
+class ModelArguments(CheckpointArguments):
+    """Which model answers, and how it runs."""
+
+    model_name_or_path: str = field(
+        default="chenjoya/LiveCC-7B-Instruct", metadata={"help": "folder or hub id of a Qwen2-VL checkpoint"}
+    )
+
+
+def main() -> int:
+    """Run the command; returns its exit status."""
+    benchmark, model, run = parse_arguments(
+        OVOBenchArguments, ModelArguments, RunArguments, description=__doc__.splitlines()[0]
+    )
+    return run_task(load_task, benchmark, model, run, Path(__file__).parent / "results")
+
+
+if __name__ == "__main__":
+    run_command(main)
