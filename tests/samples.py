@@ -1,12 +1,14 @@
-"""Annotation files of mixed samples, small, for tests of loading and training."""
+"""Samples, small, for tests of loading and training: annotation files of them, and one as it is encoded."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
+from data.sample_encoder import Example
 from tests.videos import make_video
 
 
@@ -54,3 +56,18 @@ def media_key(name: str) -> str:
 def text(what: str) -> dict:
     """A text element."""
     return {"type": "text", "text": what}
+
+
+def text_example(ids: torch.Tensor) -> Example:
+    """Tokens alone, all of them supervised."""
+    return Example(
+        input_ids=ids,
+        labels=ids.clone(),
+        position_ids=torch.arange(len(ids)).expand(3, -1),
+        patches=torch.zeros(0, 1176, dtype=torch.uint8),
+        grid_thw=torch.zeros(0, 3, dtype=torch.long),
+        kinds=[],
+        frame_times_s=torch.zeros(0, dtype=torch.float64),
+        chat_text="",
+        counts={},
+    )

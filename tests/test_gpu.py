@@ -20,6 +20,7 @@ from models.training.loss_average import weigh_losses
 from models.training.optimizer import orthogonalize
 from tests.conftest import REPOSITORY
 from tests.operations import compare, compare_models
+from tests.samples import text_example
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 WINDOW = RetentionOptions("window", sink_tokens=64, text_tokens=60, vision_s=4.0)
@@ -146,23 +147,8 @@ def loss_and_gradients(model, batches) -> tuple[float, dict[str, torch.Tensor]]:
 
 def text_examples() -> list[Example]:
     """Three samples of 40, 300 and 7 tokens."""
-    generator, examples = torch.Generator().manual_seed(0), []
-    for length in (40, 300, 7):
-        ids = torch.randint(20, 200, (length,), generator=generator)
-        examples.append(
-            Example(
-                input_ids=ids,
-                labels=ids.clone(),
-                position_ids=torch.arange(length).expand(3, length),
-                patches=torch.zeros(0, 1176, dtype=torch.uint8),
-                grid_thw=torch.zeros(0, 3, dtype=torch.long),
-                kinds=[],
-                frame_times_s=torch.zeros(0, dtype=torch.float64),
-                chat_text="",
-                counts={},
-            )
-        )
-    return examples
+    generator = torch.Generator().manual_seed(0)
+    return [text_example(torch.randint(20, 200, (length,), generator=generator)) for length in (40, 300, 7)]
 
 
 @pytest.mark.parametrize(

@@ -2,30 +2,19 @@
 
 import json
 import random
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import train
 from scripts.kill_and_resume import compare, finish, make_data, run_with_kills, training_flags
 from tests.samples import stream, talk, write_media, write_samples
+from tests.training import log_of, run, train_flags
 from utils.errors import UserError
 
-SMALL = {"VIDEO_MIN_PIXELS": "784", "VIDEO_MAX_PIXELS": "31360", "OMP_NUM_THREADS": "1"}
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    for name, value in SMALL.items():
-        monkeypatch.setenv(name, value)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("small")
 
 
 @pytest.fixture(scope="module")
@@ -40,19 +29,12 @@ def files(tmp_path_factory) -> list[Path]:
 
 
 def arguments(model: Path, output_dir: Path, files: list[Path], *flags: object) -> list[str]:
-    paths = ["--pretrained_model_name_or_path", model, "--annotation_paths", *files, "--output_dir", output_dir]
-    common = ["--logging_steps", 1, "--report_to", "none", "--learning_rate", 1e-3, "--save_strategy", "no"]
-    return [str(word) for word in [*paths, *common, "--per_device_train_batch_size", 1, *flags]]
+    return train_flags(model, files, output_dir, "--save_strategy", "no", "--per_device_train_batch_size", 1, *flags)
 
 
-def run(monkeypatch, words: list[str]) -> None:
+def train_here(monkeypatch, words: list[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["train.py", *words])
     train.main()
-
-
-def log_of(output_dir: Path) -> list[dict]:
-    lines = map(json.loads, (output_dir / "train_log.jsonl").read_text().splitlines())
-    return [line for line in lines if "loss" in line]
 
 
 def test_a_packed_mix_that_is_killed_goes_on_as_if_it_had_not_been(tmp_path):
@@ -75,7 +57,7 @@ RUNS = ("token", "sample", "packed", "weighted")
 
 
 @pytest.fixture(scope="module")
-def two_ranks(tiny_checkpoint, files, tmp_path_factory, repository):
+def two_ranks(tiny_checkpoint, files, tmp_path_factory):
     """Runs of two gloo processes, by name."""
     folder, (streams, _) = tmp_path_factory.mktemp("ranks"), files
     bad = ["--max_bad_samples", 0.5]
@@ -88,15 +70,8 @@ def two_ranks(tiny_checkpoint, files, tmp_path_factory, repository):
     }
     runs = [arguments(tiny_checkpoint, folder / name, *given) for name, given in flags.items()]
     (folder / "runs.json").write_text(json.dumps(runs))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in SMALL.items():
-            patch.setenv(name, value)
-        done = subprocess.run(
-            [*torchrun, "tests/two_ranks.py", str(folder / "runs.json")],
-            cwd=repository, capture_output=True, text=True, timeout=600,
-        )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-4000:]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    run([*launch, "tests/two_ranks.py", str(folder / "runs.json")], timeout_s=600)
     return folder
 
 
@@ -104,7 +79,7 @@ def two_ranks(tiny_checkpoint, files, tmp_path_factory, repository):
 def test_two_processes_are_one_that_accumulates(two_ranks, tiny_checkpoint, files, tmp_path, average, monkeypatch):
     """Rank r's place p is place 2 * p + r of the common order, so the same two samples make an update."""
     flags = ["--loss_average", average, "--max_steps", 4, "--gradient_accumulation_steps", 2]
-    run(monkeypatch, arguments(tiny_checkpoint, tmp_path / "one", files[:1], *flags))
+    train_here(monkeypatch, arguments(tiny_checkpoint, tmp_path / "one", files[:1], *flags))
     one, two = log_of(tmp_path / "one"), log_of(two_ranks / average)
     for name in ("loss", "grad_norm", "loss/streams", "samples_seen", "supervised_tokens"):
         np.testing.assert_allclose([line[name] for line in one], [line[name] for line in two], rtol=2e-5, err_msg=name)
@@ -157,7 +132,7 @@ def test_weights_change_what_is_drawn(two_ranks):
 )
 def test_impossible_flags_are_refused(tiny_checkpoint, files, tmp_path, flags, message, monkeypatch):
     with pytest.raises(UserError, match=message):
-        run(monkeypatch, arguments(tiny_checkpoint, tmp_path / "run", files, *flags))
+        train_here(monkeypatch, arguments(tiny_checkpoint, tmp_path / "run", files, *flags))
 
 
 def test_a_packed_row_is_the_update_of_its_samples_alone(tiny_checkpoint, files, tmp_path, monkeypatch):
@@ -165,7 +140,7 @@ def test_a_packed_row_is_the_update_of_its_samples_alone(tiny_checkpoint, files,
     data = write_samples(files[0].with_name("equal.jsonl"), [stream(i) for i in range(8)])
     row = ["--max_tokens_per_batch", 10**5, "--max_length", 10**5, "--gradient_checkpointing", "True"]
     for name, flags in {"row": row, "eight": ["--gradient_accumulation_steps", 8]}.items():
-        run(monkeypatch, arguments(tiny_checkpoint, tmp_path / name, [data], "--max_steps", 2, *flags))
+        train_here(monkeypatch, arguments(tiny_checkpoint, tmp_path / name, [data], "--max_steps", 2, *flags))
     for one, eight in zip(log_of(tmp_path / "row"), log_of(tmp_path / "eight"), strict=True):
         for name in ("loss", "grad_norm", "loss/equal", "samples_seen", "tokens"):
             assert one[name] == pytest.approx(eight[name], rel=1e-4 if name == "grad_norm" else 1e-5), name

@@ -30,17 +30,6 @@ def streams(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def small(monkeypatch):
-    """In this process what the runs have in theirs."""
-    for name, value in environment().items():
-        monkeypatch.setenv(name, value)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
 def trained(tiny_checkpoint, streams, small, monkeypatch):
     """Run train.py with adapters in this process; its output_dir."""
 

@@ -21,7 +21,7 @@ from data.packing import LOOKAHEAD_ROWS, RowPacker
 from models.load import load_checkpoint
 from models.packed_attention import NAME, segment_arguments, use_packed_attention
 from models.training.loss_average import weigh_losses
-from tests.samples import stream, talk, write_media, write_samples
+from tests.samples import stream, talk, text_example, write_media, write_samples
 from utils.errors import UserError
 
 SAMPLES = [
@@ -227,18 +227,7 @@ class Lengths(Dataset):
     def __getitem__(self, i: int) -> Example | BadSample:
         if i in self.bad:
             return BadSample("lengths.jsonl", i + 1, "missing_file", f"lengths.jsonl:{i + 1}: no video")
-        ids = torch.full((self.lengths[i],), i)
-        return Example(
-            input_ids=ids,
-            labels=ids.clone(),
-            position_ids=torch.zeros(3, len(ids), dtype=torch.long),
-            patches=torch.zeros(0, 1176, dtype=torch.uint8),
-            grid_thw=torch.zeros(0, 3, dtype=torch.long),
-            kinds=[],
-            frame_times_s=torch.zeros(0, dtype=torch.float64),
-            chat_text="",
-            counts={},
-        )
+        return text_example(torch.full((self.lengths[i],), i))
 
 
 def random_lengths(n: int, seed: int = 0) -> list[int]:

@@ -12,68 +12,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
 
 import train
 from data.order import SampleOrder
 from models.training import checkpoints
-from tests.videos import make_video
+from tests.samples import stream, talk, write_media, write_samples
+from tests.training import ROOT, SIX_STEPS, SMALL, log_of, losses, train_flags
 from utils.arguments import parse_arguments
 from utils.errors import UserError
 
-ROOT = Path(train.__file__).parent
-# Small frames, and one thread: what is compared digit for digit is computed alike.
-SMALL = {"VIDEO_MIN_PIXELS": "784", "VIDEO_MAX_PIXELS": "31360", "OMP_NUM_THREADS": "1"}
-PLAIN = ["--learning_rate", 1e-3, "--max_steps", 6, "--save_steps", 2, "--per_device_train_batch_size", 2]
+pytestmark = pytest.mark.usefixtures("small")
 
 
 @pytest.fixture(scope="module")
 def annotations(tmp_path_factory) -> Path:
     """Twelve samples: a stream of words over a video, images with a question, and text alone."""
-    folder = tmp_path_factory.mktemp("annotations")
-    make_video(folder / "match.mp4", 100)
-    Image.fromarray(np.arange(56 * 56 * 3, dtype=np.uint8).reshape(56, 56, 3)).save(folder / "pitch.png")
-    samples = [stream(i) for i in range(6)] + [question(i) for i in range(4)] + [text(i) for i in range(2)]
-    return write(folder / "mix.jsonl", samples)
-
-
-def stream(i: int) -> list:
-    words = [
-        [0.4 * k + 0.1 * (i % 3), 0.4 * k + 0.3, word] for k, word in enumerate(["red", "passes", "blue", "wins", "it"])
-    ]
-    video = {"type": "video", "video": "match.mp4", "video_start": 0.0, "video_end": 3.9}
-    query = {"type": "text", "text": f"Please describe the video, number {i}.", "title": "", "previous": ""}
-    speech = {"type": "text_stream", "text_stream": words}
-    return [{"role": "user", "content": [video, query]}, {"role": "assistant", "content": [speech]}]
-
-
-def question(i: int) -> list:
-    asked = [{"type": "image", "image": "pitch.png"}, {"type": "text", "text": f"What is {i}?"}]
-    return [
-        {"role": "user", "content": asked},
-        {"role": "assistant", "content": [{"type": "text", "text": f"Number {i}."}]},
-    ]
-
-
-def text(i: int) -> list:
-    said = [[{"type": "text", "text": what}] for what in (f"Say {i}.", f"It is {i}.")]
-    return [{"role": "user", "content": said[0]}, {"role": "assistant", "content": said[1]}]
-
-
-def write(path: Path, samples: list) -> Path:
-    path.write_text("".join(json.dumps(sample) + "\n" for sample in samples))
-    return path
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    for name, value in SMALL.items():
-        monkeypatch.setenv(name, value)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    folder = write_media(tmp_path_factory.mktemp("annotations"))
+    samples = [stream(i) for i in range(6)] + [talk(i, "pitch.png") for i in range(4)] + [talk(i) for i in range(2)]
+    return write_samples(folder / "mix.jsonl", samples)
 
 
 @pytest.fixture
@@ -81,25 +38,11 @@ def run(tiny_checkpoint, annotations, monkeypatch):
     """Run train.py in this process; return output_dir."""
 
     def run_train(output_dir: Path, *flags: object, data: Path = annotations, model: Path = tiny_checkpoint) -> Path:
-        monkeypatch.setattr(sys, "argv", command(model, data, output_dir, *flags))
+        monkeypatch.setattr(sys, "argv", ["train.py", *train_flags(model, data, output_dir, *flags)])
         train.main()
         return output_dir
 
     return run_train
-
-
-def command(model: Path, data: Path, output_dir: Path, *flags: object) -> list[str]:
-    paths = ["--pretrained_model_name_or_path", model, "--annotation_paths", data, "--output_dir", output_dir]
-    return [str(word) for word in ["train.py", *paths, "--logging_steps", 1, *flags]]
-
-
-def log_of(output_dir: Path) -> list[dict]:
-    lines = (output_dir / "train_log.jsonl").read_text().splitlines()
-    return [entry for entry in map(json.loads, lines) if "loss" in entry]
-
-
-def losses(output_dir: Path) -> list[tuple[int, float, float]]:
-    return [(entry["step"], entry["loss"], entry["grad_norm"]) for entry in log_of(output_dir)]
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +132,7 @@ def test_a_frozen_tower_stays_outside_autograd_under_checkpointing(tiny_checkpoi
 
     monkeypatch.setattr(train, "CommentaryTrainer", Watched)
     flags = [
-        *PLAIN,
+        *SIX_STEPS,
         "--freeze_modules",
         "visual",
         "--gradient_checkpointing",
@@ -197,23 +140,24 @@ def test_a_frozen_tower_stays_outside_autograd_under_checkpointing(tiny_checkpoi
         "--save_strategy",
         "no",
     ]
-    monkeypatch.setattr(sys, "argv", command(tiny_checkpoint, annotations, tmp_path / "run", *flags))
+    words = train_flags(tiny_checkpoint, annotations, tmp_path / "run", *flags)
+    monkeypatch.setattr(sys, "argv", ["train.py", *words])
     train.main()
     assert seen == {"blocks.0.norm1": False, "blocks.1.mlp": False, "merger": False}
 
 
 def test_checkpointing_changes_no_loss(run, tmp_path):
-    plain = run(tmp_path / "plain", *PLAIN)
-    checkpointed = run(tmp_path / "checkpointed", *PLAIN, "--gradient_checkpointing", "True")
+    plain = run(tmp_path / "plain", *SIX_STEPS)
+    checkpointed = run(tmp_path / "checkpointed", *SIX_STEPS, "--gradient_checkpointing", "True")
     np.testing.assert_allclose(losses(plain), losses(checkpointed), rtol=1e-5)
 
 
 @pytest.mark.parametrize("extra", [[], ["--muon_learning_rate", "0.02"]], ids=["adamw", "muon"])
 def test_a_killed_run_goes_on_as_if_it_had_not_been(run, tiny_checkpoint, annotations, tmp_path, extra):
-    flags = [*PLAIN, "--max_steps", 18, "--save_steps", 3, *extra]
+    flags = [*SIX_STEPS, "--max_steps", 18, "--save_steps", 3, *extra]
     whole = run(tmp_path / "whole", *flags, "--dataloader_num_workers", 1)
     cut = tmp_path / "cut"
-    kill_at_step(8, [sys.executable, *command(tiny_checkpoint, annotations, cut, *flags)], cut)
+    kill_at_step(8, [sys.executable, "train.py", *train_flags(tiny_checkpoint, annotations, cut, *flags)], cut)
     assert losses(cut)[-1][0] < 18
     (cut / "checkpoint-999").mkdir()  # as a kill half-way through a save leaves it
     run(cut, *flags)
@@ -238,41 +182,41 @@ def kill_at_step(step: int, arguments: list[str], output_dir: Path) -> None:
 
 
 def test_a_finished_run_is_left_as_it_is(run, tmp_path, caplog):
-    once = run(tmp_path / "run", *PLAIN)
+    once = run(tmp_path / "run", *SIX_STEPS)
     weights = Qwen2VLForConditionalGeneration.from_pretrained(once).state_dict()
     before = losses(once)
-    run(once, *PLAIN)
+    run(once, *SIX_STEPS)
     again = Qwen2VLForConditionalGeneration.from_pretrained(once).state_dict()
     assert "already trained" in caplog.text and losses(once) == before
     assert all(torch.equal(weights[name], again[name]) for name in weights)
 
 
 def test_overwrite_starts_over_and_says_so(run, tmp_path, caplog):
-    once = run(tmp_path / "run", *PLAIN)
+    once = run(tmp_path / "run", *SIX_STEPS)
     (once / "checkpoint-notes").mkdir()
     before = losses(once)
-    run(once, *PLAIN, "--overwrite_output_dir", "True")
+    run(once, *SIX_STEPS, "--overwrite_output_dir", "True")
     assert "removed" in caplog.text and "checkpoint-6" in caplog.text
     assert losses(once) == before and (once / "checkpoint-notes").is_dir()
 
 
 def test_overwrite_does_not_remove_the_model_it_starts_from(run, tmp_path):
-    once = run(tmp_path / "run", *PLAIN)
+    once = run(tmp_path / "run", *SIX_STEPS)
     with pytest.raises(UserError, match="from which this run starts"):
-        run(once, *PLAIN, "--overwrite_output_dir", "True", model=once / "checkpoint-4")
+        run(once, *SIX_STEPS, "--overwrite_output_dir", "True", model=once / "checkpoint-4")
     assert sorted(checkpoints.read_marks(once)) == [2, 4, 6]
 
 
 def test_save_total_limit_keeps_the_last_complete_ones(run, tmp_path):
-    once = run(tmp_path / "run", *PLAIN, "--save_total_limit", 2)
+    once = run(tmp_path / "run", *SIX_STEPS, "--save_total_limit", 2)
     assert sorted(checkpoints.read_marks(once)) == [4, 6]
 
 
 def test_resume_from_an_incomplete_checkpoint_is_refused(run, tmp_path):
-    once = run(tmp_path / "run", *PLAIN)
+    once = run(tmp_path / "run", *SIX_STEPS)
     checkpoints.unmark(once / "checkpoint-4")
     with pytest.raises(UserError, match="not a complete checkpoint"):
-        run(once, *PLAIN, "--resume_from_checkpoint", once / "checkpoint-4")
+        run(once, *SIX_STEPS, "--resume_from_checkpoint", once / "checkpoint-4")
 
 
 def test_bad_samples_are_replaced_and_reported(run, tmp_path, annotations):
@@ -280,7 +224,7 @@ def test_bad_samples_are_replaced_and_reported(run, tmp_path, annotations):
     lines[3:3] = [json.dumps(stream(1)).replace("match.mp4", "gone.mp4")]
     data = annotations.with_name("some_bad.jsonl")
     data.write_text("\n".join(lines) + "\n")
-    output_dir = run(tmp_path / "run", *PLAIN, "--max_bad_samples", 0.2, "--num_train_epochs", 2, data=data)
+    output_dir = run(tmp_path / "run", *SIX_STEPS, "--max_bad_samples", 0.2, "--num_train_epochs", 2, data=data)
     report = json.loads((output_dir / "bad_samples.json").read_text())
     assert report["by_cause"] == {"missing_file": 1} and report["samples"][0]["line_no"] == 4
     assert log_of(output_dir)[-1]["samples_seen"] == 12
@@ -290,16 +234,16 @@ def test_too_many_bad_samples_stop_the_run_with_a_report(run, tmp_path, annotati
     data = annotations.with_name("all_bad.jsonl")
     data.write_text("{}\n[]\nnothing\n")
     with pytest.raises(UserError, match=r"3 of 3 samples could not be used.*all_bad.jsonl:\d"):
-        run(tmp_path / "run", *PLAIN, data=data)
+        run(tmp_path / "run", *SIX_STEPS, data=data)
     report = json.loads((tmp_path / "run" / "bad_samples.json").read_text())
     assert report["stopped_the_run"] and report["bad_samples"] == 3
 
 
 def test_empty_queries_are_warned_of(run, tmp_path, annotations, caplog):
-    silent = json.loads(json.dumps([stream(i) for i in range(3)]).replace("Please describe the video, number", ""))
+    silent = [stream(i) for i in range(3)]
     for sample in silent:
         sample[0]["content"][1]["text"] = ""
-    data = write(annotations.with_name("silent.jsonl"), silent)
+    data = write_samples(annotations.with_name("silent.jsonl"), silent)
     flags = ["--max_steps", 1, "--save_strategy", "no"]
     run(tmp_path / "off", *flags, data=data)
     assert re.search(r"silent.jsonl: the first 3 streams have an empty query; --with_context True", caplog.text)
@@ -331,7 +275,7 @@ def test_empty_queries_are_warned_of(run, tmp_path, annotations, caplog):
 def test_impossible_flags_are_refused(run, tmp_path, flags, message, monkeypatch):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     with pytest.raises(UserError, match=message):
-        run(tmp_path / "run", *PLAIN, *flags)
+        run(tmp_path / "run", *SIX_STEPS, *flags)
 
 
 @pytest.mark.parametrize(

@@ -15,29 +15,24 @@ from models.training.held_out import SpokenStep
 from models.training.held_out_page import write_page
 from models.training.trainer import freeze_modules
 from scripts import profile_train
-from tests.test_train import PLAIN, SMALL, command, log_of, losses, stream, write
-from tests.videos import make_video
+from tests.samples import talk, write_samples
+from tests.training import SIX_STEPS, log_of, losses, make_annotations, train_flags
 from utils.errors import UserError
 from utils.fingerprint import fingerprint
+
+pytestmark = pytest.mark.usefixtures("small")
 
 
 @pytest.fixture(scope="module")
 def annotations(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("streams")
-    make_video(folder / "match.mp4", 100)
-    return write(folder / "streams.jsonl", [stream(i) for i in range(6)])
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    for name, value in SMALL.items():
-        monkeypatch.setenv(name, value)
+    return make_annotations(tmp_path_factory.mktemp("streams"), n_samples=6)
 
 
 @pytest.fixture
 def run(tiny_checkpoint, annotations, monkeypatch):
     def run_train(output_dir: Path, *flags: object) -> Path:
-        monkeypatch.setattr(sys, "argv", command(tiny_checkpoint, annotations, output_dir, *PLAIN, *flags))
+        words = train_flags(tiny_checkpoint, annotations, output_dir, *SIX_STEPS, *flags)
+        monkeypatch.setattr(sys, "argv", ["train.py", *words])
         train.main()
         return output_dir
 
@@ -146,7 +141,7 @@ def test_held_out_commentary_changes_nothing_of_the_training(run, tmp_path, anno
     assert [path.name for path in sorted(folder.glob("*.jsonl"))] == ["step_0000003.jsonl", "step_0000006.jsonl"]
     lines = [json.loads(line) for line in (folder / "step_0000006.jsonl").read_text().splitlines()]
     assert [(line["start_s"], line["end_s"]) for line in lines] == [(0.0, 3.0), (3.0, 4.0)]
-    assert [line["wanted"] for line in lines] == ["red passes blue wins it", ""]
+    assert [line["wanted"] for line in lines] == ["red passes blue", ""]
     page = (folder / "step_0000006.html").read_text()
     assert page.count("data:image/jpeg") == 2 and "passes" in page
     assert "held_out/match.mp4, line 1/text_summary" in tensorboard_tags(watched)
@@ -177,19 +172,15 @@ def test_texts_on_the_page_are_text(tmp_path):
 
 
 def test_held_out_files_without_streams_are_refused(run, tmp_path):
-    text = [
-        {"role": "user", "content": [{"type": "text", "text": "Say."}]},
-        {"role": "assistant", "content": [{"type": "text", "text": "It."}]},
-    ]
-    path = write(tmp_path / "text.jsonl", [text])
+    path = write_samples(tmp_path / "text.jsonl", [talk(0)])
     with pytest.raises(UserError, match="no streams in its 1 lines"):
         run(tmp_path / "run", "--held_out_annotations", path)
 
 
 def test_a_profile_shows_where_the_time_goes(tiny_checkpoint, annotations, tmp_path, monkeypatch, capsys):
     flags = ["--profile_dir", tmp_path / "profile", "--profile_steps", 2, "--profile_warmup", 1]
-    argv = command(tiny_checkpoint, annotations, tmp_path / "run", *PLAIN, *flags)
-    monkeypatch.setattr(sys, "argv", argv)
+    words = train_flags(tiny_checkpoint, annotations, tmp_path / "run", *SIX_STEPS, *flags)
+    monkeypatch.setattr(sys, "argv", ["profile_train.py", *words])
     profile_train.main()
     trace = json.loads((tmp_path / "profile" / "trace_rank0.json").read_text())
     names = {event.get("name", "") for event in trace["traceEvents"]}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from models.training.train_arguments import why_no_deepspeed_build
+from tests.samples import stream, write_samples
 from tests.videos import make_video
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,6 +21,7 @@ SMALL = {
     "OMP_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
+SIX_STEPS = ["--max_steps", 6, "--save_steps", 2, "--per_device_train_batch_size", 2]
 # DeepSpeed's extension, built once for all test runs.
 EXTENSIONS = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "livecc" / "torch_extensions"
 BUILD = """
@@ -32,25 +34,13 @@ print("built" if builder is not None and builder.is_compatible() and builder.loa
 def make_annotations(folder: Path, n_samples: int = 24) -> Path:
     """Streams with different words over one video, of different lengths."""
     make_video(folder / "match.mp4", 100)
-    lines = [json.dumps(stream(i)) + "\n" for i in range(n_samples)]
-    path = folder / "streams.jsonl"
-    path.write_text("".join(lines))
-    return path
+    return write_samples(folder / "streams.jsonl", [stream(i, 3 + i % 5) for i in range(n_samples)])
 
 
-def stream(i: int) -> list:
-    """The i-th sample."""
-    said = ["red", "passes", "blue", "wins", "it", "and", "shoots"][: 3 + i % 5]
-    words = [[0.4 * k + 0.1 * (i % 3), 0.4 * k + 0.3, word] for k, word in enumerate(said)]
-    video = {"type": "video", "video": "match.mp4", "video_start": 0.0, "video_end": 3.9}
-    query = {"type": "text", "text": f"Please describe the video, number {i}.", "title": "", "previous": ""}
-    speech = {"type": "text_stream", "text_stream": words}
-    return [{"role": "user", "content": [video, query]}, {"role": "assistant", "content": [speech]}]
-
-
-def train_flags(model: Path, data: Path, output_dir: Path, *flags: object) -> list[str]:
+def train_flags(model: Path, data: Path | list[Path], output_dir: Path, *flags: object) -> list[str]:
     """Flags of train.py for a float32 run that logs each step."""
-    paths = ["--pretrained_model_name_or_path", model, "--annotation_paths", data, "--output_dir", output_dir]
+    files = data if isinstance(data, list) else [data]
+    paths = ["--pretrained_model_name_or_path", model, "--annotation_paths", *files, "--output_dir", output_dir]
     plain = ["--use_cpu", True, "--report_to", "none", "--logging_steps", 1, "--learning_rate", 1e-3, "--bf16", False]
     return [str(word) for word in [*paths, *plain, *flags]]
 
@@ -78,10 +68,15 @@ def run(command: list[str], timeout_s: float = 280, **more: object) -> str:
     return done.stdout
 
 
+def log_of(output_dir: Path) -> list[dict]:
+    """What was logged of every step."""
+    lines = (output_dir / "train_log.jsonl").read_text().splitlines()
+    return [entry for entry in map(json.loads, lines) if "loss" in entry]
+
+
 def losses(output_dir: Path) -> list[tuple[int, float, float]]:
     """(step, loss, gradient norm) of every step logged."""
-    lines = (output_dir / "train_log.jsonl").read_text().splitlines()
-    return [(entry["step"], entry["loss"], entry["grad_norm"]) for entry in map(json.loads, lines) if "loss" in entry]
+    return [(entry["step"], entry["loss"], entry["grad_norm"]) for entry in log_of(output_dir)]
 
 
 def build_deepspeed_extension() -> None:
