@@ -58,14 +58,4 @@ arguments=(
   --use_liger_kernel True                          # fused loss on supervised tokens; without a GPU a warning
   --report_to wandb                                # kept offline where there is no account
 )
-read -r -a launch <<<"${LAUNCH:---standalone}"
-command=("$(command -v torchrun || echo .venv/bin/torchrun)" "${launch[@]}" --nproc_per_node="${NPROC:-8}" train.py
-  ${deepspeed:+--deepspeed "$deepspeed"} "${arguments[@]}" "$@")
-if [[ -n "${DRY_RUN:-}" ]]; then
-  for name in VIDEO_MIN_PIXELS FPS_MAX_FRAMES VIDEO_MAX_PIXELS WANDB_PROJECT TOKENIZERS_PARALLELISM; do
-    printf '%s=%q ' "$name" "${!name}"
-  done
-  printf '%q ' "${command[@]}" && echo
-  exit
-fi
-exec "${command[@]}"
+source scripts/local_launch.sh "$@"
