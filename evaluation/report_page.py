@@ -16,7 +16,7 @@ from evaluation.report_samples import Sample
 from evaluation.sample_card import card
 from evaluation.score_lines import floors_of, interval_of, percent, signed
 from evaluation.scored import Pair, Scored, pairs_of
-from evaluation.stats import Score
+from evaluation.stats import Estimate, Score
 
 STYLE = Path(__file__).with_name("report_page.css")
 
@@ -120,7 +120,7 @@ def _pairs(pairs: Sequence[Pair]) -> str:
         c = pair.comparison
         rows.append([
             escape(f"{pair.second.name} against {pair.first.name}"), signed(c.difference.value),
-            interval_of(c.difference), f"{c.n:,}", f"{c.wins:,}", f"{c.losses:,}", f"{c.ties:,}", f"{c.p_value:.2g}",
+            _interval(c.difference), f"{c.n:,}", f"{c.wins:,}", f"{c.losses:,}", f"{c.ties:,}", f"{c.p_value:.2g}",
             f"{c.only_first + c.only_second:,}", escape(", ".join(pair.unlike)),
         ])  # fmt: skip
     names = (
@@ -143,7 +143,11 @@ def _failures(scored: Sequence[Scored]) -> str:
 
 def _cells(found: Score) -> list[str]:
     failed = f'<b class="bad">{found.n_failed:,}</b>' if found.n_failed else "0"
-    return [f"<b>{percent(found.value)}</b>", interval_of(found), f"{found.n:,}", failed]
+    return [f"<b>{percent(found.value)}</b>", _interval(found), f"{found.n:,}", failed]
+
+
+def _interval(found: Score | Estimate) -> str:
+    return f'<span class="whole">{interval_of(found)}</span>'
 
 
 def _key(place: int) -> str:

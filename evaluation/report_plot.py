@@ -54,9 +54,9 @@ def _draw(axes: Axes, scores: Sequence[Score | None], shift: float, colour: str)
         y = row + shift
         if found.interval:
             axes.plot([100 * end for end in found.interval], [y, y], color=colour, linewidth=2, solid_capstyle="butt")
-        axes.plot([100 * found.value], [y], "o", color=colour, markersize=4.5)
+        axes.plot([100 * found.value], [y], "o", color=colour, markersize=4.5, clip_on=False)
         if found.floor:
-            axes.plot([100 * found.floor.value], [y], "|", color=INK, alpha=0.55, markersize=7)
+            axes.plot([100 * found.floor.value], [y], "|", color=INK, alpha=0.55, markersize=7, clip_on=False)
 
 
 def _label(axes: Axes, names: Sequence[str]) -> None:

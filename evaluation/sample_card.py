@@ -48,16 +48,21 @@ def _option(option: object, truth: object) -> str:
 def _answer(scored: Scored, outcome: Outcome) -> str:
     """What one model said, and what it was worth."""
     kind = "bad" if outcome.value < 0.5 else "good"
-    head = f'<span class="who">{_text(scored.name)}</span> <span class="{kind}">{percent(outcome.value)}</span>'
+    head = f'<span class="who">{_text(scored.name)}</span> <span class="{kind}">{_worth(outcome)}</span>'
     if outcome.failed:
         return f'<div class="answer">{head} no answer: {_text(outcome.shown.get("error", ""))}</div>'
     verdict = ", ".join(
-        f"{order}: {_text(outcome.shown[name])} won" if outcome.shown[name] in DECIDED else _text(outcome.shown[name])
+        f"{order}: {_text(outcome.shown[name])}{' won' if outcome.shown[name] in DECIDED else ''}"
         for name, order in (("ab", "shown first"), ("ba", "shown second"))
         if name in outcome.shown
     )
     judged = f" <small>{verdict}</small>" if verdict else ""
     return f'<div class="answer">{head}{_confidence(outcome)}{judged}{_said(outcome)}</div>'
+
+
+def _worth(outcome: Outcome) -> str:
+    words = ("lost", "won") if "ab" in outcome.shown else ("wrong", "right")
+    return {0.0: words[0], 1.0: words[1]}.get(outcome.value) or percent(outcome.value)
 
 
 def _said(outcome: Outcome) -> str:

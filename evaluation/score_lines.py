@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 
 from evaluation.scored import Pair, Scored
-from evaluation.stats import Score
+from evaluation.stats import Estimate, Score
 from evaluation.tables import Table
 
 HEADINGS = ("score", "95 % interval", "n", "failed", "floor")
@@ -93,7 +93,7 @@ def signed(value: float) -> str:
     return f"{value * 100:+.2f}"
 
 
-def interval_of(found) -> str:
+def interval_of(found: Score | Estimate) -> str:
     """The 95 % interval of a score or an estimate in points; "" where there is none."""
     return f"[{percent(found.interval[0])}, {percent(found.interval[1])}]" if found.interval else ""
 

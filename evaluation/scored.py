@@ -21,8 +21,8 @@ class Scored:
 
     @cached_property
     def tables(self) -> list[Table]:
-        """The benchmark's tables; the first row of the first is the headline."""
-        return scores_of(self.result.benchmark).summary(self.result.outcomes)
+        """The benchmark's tables that have rows; the first row of the first is the headline."""
+        return [table for table in scores_of(self.result.benchmark).summary(self.result.outcomes) if table.rows]
 
     @property
     def headline(self) -> Score:

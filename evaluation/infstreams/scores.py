@@ -9,8 +9,8 @@ from utils.errors import UserError
 __all__ = ["MEAN_OVER", "PROTOCOLS", "PUBLISHED", "read", "summary"]
 
 PROTOCOLS = {
-    "livecc": ("each window is commented on from its own start, with nothing remembered of the stream before it",),
-    "official": ("the stream is commented on from its beginning, and a window is what was said in it",),
+    "infinite": ("a game is commented on in one go, and a window is what was said in it",),
+    "chunk": ("the commentary starts anew every so many seconds (published: 100), with nothing remembered",),
 }
 MEAN_OVER = ()
 PUBLISHED = ()

@@ -13,13 +13,10 @@ __all__ = ["MEAN_OVER", "PROTOCOLS", "PUBLISHED", "read", "summary"]
 
 PROTOCOLS = {
     "livecc": (
-        "captions of offline models are of the whole video: the event's start and end are not used",
-        "a judgement that cannot be parsed is a tie and counts as no win",
+        "captions of offline models are of the whole video: the event's start and end are not used (commentary of "
+        "streaming models is of the event under either protocol)",
     ),
-    "official": (
-        "captions of offline models are of the event's own window",
-        "a judgement that cannot be parsed is a tie and counts as no win, and is counted apart",
-    ),
+    "official": ("captions of offline models are of the event's own window",),
 }
 MEAN_OVER = ()
 PUBLISHED = ("*judges/*.jsonl",)

@@ -12,12 +12,10 @@ PROTOCOLS = {
     "livecc": (
         "start and end of the bounded tasks are ignored: the whole video is shown",
         "TVQA's folders of 3 frames a second are read as 2 a second",
-        "letters A to E are open to every question, however many options it has",
     ),
     "official": (
         "the five bounded tasks show only what lies between start and end",
         "TVQA's folders are read at their 3 frames a second",
-        "only the letters of the question's own options are open",
     ),
 }
 TASKS = (

@@ -12,7 +12,8 @@ PROTOCOLS = {
     "livecc": (
         "clips of CRR start when the question is asked, those of all other tasks at 0; they end at the query's time",
         "frames up to the checkpoint's own limit",
-        "the answer is one token among No, Yes, 0 to 9 and A to E, so a count of 10 or more cannot be given",
+        "the answer is the token with the highest logit: of the query's own letters, of Yes and No, or of 0 to 9, so a "
+        "count of 10 or more cannot be given",
     ),
     "official": (
         "all clips start at 0 and end at the query's time, rounded up to a second",

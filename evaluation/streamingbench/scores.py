@@ -9,8 +9,11 @@ from evaluation.tables import Category, Table, by_categories, overall
 from utils.errors import UserError
 
 PROTOCOLS = {
-    "livecc": ("all video up to the question is shown; the answer is the option letter with the highest logit",),
-    "official": ("the last 60 seconds before the question are shown; the answer's first letter counts",),
+    "livecc": (
+        "all of the video up to the question is shown",
+        "the answer is the option letter with the highest logit after 'Answer:'",
+    ),
+    "official": ("the last 60 seconds before the question are shown", "the answer is written and begins with a letter"),
 }
 TASKS = (
     "Object Perception", "Causal Reasoning", "Clips Summarize", "Attribute Perception", "Event Understanding",
