@@ -7,7 +7,7 @@ from typing import Literal
 from evaluation.item import ClipPlan, Item
 from evaluation.lines import Line
 from evaluation.multiple_choice import choice, lettered, listed_options, right_letter, with_letters
-from evaluation.mvbench.annotations import bounds_of, file_stem, find_video_of, read_questions, task_of
+from evaluation.mvbench.annotations import FOLDERS, bounds_of, file_stem, find_video_of, read_questions, task_of
 from evaluation.prompts import Templates
 from evaluation.task import Task, is_the_letter
 
@@ -43,7 +43,7 @@ def make_item(line: Line, arguments: MVBenchArguments, templates: Templates) -> 
     path, problem = find_video_of(line, arguments.benchmark_path, arguments.video_dir)
     return Item(
         id=f"{file_stem(task)}_{line.get('question_id', line.number)}",
-        video_id=line["video"],
+        video_id=f"{FOLDERS[task][0]}/{line['video']}",  # tasks share folders, and folders names
         ask=choice(templates, line["question"], options),
         truth=right_letter(options, line),
         clip=None if path is None else plan(line, path, arguments.protocol),
