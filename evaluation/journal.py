@@ -21,24 +21,25 @@ class Journal:
         self.folder, self.name, self.fresh = folder, name, fresh
         self._file: BinaryIO | None = None
         self._lock = threading.Lock()
+        self._read: dict[Path, tuple[int, int]] = {}  # bytes and lines of each file that were read
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"{folder}: nothing can be kept there ({error}); give another --output_dir") from error
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Every whole row of every file, those of a file in the order in which they were written."""
+        """Every whole row that this journal has not read yet, of every file, in the order in which a file has them.
+
+        Raises UserError for a line that is no row.
+        """
         for path in [] if self.fresh else sorted(self.folder.glob(f"{self.name}-*.jsonl")):
-            for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
-                try:
-                    row = json.loads(line)
-                    if not isinstance(row, dict):
-                        raise ValueError("no object")
-                except ValueError as error:
-                    raise UserError(
-                        f"{path}, line {number}: not a row ({error}); move the file away to have its rows made again"
-                    ) from None
-                yield row
+            n_bytes, n_lines = self._read.get(path, (0, 0))
+            with path.open("rb") as file:
+                file.seek(n_bytes)
+                lines = file.read().split(b"\n")[:-1]
+            self._read[path] = (n_bytes + sum(len(line) + 1 for line in lines), n_lines + len(lines))
+            for number, line in enumerate(lines, start=n_lines + 1):
+                yield _parsed(path, number, line)
 
     def append(self, row: dict[str, Any]) -> None:
         """Keep a row. Raises UserError where the disk does not take it."""
@@ -67,3 +68,15 @@ class Journal:
                 return (self.folder / f"{self.name}-{socket.gethostname()}-{os.getpid()}-{number}.jsonl").open("xb")
             except FileExistsError:
                 number += 1
+
+
+def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+        if not isinstance(row, dict):
+            raise ValueError("no object")
+    except ValueError as error:
+        raise UserError(
+            f"{path}, line {number}: not a row ({error}); move the file away to have its rows made again"
+        ) from None
+    return row

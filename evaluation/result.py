@@ -1,13 +1,13 @@
 """A finished run as one file: what was asked of whom and how, and what became of every item."""
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from evaluation.outcome import Outcome
 from utils.errors import UserError
+from utils.files import write_whole
 
 FORMAT = "livecc-result-1"
 
@@ -32,9 +32,7 @@ class Result:
     def write(self, folder: Path) -> Path:
         """Write it whole into a folder; returns the file."""
         path = folder / self.file_name
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        partial.write_text(json.dumps({"format": FORMAT, **asdict(self)}, ensure_ascii=False, indent=1) + "\n")
-        os.replace(partial, path)
+        write_whole(path, json.dumps({"format": FORMAT, **asdict(self)}, ensure_ascii=False, indent=1) + "\n")
         return path
 
     @classmethod

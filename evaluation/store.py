@@ -1,13 +1,11 @@
 """The one place where answers are kept: appended and flushed as they come, found again by what decided them.
 
-A folder of JSON lines files, one for each process that wrote, so that processes and machines never write into the same
-file. A row is whole or it is not there: a line that a kill cut short is left out, and the item is asked again.
+Its rows stand in a journal (journal.py): a file for each process that wrote, so that processes and machines never write
+into the same one. A row that a kill cut short is not there, and its item is asked again.
 """
 
 import hashlib
 import json
-import os
-import socket
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -15,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.item import Answer, Item
-from utils.errors import UserError
+from evaluation.journal import Journal
+from utils.files import write_whole
 
 
 def digest(value: Any) -> str:
@@ -32,19 +31,14 @@ class Store:
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any], since_s: float = 0.0):
-        self.folder, self.since_s = folder, since_s
+        self.since_s = since_s
         self.settings, self.settings_key = settings, digest(settings)
+        self._journal = Journal(folder, "answers")
         self._keys: dict[str, str] = {}  # item's name -> key
         self._rows: dict[str, dict] = {}  # key -> the latest row, an answer before an error
-        self._read: dict[Path, int] = {}  # bytes of each file that were read
-        self._file = None
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            described = folder / f"settings-{self.settings_key}.json"
-            if not described.exists():
-                _write_whole(described, json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
-        except OSError as error:
-            raise UserError(f"{folder}: answers cannot be kept there ({error}); give another --output_dir") from error
+        described = folder / f"settings-{self.settings_key}.json"
+        if not described.exists():
+            write_whole(described, json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
         self.refresh()
 
     def key(self, item: Item) -> str:
@@ -57,14 +51,9 @@ class Store:
 
     def refresh(self) -> None:
         """Read what this and other processes have appended."""
-        for path in sorted(self.folder.glob("answers-*.jsonl")):
-            at = self._read.get(path, 0)
-            with path.open("rb") as file:
-                file.seek(at)
-                lines = file.read().split(b"\n")[:-1]
-            self._read[path] = at + sum(len(line) + 1 for line in lines)
-            for line in lines:
-                self._enter(path, line)
+        for row in self._journal.rows():
+            if row["written"] >= self.since_s:
+                self._enter(row)
 
     def row(self, item: Item) -> dict | None:
         """The item's latest row: its answer if there is one, else its error; None where it was not asked."""
@@ -95,25 +84,14 @@ class Store:
 
     def close(self) -> None:
         """Close this process's file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._journal.close()
 
-    def _enter(self, path: Path, line: bytes) -> None:
-        if not line.strip():
-            return
-        try:
-            row = json.loads(line)
-            key, error, is_old = row["key"], row["error"], row["written"] < self.since_s
-        except (ValueError, TypeError, KeyError) as problem:
-            raise UserError(f"{path}: a line that is no answer ({problem}); move the file away to ask again") from None
-        if is_old:
-            return
-        earlier = self._rows.get(key)
+    def _enter(self, row: dict) -> None:
+        earlier = self._rows.get(row["key"])
         if earlier is not None:
             row["attempts"] = max(row["attempts"], earlier["attempts"])
-        if earlier is None or error is None or earlier["error"] is not None:
-            self._rows[key] = row
+        if earlier is None or row["error"] is None or earlier["error"] is not None:
+            self._rows[row["key"]] = row
 
     def _append(self, item: Item, said: dict) -> None:
         row = {
@@ -121,21 +99,8 @@ class Store:
             "prompt_sha256": hashlib.sha256(item.prompt.encode()).hexdigest(), "settings": self.settings_key,
             "attempts": 1 + self.n_attempts(item), "written": round(time.time(), 3), **said,
         }  # fmt: skip
-        if self._file is None:
-            self._file = self._own_file()
-        self._file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-        self._file.flush()
-        self._rows[row["key"]] = row
-
-    def _own_file(self):
-        """A file that no other process has: named by machine and process, and by a number where that was used."""
-        for number in range(1_000_000):
-            path = self.folder / f"answers-{socket.gethostname()}-{os.getpid()}-{number}.jsonl"
-            try:
-                return path.open("xb")
-            except FileExistsError:
-                continue
-        raise UserError(f"{self.folder}: a million files of answers; clear the folder")
+        self._journal.append(row)
+        self._enter(row)
 
     def _blank(self, item: Item) -> dict:
         return {
@@ -147,9 +112,3 @@ class Store:
 def _identity(video: Path) -> list:
     """Name and size of a video: the same wherever a machine keeps it, and another once the file is another."""
     return [video.name, video.stat().st_size if video.is_file() else None]
-
-
-def _write_whole(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

@@ -76,7 +76,7 @@ def test_a_line_cut_short_is_left_out(tmp_path):
 
 def test_a_line_that_is_no_answer_is_said(tmp_path):
     (tmp_path / "answers-x-1-0.jsonl").write_text("[1]\n")
-    with pytest.raises(UserError, match=r"answers-x-1-0.jsonl: a line that is no answer"):
+    with pytest.raises(UserError, match=r"answers-x-1-0.jsonl, line 1: not a row"):
         Store(tmp_path, SETTINGS)
 
 

@@ -1,75 +1,70 @@
 """Ask a model about held-out matches in mid-stream, and count the answers that are right word by word.
 
     python -m evaluation.nano.ask --model_name_or_path models/nano_checkpoint \\
-        --annotations outputs/quickstart/test/commentary.jsonl
+        --annotations outputs/quickstart/test/commentary.jsonl --output_dir outputs/quickstart/asked
 
 Each clip is commented on to the second at which its sample asks, then each of its questions is asked on a fork, as a
-person would. CPU is enough: about half a minute for 100 clips. Prints right, asked and their share for each question.
+person would. CPU is enough: about half a minute for 100 clips. Continues after a kill; exit status 3 where a question
+has no answer.
 """
 
-import json
-import sys
-from collections import Counter
 from dataclasses import dataclass, field
-
-from tqdm import tqdm
+from pathlib import Path
 
 from data.annotations import AnnotationFile, Sample, resolve_media
 from data.nano.questions import QUESTIONS
-from data.video import read_clip
-from models.load import Checkpoint, load_checkpoint
-from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
-from models.threads import use_threads
+from evaluation.checkpoint_predictor import CheckpointArguments
+from evaluation.command import run_task
+from evaluation.item import ClipPlan, Commentary, Item, MidStream
+from evaluation.prompts import Templates
+from evaluation.run import RunArguments
+from evaluation.task import Task, is_the_letter
+from models.streaming import DEFAULT_QUERY
 from utils.arguments import parse_arguments
 from utils.errors import run_command
 
 KIND_OF = {wording: kind for kind, (wordings, _) in QUESTIONS.items() for wording in wordings}
+MAX_TOKENS = 24  # of a step, and of an answer
 
 
 @dataclass
 class AskArguments:
-    """Who is asked, and what."""
+    """What is asked."""
 
-    model_name_or_path: str = field(metadata={"help": "checkpoint folder"})
     annotations: str = field(
         metadata={"help": "commentary.jsonl of data.nano.corpus, split test: streams and questions"}
     )
     repetition_penalty: float = field(default=1.0, metadata={"help": "1.0: none"})
-    limit: int | None = field(default=None, metadata={"help": "only the first N clips"})
 
 
-def answers(checkpoint: Checkpoint, sample: Sample, options: StreamOptions) -> list[tuple[str, str, str]]:
-    """Kind of question ("state" where it is for the state of play), the model's answer and the right one."""
-    video = sample.video
-    clip = read_clip(resolve_media(video.video, sample), video.video_start, video.video_end, limits=checkpoint.limits)
-    session = StreamingSession(checkpoint, options)
-    for _ in comment(session, timed_frames(clip.frames)):
-        pass
-    texts = [message.elements[0].text for message in sample.questions]
-    asked = list(zip(texts[::2], texts[1::2], strict=True))
-    said = [(KIND_OF.get(question, "state"), "".join(session.ask(question)), right) for question, right in asked]
-    session.close()
-    return said
-
-
-def main() -> None:
-    """Run the command."""
-    (arguments,) = parse_arguments(AskArguments, description=__doc__.splitlines()[0])
-    checkpoint = load_checkpoint(arguments.model_name_or_path)
-    use_threads(checkpoint.model)
+def load_task(arguments: AskArguments, templates: Templates, limit: int | None = None) -> Task:
+    """The questions of every sample. Raises UserError for a file that is none."""
     file = AnnotationFile(arguments.annotations)
-    options = StreamOptions(max_new_tokens=24, max_answer_tokens=24, repetition_penalty=arguments.repetition_penalty)
-    right, asked = Counter(), Counter()
-    for i in tqdm(range(len(file))[: arguments.limit], unit="clip"):
-        for kind, said, truth in answers(checkpoint, file[i], options):
-            asked[kind] += 1
-            right[kind] += said.strip() == truth
-    rows = {kind: {"right": right[kind], "asked": n, "share": right[kind] / n} for kind, n in sorted(asked.items())}
-    if not sys.stdout.isatty():
-        print(json.dumps(rows))
-        return
-    for kind, row in rows.items():
-        print(f"{kind:<6} {row['right']:>4} of {row['asked']:<4} {row['share']:.2f}")
+    commentary = Commentary(DEFAULT_QUERY, MAX_TOKENS, arguments.repetition_penalty)
+    items = [item for i in range(len(file))[:limit] for item in make_items(file[i], i, commentary)]
+    return Task("nano", "nano", items, is_the_letter, templates.hashes)
+
+
+def make_items(sample: Sample, number: int, commentary: Commentary) -> list[Item]:
+    """The questions of one sample; those that are of no other kind are for the state of play."""
+    video = sample.video
+    plan = ClipPlan(resolve_media(video.video, sample), video.video_start, video.video_end, rule="stream")
+    texts = [message.elements[0].text for message in sample.questions]
+    return [
+        Item(
+            id=f"{number:06d}-{i}", video_id=f"{number:06d}", ask=MidStream(commentary, question, MAX_TOKENS),
+            truth=answer, clip=plan, tags={"kind": KIND_OF.get(question, "state")}, shown={"question": question},
+        )
+        for i, (question, answer) in enumerate(zip(texts[::2], texts[1::2], strict=True))
+    ]  # fmt: skip
+
+
+def main() -> int:
+    """Run the command; returns its exit status."""
+    asked, model, run = parse_arguments(
+        AskArguments, CheckpointArguments, RunArguments, description=__doc__.splitlines()[0]
+    )
+    return run_task(load_task, asked, model, run, Path("outputs") / "nano_asked")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,36 @@
+"""A judge of the nano world's commentaries that needs no model: rules read the events out of the words."""
+
+from collections import Counter
+from typing import Any, ClassVar
+
+from data.nano.scoring import read_steps
+from evaluation.judge import Pair
+
+
+class RuleJudge:
+    """Prefers the commentary whose events are more like the human's, whatever the order in which they are shown.
+
+    An event is a kind and a team (data/nano/parser.py); the measure is F1 over both commentaries' events.
+    """
+
+    settings: ClassVar[dict[str, Any]] = {"judge": "nano rules", "events": "kind and team, F1"}
+
+    def __call__(self, pair: Pair) -> str:
+        """The verdict's text, as of any judge."""
+        true = events(pair.human)
+        first, second = (f1(events(text), true) for text in (pair.first, pair.second))
+        if first == second:
+            return "It is a tie."
+        return "Commentary A" if first > second else "Commentary B"
+
+
+def events(text: str) -> Counter[tuple[str, str]]:
+    """The events that a commentary speaks of: (kind, team) and how often."""
+    lines = read_steps([(0.0, text.removesuffix("..."))], 0.0).events
+    return Counter((line.said.kind, line.said.team) for line in lines)
+
+
+def f1(spoken: Counter, true: Counter) -> float:
+    """Harmonic mean of precision and recall; 0 where there is nothing in common."""
+    total = spoken.total() + true.total()
+    return 2 * (spoken & true).total() / total if total else 0.0
