@@ -91,7 +91,7 @@ TROUBLES = {
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_trouble_that_passes_is_retried(trouble: str):
     with JudgeServer(lambda number, _: TROUBLES[trouble] if number < 2 else Response("Commentary B")) as server:
-        endpoint = endpoint_of(server, timeout_s=0.1)
+        endpoint = endpoint_of(server, timeout_s=0.4)
         assert ask(endpoint).text == "Commentary B"
         assert len(server.requests) == 3
         assert endpoint.spending.cost == pytest.approx(server.cost)
@@ -211,9 +211,13 @@ def test_all_threads_keep_a_pause():
             first = pool.submit(ask, endpoint, "first")
             while not times:
                 time.sleep(0.005)
-            time.sleep(0.1)  # the pause has come back to the client
+            while (
+                endpoint._pace._paused_until_s < time.monotonic() and not first.done()
+            ):  # until it has read of the pause
+                time.sleep(0.005)
             second = pool.submit(ask, endpoint, "second")
             assert first.result() and second.result()
+        assert len(times) == 3
         assert min(times[1:]) - times[0] >= 0.3
 
 
@@ -224,7 +228,7 @@ def troubled(number: int, prompt: str) -> Response:
 
 def test_the_cost_is_the_servers_own_count():
     with JudgeServer(troubled) as server:
-        endpoint = endpoint_of(server, Patience(20, 0.01, 0.02), timeout_s=0.2)
+        endpoint = endpoint_of(server, Patience(20, 0.01, 0.02), timeout_s=1.0)
         replies = ask_many(endpoint, 60)
         assert all(reply.text == "Commentary A" for reply in replies)
         assert endpoint.spending.n_requests == 60
