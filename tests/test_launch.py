@@ -109,7 +109,12 @@ def test_two_nodes_meet_and_train(tiny_checkpoint, tmp_path):
         )
         for i in range(2)
     ]  # fmt: skip
-    said = [node.communicate(timeout=240)[0] for node in nodes]
+    try:
+        # A launcher whose peer has gone first waits up to 300 s for it before it ends.
+        said = [node.communicate(timeout=400)[0] for node in nodes]
+    finally:
+        for node in nodes:
+            node.kill()
     assert [node.returncode for node in nodes] == [0, 0], said[0][-3000:] + said[1][-3000:]
     logged = [path for path in (tmp_path / "node0", tmp_path / "node1") if (path / "train_log.jsonl").exists()]
     assert len(logged) == 1 and [step for step, *_ in losses(logged[0])] == [1, 2]

@@ -55,7 +55,9 @@ class JudgeArguments:
     prediction_jsonl: str = field(metadata={"help": "its commentary: lines with video_id, event_id, pred"})
     output_dir: str = field(metadata={"help": "rows, results and kept replies"})
     num_workers: int = helped(16, "requests at a time")
-    judge: Literal["api", "local"] = helped("api", "local: an open model in this process")
+    judge: Literal["api", "local", "nano"] = helped(
+        "api", "local: an open model in this process; nano: the rules of the nano world, for its commentaries only"
+    )
     judge_model: str = helped("gpt-4o-2024-08-06", "the judge behind the endpoint; OpenAI's only with its date")
     judge_model_path: str | None = helped(None, "folder or hub id of the model for --judge local")
     device: str | None = helped(None, "where --judge local runs; default: the fastest here")
@@ -108,6 +110,10 @@ def make_judge(
         from evaluation.local_judge import LocalJudge  # torch and transformers only for those who need them
 
         return LocalJudge(arguments.judge_model_path, templates, arguments.device), None
+    if arguments.judge == "nano":
+        from evaluation.nano.rule_judge import RuleJudge  # the nano world only for those who judge it
+
+        return RuleJudge(), None
     replies = Journal(Path(arguments.output_dir) / "replies", "replies", not arguments.resume)
     endpoint = connect(arguments.judge_model, endpoint_arguments, replies, patience)
     if endpoint.is_openai and not DATED.search(arguments.judge_model):
