@@ -1,0 +1,162 @@
+"""Inf-Streams-Eval (StreamingVLM, 2025): games of hours, commented from end to end, judged in windows of them.
+
+A line of its windows' file is a window: {"video": ..., "title": ..., "content": [[start_s, end_s, "words"], ...]}. The
+window runs from the whole second in which its first words start to that in which its last ones end. Published runs
+start 1,000 s into each game; they go on to its end ("infinite"), or start anew every 100 s ("chunk").
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data.words import SILENCE
+from evaluation.item import ClipPlan, Commentary, Item
+from evaluation.lines import Line, find_video, read_lines
+from evaluation.prompts import Templates
+from evaluation.task import Task
+from utils.errors import UserError
+from utils.files import write_whole
+
+VIDEO_COMMAND = "hf download mit-han-lab/Inf-Stream-Eval --repo-type dataset --local-dir datasets/Inf-Stream-Eval"
+
+
+@dataclass
+class GameArguments:
+    """The windows, their games, and how they are commented."""
+
+    windows_path: str = field(metadata={"help": "the benchmark's file of windows (JSON lines: video, title, content)"})
+    video_dir: str | None = field(
+        default=None, metadata={"help": "folder of the games; default: that of the windows' file"}
+    )
+    start_s: float = field(default=1000.0, metadata={"help": "second of each game at which the commentary starts"})
+    chunk_s: float | None = field(
+        default=None, metadata={"help": "start anew after so many seconds (published: 100); default: never"}
+    )
+    max_new_tokens: int = field(default=20, metadata={"help": "most tokens a step"})
+    repetition_penalty: float = field(
+        default=1.05, metadata={"help": "divides the scores of tokens that are still in the context"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.start_s < 0 or (self.chunk_s is not None and not self.chunk_s >= 1):
+            raise UserError(f"--start_s {self.start_s} --chunk_s {self.chunk_s}: at least 0, and at least 1 second")
+        if self.max_new_tokens < 1 or not self.repetition_penalty > 0:
+            raise UserError(
+                f"--max_new_tokens {self.max_new_tokens} --repetition_penalty {self.repetition_penalty}: at least 1 "
+                "token, and a penalty above 0 (1 changes nothing)"
+            )
+
+    @property
+    def video_folder(self) -> Path:
+        """Where the games are."""
+        return Path(self.video_dir) if self.video_dir else Path(self.windows_path).parent
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of a game with the human's words, numbered within its game from 1."""
+
+    video: str
+    number: int
+    begin: int
+    end: int
+    title: str
+    words: str
+
+    @property
+    def video_id(self) -> str:
+        """The game's name in result files."""
+        return Path(self.video).stem
+
+    def event(self) -> dict:
+        """The window as a row of LiveSports-3K-CC, which captioners and the judge read."""
+        return {
+            "video": self.video, "video_id": self.video_id, "event_id": self.number, "begin": self.begin,
+            "end": self.end, "event_title": self.title, "preasr_text": "", "event_asr_text": self.words,
+        }  # fmt: skip
+
+
+def load_windows(path: str | Path, limit: int | None = None) -> list[Window]:
+    """The windows of a file; `limit`: the first ones. Raises UserError where a line is none."""
+    windows: list[Window] = []
+    numbers: dict[str, int] = {}
+    for line in read_lines(path, limit):
+        video = str(line["video"])
+        numbers[video] = numbers.get(video, 0) + 1
+        windows.append(_window(line, video, numbers[video]))
+    if not windows:
+        raise UserError(f"{path}: no windows in it; get the benchmark with: {VIDEO_COMMAND}")
+    return windows
+
+
+def _window(line: Line, video: str, number: int) -> Window:
+    content = line["content"]
+    try:
+        begin, end = int(content[0][0]), int(content[-1][1])
+        words = " ".join(str(text).strip() for _, _, text in content)
+    except (TypeError, ValueError, LookupError) as error:
+        raise UserError(
+            f"{line.where}: content must be a list of [start_s, end_s, words] that is not empty ({error})"
+        ) from error
+    if not begin < end:
+        raise UserError(f"{line.where}: the window from {begin} s to {end} s is empty")
+    return Window(video, number, begin, end, str(line.get("title") or ""), words)
+
+
+def load_task(arguments: GameArguments, templates: Templates, limit: int | None = None) -> Task:
+    """An item for every game, or for every chunk of it, up to its last window. Raises UserError."""
+    query = templates.fill("infstreams")
+    ask = Commentary(query, arguments.max_new_tokens, arguments.repetition_penalty)
+    items = []
+    for video, windows in by_game(load_windows(arguments.windows_path, limit)).items():
+        path, problem = find_video(video, [arguments.video_folder])
+        for start_s, end_s in stretches(arguments, windows):
+            clip = None if path is None else ClipPlan(str(path), start_s, end_s, rule="stream")
+            items.append(Item(f"{Path(video).stem}_{start_s:g}", Path(video).stem, ask, None, clip, problem=problem))
+    if all(item.clip is None for item in items):
+        raise UserError(f"{items[0].problem}; the benchmark comes with: {VIDEO_COMMAND}")
+    return Task("infstreams", "chunk" if arguments.chunk_s else "infinite", items, None, templates.hashes)
+
+
+def by_game(windows: Sequence[Window]) -> dict[str, list[Window]]:
+    """Windows by video, in the order of the first ones. Raises UserError where two videos would share a name."""
+    games: dict[str, list[Window]] = {}
+    for window in windows:
+        games.setdefault(window.video, []).append(window)
+    stems = [Path(video).stem for video in games]
+    if len(set(stems)) < len(stems):
+        raise UserError(f"two videos share a name: {', '.join(games)}; results are told apart by it, so rename one")
+    return games
+
+
+def stretches(arguments: GameArguments, windows: Sequence[Window]) -> list[tuple[float, float]]:
+    """(start_s, end_s) of what is commented in one go. Raises UserError where a window starts earlier."""
+    first, last = min(window.begin for window in windows), float(max(window.end for window in windows))
+    if first < arguments.start_s:
+        raise UserError(
+            f"{windows[0].video}: a window starts at {first} s, before --start_s {arguments.start_s:g}; lower it"
+        )
+    step = arguments.chunk_s or last
+    starts = []
+    while arguments.start_s + len(starts) * step < last:
+        starts.append(arguments.start_s + len(starts) * step)
+    return [(start_s, min(start_s + step, last)) for start_s in starts]
+
+
+def covers(item: Item, window: Window) -> bool:
+    """Whether a stretch of a game has a part of the window; one without a video stands for all of its game."""
+    if item.video_id != window.video_id:
+        return False
+    return item.clip is None or (item.clip.start_s < window.end and window.begin < item.clip.end_s)
+
+
+def cut(steps: Sequence[tuple[float, float, str]], window: Window) -> str:
+    """What was said in a window: the steps that end in (begin, end], as the published scorer takes them."""
+    inside = (text for _, end_s, text in steps if window.begin < int(end_s) <= window.end)
+    return " ".join(said for text in inside if (said := text.removesuffix(SILENCE).strip()))
+
+
+def write_events(windows: Sequence[Window], path: Path) -> None:
+    """Write windows as events of LiveSports-3K-CC."""
+    write_whole(path, "".join(json.dumps(window.event(), ensure_ascii=False) + "\n" for window in windows))
