@@ -10,7 +10,8 @@ from utils.errors import UserError
 
 PROTOCOLS = {
     "livecc": (
-        "clips of CRR start when the question is asked, those of all other tasks at 0; they end at the query's time",
+        "clips of CRR start when the question is asked, those of all other tasks at 0; they end at the query's time, "
+        "but last a second at least, so the first query of CRR sees up to a second beyond its time",
         "frames up to the checkpoint's own limit",
         "the answer is the token with the highest logit: of the query's own letters, of Yes and No, or of 0 to 9, so a "
         "count of 10 or more cannot be given",
