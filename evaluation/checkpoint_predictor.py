@@ -81,7 +81,7 @@ class CheckpointPredictor:
                 try:
                     if video is None and plan.folder_fps is None:
                         video = VideoFile(plan.video)
-                    clip = self._read(plan, video)
+                    clip = self.read(plan, video)
                 except VideoError as error:
                     yield from ((item, error) for item in asked)
                     continue
@@ -92,7 +92,8 @@ class CheckpointPredictor:
             if video is not None:
                 video.close()
 
-    def _read(self, plan: ClipPlan, video: VideoFile | None) -> Clip:
+    def read(self, plan: ClipPlan, video: VideoFile | None) -> Clip:
+        """The frames of a plan; video: its file, open, or None for a folder. Raises VideoError."""
         limits = self.checkpoint.limits
         if plan.max_frames is not None:
             limits = dataclasses.replace(limits, max_frames=min(limits.max_frames, plan.max_frames))

@@ -20,12 +20,11 @@ if not __package__:  # run as a file: import from the repository's root
 from evaluation.benchmarks import scores_of
 from evaluation.result import Result
 from evaluation.result_files import read_results
+from evaluation.run import FAILED
 from evaluation.score_lines import all_lines
 from evaluation.scored import Scored, pairs_of
 from utils.arguments import parse_arguments
 from utils.errors import run_command
-
-FAILED = 3  # exit status where an item has no answer
 
 
 @dataclass

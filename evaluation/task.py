@@ -1,7 +1,7 @@
 """A benchmark made ready: its items under one protocol, and how an answer to one of them scores."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from evaluation.item import Item
@@ -35,7 +35,7 @@ class Task:
     def outcome(self, item: Item, row: dict) -> Outcome:
         """What the stored row of an item is worth."""
         failed = row["error"] is not None
-        shown = dict(item.shown)
+        shown = {**item.shown, "clip": item.clip and asdict(item.clip)}
         if row["steps"]:
             shown["steps"] = row["steps"]
         if row["logits"]:

@@ -2,13 +2,24 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 
 from data.nano.corpus import CorpusArguments, make_corpus
-from evaluation.nano import evaluate as module
-from evaluation.nano.evaluate import EvaluateArguments, Job, answer_key, evaluate, jobs_of, read_timed_text, speak
-from models.load import load_checkpoint
+from data.video import VideoFile
+from evaluation.item import Answer, ClipPlan
+from evaluation.nano.evaluate import (
+    EvaluateArguments,
+    ShownPredictor,
+    evaluate,
+    load_predictor,
+    load_task,
+    read_rows,
+    read_timed_text,
+    steps_of,
+)
 from models.nano import NanoArguments, build_nano
 from utils.errors import UserError
 
@@ -22,46 +33,57 @@ def arguments(tmp_path_factory):
     return EvaluateArguments(str(folder / "model"), events, str(folder / "out"), max_new_tokens=3, num_workers=1)
 
 
-def test_a_killed_run_goes_on_and_a_changed_setting_starts_anew(arguments, monkeypatch):
-    scores = evaluate(arguments)
-    path = module.Path(arguments.output_dir) / "video.jsonl"
+def answer(arguments: EvaluateArguments, number: int = 0) -> Answer:
+    item = load_task(arguments, read_rows(arguments.events)).items[number]
+    ((_, said),) = load_predictor(arguments).answer([item])
+    return said
+
+
+def test_a_killed_run_goes_on(arguments, monkeypatch):
+    scores = Path(arguments.output_dir) / "video.scores.json"
+    assert evaluate(arguments) == 0
+    before = json.loads(scores.read_text())
+    (path,) = (Path(arguments.output_dir) / "answers").glob("answers-*.jsonl")
     lines = path.read_bytes().splitlines(keepends=True)
-    assert scores["n_clips"] == len(lines) == 3
+    assert before["n_clips"] == len(lines) == 3
     path.write_bytes(lines[0] + lines[1][:40])  # killed while the second row was written
-    asked = []
-    real = module._run
+    asked, real = [], ShownPredictor.answer
 
-    def recorded(arguments, jobs):
-        asked.append([job.index for job in jobs])
-        return real(arguments, jobs)
+    def recorded(self, items):
+        asked.extend(item.id for item in items)
+        return real(self, items)
 
-    monkeypatch.setattr(module, "_run", recorded)
-    assert evaluate(arguments) == scores
-    kept = json.loads(lines[0])["index"]
-    assert [sorted(jobs) for jobs in asked] == [[i for i in range(3) if i != kept]]
-    assert answer_key(replace(arguments, max_new_tokens=4)) != answer_key(arguments)
-    assert answer_key(replace(arguments, limit=2, num_workers=2, output_dir="x")) == answer_key(arguments)
+    monkeypatch.setattr(ShownPredictor, "answer", recorded)
+    assert evaluate(arguments) == 0 and json.loads(scores.read_text()) == before
+    assert sorted(asked) == sorted({f"{i:06d}" for i in range(3)} - {json.loads(lines[0])["item"]})
 
 
-def test_views(arguments):
-    checkpoint = load_checkpoint(arguments.model_name_or_path, device="cpu", dtype="float32")
-    rows = module.read_rows(arguments.events, None)
-    seen, other = jobs_of(rows, "video"), jobs_of(rows, "other_video")
-    assert [job.video for job in other] == [seen[1].video, seen[2].video, seen[0].video]
-    steps = speak(checkpoint, seen[0], arguments)
-    assert [end_s for end_s, _ in steps][:3] == [3.0, 4.0, 5.0]
-    noise = replace(arguments, view="noise")
-    assert speak(checkpoint, seen[0], noise) == speak(checkpoint, replace(seen[0], video=seen[1].video), noise)
+def test_views(arguments, tmp_path):
+    rows = read_rows(arguments.events)
+    videos = [row["video"] for row in rows]
+    other = load_task(replace(arguments, view="other_video"), rows)
+    assert [item.clip.video for item in other.items] == [*videos[1:], videos[0]]
+    assert [end_s for _, end_s, _ in answer(arguments).steps][:3] == [3.0, 4.0, 5.0]
+    noise = load_predictor(replace(arguments, view="noise"))
+    shown = []
+    for number in (0, 1):  # two videos under one name
+        path = tmp_path / str(number) / "000000.mp4"
+        path.parent.mkdir()
+        path.write_bytes(Path(videos[number]).read_bytes())
+        with VideoFile(path) as video:
+            shown.append(noise.read(ClipPlan(str(path)), video).frames)
+            real = ShownPredictor.read(load_predictor(arguments), ClipPlan(str(path)), video).frames
+        assert shown[-1].shape == real.shape and not torch.equal(shown[-1], real)
+    assert torch.equal(*shown)
 
 
 def test_captions_are_read_by_their_times(arguments):
     text = "Time=0.0-3.0s Red pass. ...\nnonsense\nTime=3.0-4.0s Blue\nTime=4.0-5.0s ..."
     assert read_timed_text(text) == [(3.0, "Red pass."), (4.0, "Blue"), (5.0, "")]
-    checkpoint = load_checkpoint(arguments.model_name_or_path, device="cpu", dtype="float32")
-    job = Job(0, module.read_rows(arguments.events, 1)[0]["video"], 6.0)
-    assert isinstance(speak(checkpoint, job, replace(arguments, style="caption")), list)
+    assert steps_of({"steps": None, "response": text}) == read_timed_text(text)
+    assert answer(replace(arguments, style="caption")).steps is None
 
 
 def test_no_events_file():
     with pytest.raises(UserError, match=r"data\.nano\.corpus"):
-        module.read_rows("/nowhere/events.jsonl", None)
+        read_rows("/nowhere/events.jsonl")

@@ -32,7 +32,8 @@ from evaluation.lines import read_lines
 from evaluation.livesports3kcc.events import COMMAND, HUB_ID, Event, event_name, load_events
 from evaluation.prompts import Templates
 from evaluation.result import Result
-from evaluation.score import FAILED, print_results
+from evaluation.run import FAILED
+from evaluation.score import print_results
 from utils.arguments import parse_arguments
 from utils.errors import UserError, run_command
 from utils.files import write_whole

@@ -3,33 +3,39 @@
     python -m evaluation.nano.evaluate --model_name_or_path models/nano_checkpoint \\
         --events outputs/quickstart/test/events.jsonl --output_dir outputs/quickstart/seeing
 
-CPU is enough: two workers comment on about 3 clips of 20 s a second. Writes one row a clip to OUT/VIEW.jsonl as it
-comes (run it again after a kill and it continues) and the scores to OUT/VIEW.scores.json. --view noise replaces every
-frame by noise, --view other_video shows each clip's frames to the commentary of another: a model that sees must fail.
+CPU is enough: two workers comment on about 3 clips of 20 s a second. Answers are kept as they come (run it again after
+a kill and it continues); the scores go to OUT/VIEW.scores.json. --view noise replaces every frame by noise, --view
+other_video shows each clip's frames to the commentary of another: a model that sees must fail.
 """
 
-import hashlib
+import functools
 import json
-import multiprocessing
 import os
 import sys
-import threading
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-import torch
-from tqdm import tqdm
-
-from data.nano.scoring import Commentary, grounding, read_steps, reference, score, shuffled_f1
+from data.frame_plan import Clip
+from data.nano.scoring import Commentary as Spoken
+from data.nano.scoring import grounding, read_steps, reference, score, shuffled_f1
 from data.patches import noise_like
-from data.video import read_clip
+from data.video import VideoFile
 from data.words import SILENCE, TIMED_TEXT
-from models.load import Checkpoint, load_checkpoint
-from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
+from evaluation.checkpoint_predictor import CheckpointPredictor, model_id
+from evaluation.item import ClipPlan, Commentary, Item, Written
+from evaluation.processes import launch
+from evaluation.run import ask, is_first_process
+from evaluation.task import Task
+from models.load import load_checkpoint
+from models.threads import use_threads
 from utils.arguments import parse_arguments
 from utils.errors import UserError, run_command
+from utils.files import write_whole
+from utils.fingerprint import checkpoint_fingerprint
+
+LONGEST_CAPTION_STEPS = 20  # a caption may have as many tokens as so many steps
 
 
 @dataclass
@@ -52,16 +58,19 @@ class EvaluateArguments:
     num_workers: int = field(default=0, metadata={"help": "processes of one thread each; 0: one per core"})
 
 
-@dataclass(frozen=True)
-class Job:
-    """One clip: its row number, the video shown, and its length."""
+class ShownPredictor(CheckpointPredictor):
+    """Shows the clip, or noise in its place: the same noise for a clip of one name, whatever is in it."""
 
-    index: int
-    video: str
-    duration_s: float
+    view = "video"
+
+    def read(self, plan: ClipPlan, video: VideoFile | None) -> Clip:
+        clip = super().read(plan, video)
+        if self.view != "noise":
+            return clip
+        return replace(clip, frames=noise_like(clip.frames, seed=int(Path(plan.video).stem)))
 
 
-def read_rows(events: str, limit: int | None) -> list[dict]:
+def read_rows(events: str, limit: int | None = None) -> list[dict]:
     """Rows of events.jsonl. Raises UserError where there is no such file."""
     path = Path(events)
     if not path.is_file():
@@ -69,37 +78,35 @@ def read_rows(events: str, limit: int | None) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()][:limit]
 
 
-def jobs_of(rows: list[dict], view: str) -> list[Job]:
-    """A job per clip; under `other_video` each is shown the clip that follows it."""
-    shift = 1 if view == "other_video" else 0
-    shown = [rows[(i + shift) % len(rows)]["video"] for i in range(len(rows))]
-    return [Job(i, video, row["duration_s"]) for i, (video, row) in enumerate(zip(shown, rows, strict=True))]
-
-
-def answer_key(arguments: EvaluateArguments) -> str:
-    """Identifies what decides an answer: weights, clips, view and decoding. A changed setting reuses nothing."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(arguments.model_name_or_path).glob("*.safetensors")):
-        digest.update(path.read_bytes())
-    decisive = {k: v for k, v in asdict(arguments).items() if k not in ("output_dir", "limit", "num_workers")}
-    digest.update(json.dumps(decisive, sort_keys=True).encode())
-    return digest.hexdigest()[:16]
-
-
-def speak(checkpoint: Checkpoint, job: Job, arguments: EvaluateArguments) -> list[tuple[float, str]]:
-    """What the model says of a clip, as (end of step in seconds, text)."""
-    clip = read_clip(job.video, 0.0, job.duration_s, limits=checkpoint.limits)
-    frames = noise_like(clip.frames, seed=job.index) if arguments.view == "noise" else clip.frames
-    options = StreamOptions(
-        query=arguments.query,
-        max_new_tokens=arguments.max_new_tokens,
-        max_answer_tokens=20 * arguments.max_new_tokens,
-        repetition_penalty=arguments.repetition_penalty,
-    )
-    session = StreamingSession(checkpoint, options)
+def load_task(arguments: EvaluateArguments, rows: Sequence[dict]) -> Task:
+    """An item per clip; under `other_video` each is shown the clip that follows it."""
+    shift = 1 if arguments.view == "other_video" else 0
+    asked = Commentary(arguments.query, arguments.max_new_tokens, arguments.repetition_penalty)
     if arguments.style == "caption":
-        return read_timed_text("".join(session.watch(frames, arguments.query)))
-    return [(step.end_s, step.text) for step in comment(session, timed_frames(frames))]
+        asked = Written(arguments.query, LONGEST_CAPTION_STEPS * arguments.max_new_tokens)
+    items = []
+    for i, row in enumerate(rows):
+        shown = rows[(i + shift) % len(rows)]
+        plan = ClipPlan(shown["video"], 0.0, row["duration_s"], rule="stream")
+        items.append(Item(f"{i:06d}", f"{i:06d}", asked, "", plan, setting=arguments.view))
+    return Task("nano", arguments.style, items, None)
+
+
+def load_predictor(arguments: EvaluateArguments) -> ShownPredictor:
+    """The model, on a CPU in float32, which is where the nano world's numbers come from."""
+    name = arguments.model_name_or_path
+    checkpoint = load_checkpoint(name, device="cpu", dtype="float32")
+    use_threads(checkpoint.model)
+    predictor = ShownPredictor(checkpoint, model_id(name), checkpoint_fingerprint(checkpoint.folder))
+    predictor.view = arguments.view
+    return predictor
+
+
+def steps_of(row: dict) -> list[tuple[float, str]]:
+    """A stored row as (end of step in seconds, text)."""
+    if row["steps"] is None:
+        return read_timed_text(row["response"])
+    return [(end_s, text) for _, end_s, text in row["steps"]]
 
 
 def read_timed_text(text: str) -> list[tuple[float, str]]:
@@ -108,56 +115,33 @@ def read_timed_text(text: str) -> list[tuple[float, str]]:
     return [(float(m["end"]), m["text"].removesuffix(SILENCE.strip()).strip()) for m in found if m]
 
 
-_worker: dict = {}
+def evaluate(arguments: EvaluateArguments) -> int:
+    """Comment on all clips, in several processes; the first one scores them. Returns the exit status."""
+    read_rows(arguments.events, 1)  # a missing file is said before processes start
+    return launch(functools.partial(_work, arguments), arguments.num_workers or os.cpu_count() or 1)
 
 
-def _start_worker(arguments: EvaluateArguments) -> None:
-    torch.set_num_threads(1)
-    checkpoint = load_checkpoint(arguments.model_name_or_path, device="cpu", dtype="float32")
-    _worker.update(arguments=arguments, checkpoint=checkpoint)
-
-
-def _work(job: Job) -> tuple[Job, list[tuple[float, str]]]:
-    return job, speak(_worker["checkpoint"], job, _worker["arguments"])
-
-
-def answers(arguments: EvaluateArguments, jobs: list[Job], path: Path) -> dict[int, list]:
-    """Steps of every clip: those in `path` under this key, and the missing ones, appended as they come."""
-    key, done = answer_key(arguments), {}
-    if path.exists():
-        whole_lines = path.read_bytes().split(b"\n")[:-1]  # a kill may have cut the last one short
-        rows = [json.loads(line) for line in whole_lines]
-        done = {row["index"]: row["steps"] for row in rows if row["key"] == key}
-        path.write_bytes(b"".join(line + b"\n" for line in whole_lines))
-    missing = [job for job in jobs if job.index not in done]
-    with path.open("a") as file:
-        for job, steps in _run(arguments, missing):
-            done[job.index] = steps
-            file.write(json.dumps({"key": key, "index": job.index, "video": job.video, "steps": steps}) + "\n")
-            file.flush()
-    return {job.index: done[job.index] for job in jobs}
-
-
-def _run(arguments: EvaluateArguments, jobs: list[Job]) -> Iterator[tuple[Job, list]]:
-    if not jobs:
-        return
-    n_workers = min(arguments.num_workers or os.cpu_count() or 1, len(jobs))
-    tqdm.set_lock(threading.RLock())  # its default is a semaphore between processes, which outlives a spawned pool
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(n_workers, _start_worker, (arguments,)) as pool:
-        bar = tqdm(pool.imap_unordered(_work, jobs), total=len(jobs), unit="clip", desc=arguments.view)
-        yield from bar
-
-
-def evaluate(arguments: EvaluateArguments) -> dict:
-    """Comment on all clips and score them; returns the scores, which are also written."""
-    folder = Path(arguments.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+def _work(arguments: EvaluateArguments, _: str | None) -> int:
     rows = read_rows(arguments.events, arguments.limit)
-    steps = answers(arguments, jobs_of(rows, arguments.view), folder / f"{arguments.view}.jsonl")
-    spoken: list[Commentary] = [read_steps(steps[i], row["duration_s"]) for i, row in enumerate(rows)]
+    task, folder = load_task(arguments, rows), Path(arguments.output_dir)
+    answered = list(ask(task, load_predictor(arguments), folder).rows(task.items))
+    failed = [row["error"] for row in answered if row["error"] is not None]
+    if failed:
+        raise UserError(f"{len(failed)} of {len(rows)} clips have no answer, so there is no score: {failed[0]}")
+    if is_first_process():
+        scores = score_rows(arguments, rows, answered)
+        write_whole(folder / f"{arguments.view}.scores.json", json.dumps(scores, indent=1) + "\n")
+        print_scores(scores)
+    return 0
+
+
+def score_rows(arguments: EvaluateArguments, rows: Sequence[dict], answered: Sequence[dict]) -> dict:
+    """All scores of the answers to rows of events.jsonl."""
+    spoken: list[Spoken] = [
+        read_steps(steps_of(said), row["duration_s"]) for said, row in zip(answered, rows, strict=True)
+    ]
     true = [reference(row) for row in rows]
-    scores = {
+    return {
         **score(spoken, true),
         "event_f1_shuffled": shuffled_f1(spoken, true),
         "zone_words": grounding(spoken, true, "zone"),
@@ -165,20 +149,23 @@ def evaluate(arguments: EvaluateArguments) -> dict:
         "view": arguments.view,
         "model": arguments.model_name_or_path,
     }
-    (folder / f"{arguments.view}.scores.json").write_text(json.dumps(scores, indent=1) + "\n")
-    return scores
 
 
-def main() -> None:
-    (arguments,) = parse_arguments(EvaluateArguments, description=__doc__.splitlines()[0])
-    scores = evaluate(arguments)
-    if sys.stdout.isatty():
-        print(
-            f"event F1 {scores['event_f1']:.3f} on {scores['n_clips']} clips ({scores['n_events']} events), mean over "
-            f"kinds {scores['f1_mean_over_kinds']:.3f}, team accuracy {scores['team_accuracy']:.3f}"
-        )
-    else:
+def print_scores(scores: dict) -> None:
+    """The headline for people, everything for programs."""
+    if not sys.stdout.isatty():
         print(json.dumps(scores))
+        return
+    print(
+        f"event F1 {scores['event_f1']:.3f} on {scores['n_clips']} clips ({scores['n_events']} events), mean over "
+        f"kinds {scores['f1_mean_over_kinds']:.3f}, team accuracy {scores['team_accuracy']:.3f}"
+    )
+
+
+def main() -> int:
+    """Run the command; returns its exit status."""
+    (arguments,) = parse_arguments(EvaluateArguments, description=__doc__.splitlines()[0])
+    return evaluate(arguments)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
         --model_name_or_path chenjoya/LiveCC-7B-Instruct --benchmark_path videomme.jsonl [--with_subtitles]
     python evaluation/videomme/distributed_evaluate_videomme.py ...      the same in one process per GPU
 
-Hardware: a GPU of 80 GB for a 7B model (8 of them: under an hour by the published code's own account); a CPU for the nano
+Hardware: a GPU of 80 GB for a 7B model (8 of them: under an hour by the published account); a CPU for the nano
 model. Writes answers as they come, so the same command continues after a kill, and MODEL_no_subtitles.json, .txt and
 .result.json at the end. Exit status 3 where a question has no answer.
 """
