@@ -2,12 +2,14 @@
 
 import json
 
+import datasets
 import pytest
 from PIL import Image
 
 from evaluation.mvbench import annotations, task
 from evaluation.mvbench import distributed_evaluate_mvbench as script
 from evaluation.mvbench.scores import TASKS
+from evaluation.prompts import Templates
 from tests.asking import ask, items_of, make_videos, write_lines
 from tests.videos import numbered_frame
 from utils.errors import UserError
@@ -77,7 +79,7 @@ def test_a_file_of_lines(tmp_path):
     assert [(item.clip.start_s, item.clip.end_s, item.truth) for item in items.values()] == [
         (1.0, 2.0, "B"), (None, None, "B"),
     ]  # fmt: skip
-    assert len(task.load_task(ARGUMENTS(str(path)), _templates(), 1).items) == 1
+    assert len(task.load_task(ARGUMENTS(str(path)), Templates(), 1).items) == 1
 
 
 @pytest.mark.parametrize(
@@ -110,6 +112,23 @@ def test_what_is_missing_is_said_with_the_command_that_gets_it(tmp_path):
     assert item.clip is None and "no video 'b.mp4'" in item.problem and "hf download" in item.problem
 
 
+def test_questions_of_the_hub(tmp_path, monkeypatch):
+    asked = []
+
+    def load_dataset(name, config, split):
+        asked.append((name, config, split))
+        rows = {"video": "a.mp4", "question": "What?", "candidates": ["one", "two"], "answer": "two"}
+        return datasets.Dataset.from_list([rows, rows])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.chdir(tmp_path)
+    make_videos(tmp_path / "datasets/MVBench/video", "ssv2_video_mp4/a.mp4", n_frames=5)
+    found = task.load_task(ARGUMENTS("OpenGVLab/MVBench"), Templates(), 5).items
+    assert [item.id for item in found[:3]] == ["action_sequence_1", "action_sequence_2", "action_prediction_1"]
+    assert asked == [("OpenGVLab/MVBench", f"action_{name}", "train") for name in ("sequence", "prediction", "antonym")]
+    assert [item.clip is not None for item in found] == [False, False, False, False, True]
+
+
 @pytest.mark.parametrize("protocol", ["livecc", "official"])
 def test_the_command(tmp_path, tiny_checkpoint, monkeypatch, small, protocol):
     folder = make_published(tmp_path / "mvbench")
@@ -118,9 +137,3 @@ def test_the_command(tmp_path, tiny_checkpoint, monkeypatch, small, protocol):
     assert (result.benchmark, result.protocol, len(result.outcomes)) == ("mvbench", protocol, 3)
     assert not any(outcome.failed for outcome in result.outcomes)
     assert all(outcome.answer in outcome.shown["logits"] for outcome in result.outcomes)
-
-
-def _templates():
-    from evaluation.prompts import Templates
-
-    return Templates()

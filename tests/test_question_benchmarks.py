@@ -64,6 +64,12 @@ def test_sports_questions(tmp_path, suffix):
     assert isinstance(official["game_1"].ask, Written) and "B. Blue." in official["game_1"].ask.text
 
 
+def test_a_bad_question_of_sports_is_named(tmp_path):
+    path = write_lines(tmp_path / "qa.jsonl", [SPORTS_ROW, {**SPORTS_ROW, "OCR": "maybe"}])
+    with pytest.raises(UserError, match="line 2: OCR is 'maybe'; it must be 0 or 1"):
+        items_of(sports, sports.LiveSports3KQAArguments(str(path)))
+
+
 def test_streaming_questions(tmp_path):
     path = make_streaming(tmp_path, {}, {"question_id": "x_sample_7_1", "time_stamp": "00:00:20"})
     make_videos(tmp_path, "sample_7/video.mp4", n_frames=5)

@@ -18,6 +18,7 @@ from evaluation.multiple_choice import (
 )
 from evaluation.prompts import Templates
 from evaluation.task import Task, is_the_letter
+from utils.errors import UserError
 
 HUB = HubSet("stdKonjac/LiveSports-3K", "LiveSports_3K_QA")
 REMEDY = (
@@ -62,6 +63,14 @@ def make_item(line: Line, folders: list[Path], protocol: str, templates: Templat
         truth=right_letter(options, line),
         clip=None if path is None else ClipPlan(str(path)),
         problem=problem,
-        tags={"q_type": str(line["q_type"]), "ocr": str(int(line["OCR"]))},
+        tags={"q_type": str(line["q_type"]), "ocr": reads_text(line)},
         shown={"question": line["question"], "options": with_letters(options), "video": video},
     )
+
+
+def reads_text(line: Line) -> str:
+    """`OCR` of a line, "1" where text must be read, else "0". Raises UserError where it is neither."""
+    value = line["OCR"]
+    if value not in (0, 1, "0", "1"):
+        raise UserError(f"{line.where}: OCR is {value!r}; it must be 0 or 1")
+    return str(int(value))
