@@ -23,6 +23,7 @@ from evaluation.predictor import Predictor
 from evaluation.result import Result
 from evaluation.store import Store
 from evaluation.task import Task
+from utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ def evaluate(task: Task, predictor: Predictor, folder: Path, resume: bool = True
 
 def ask(task: Task, predictor: Predictor, folder: Path, resume: bool = True) -> Store:
     """Ask every item that has no answer yet; the store then has a row for each."""
+    check_names(task)
     decisive = {"benchmark": task.benchmark, "protocol": task.protocol, "templates": task.templates}
     store = Store(
         folder / "answers", {**decisive, "model": predictor.name, **predictor.settings}, time.time() * (not resume)
@@ -145,6 +147,16 @@ class Runner:
 def describe(error: Exception) -> str:
     """An exception in one line."""
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+
+
+def check_names(task: Task) -> None:
+    """Raise UserError where two items have one name: one would get the other's answer."""
+    twice = [name for name, n in Counter(item.name for item in task.items).items() if n > 1]
+    if twice:
+        raise UserError(
+            f"{task.benchmark}: {len(twice)} of its items have a name that another has too, {twice[0]!r} among them; "
+            "each question needs an id of its own: leave out the repeated lines"
+        )
 
 
 def group_by_video(items: Iterable[Item]) -> dict[str, list[Item]]:

@@ -110,5 +110,8 @@ class Store:
 
 
 def _identity(video: Path) -> list:
-    """Name and size of a video: the same wherever a machine keeps it, and another once the file is another."""
+    """Name and size (of a folder: entries) of a video: the same wherever a machine keeps it, and another once it is
+    another."""
+    if video.is_dir():
+        return [video.name, sum(1 for _ in video.iterdir())]
     return [video.name, video.stat().st_size if video.is_file() else None]

@@ -7,7 +7,7 @@ import pytest
 
 from evaluation.claims import Claims
 from evaluation.item import Answer, Choice, ClipPlan, Item
-from evaluation.run import FAILED, MAX_ATTEMPTS, Runner, exit_status, result_of
+from evaluation.run import FAILED, MAX_ATTEMPTS, Runner, ask, exit_status, result_of
 from evaluation.store import Store
 from evaluation.task import Task, is_the_letter
 from utils.errors import UserError
@@ -161,6 +161,12 @@ def test_answers_that_are_there_are_not_asked_for(tmp_path):
     predictor = Predictor()
     run_all(tmp_path, items, predictor)
     assert predictor.asked == ["q4", "q5"]
+
+
+def test_two_items_of_one_name_are_refused(tmp_path):
+    task = Task("videomme", "livecc", [item(0), item(1), item(0)], is_the_letter)
+    with pytest.raises(UserError, match=r"1 of its items have a name that another has too, 'q0'"):
+        ask(task, Predictor(), tmp_path)
 
 
 def test_settings_are_readable(tmp_path):
