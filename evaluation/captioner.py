@@ -131,14 +131,14 @@ class Captioner(ClipWriter):
         try:
             processor = AutoProcessor.from_pretrained(name)
             model = AutoModelForImageTextToText.from_pretrained(
-                name, dtype=dtype, attn_implementation="sdpa", use_safetensors=True
+                name, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, device_map={"": device}
             )
         except (OSError, ValueError, ImportError, SafetensorError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(f"{name}: cannot be loaded as an image-text-to-text model ({reason})") from error
         if not getattr(processor, "chat_template", None):
             raise UserError(f"{name}: its processor has no chat template; give a model that was trained to be asked")
-        return cls(model.to(device).eval(), processor, name, arguments.max_images)
+        return cls(model.eval(), processor, name, arguments.max_images)
 
     @torch.inference_mode()
     def write(self, clip: Clip, ask: Written) -> str:

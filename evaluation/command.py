@@ -58,6 +58,8 @@ def _run_process(
     work: Work,
     device: str | None,
 ) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    for ours in ("data", "evaluation", "models"):
+        logging.getLogger(ours).setLevel(logging.INFO)
     task = load_task(benchmark, Templates(run.template_dir), run.limit)
     return work(task, load_predictor(model, device), folder, run.resume)

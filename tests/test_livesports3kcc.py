@@ -89,6 +89,23 @@ def test_without_any_video_the_command_that_gets_them_is_said(annotations: Path,
         load_commentaries(CommentaryArguments(str(annotations), str(tmp_path)), Templates())
 
 
+def test_two_videos_under_one_id_are_refused(tmp_path: Path):
+    lines = rows()[:2]
+    lines[1]["video"] = "match_2.mp4"
+    annotations = write_rows(tmp_path / "events.jsonl", lines)
+    with pytest.raises(UserError, match="video_id 'match_1' name two videos"):
+        load_captions(CaptionArguments(str(annotations), str(VIDEOS)), Templates())
+
+
+def test_events_longer_than_a_clip_are_said(annotations: Path, monkeypatch, caplog):
+    arguments = CommentaryArguments(str(annotations), str(VIDEOS))
+    load_commentaries(arguments, Templates())
+    assert not caplog.records
+    monkeypatch.setenv("FPS_MAX_FRAMES", "14")
+    load_commentaries(arguments, Templates())
+    assert "1 events are longer than the 14 frames" in caplog.text
+
+
 @pytest.mark.parametrize("wrong", [{"max_new_tokens": 0}, {"repetition_penalty": 0.0}])
 def test_decoding_that_cannot_work_is_refused(wrong: dict):
     with pytest.raises(UserError, match=next(iter(wrong))):

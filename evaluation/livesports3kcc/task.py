@@ -1,15 +1,19 @@
 """LiveSports-3K-CC: 1,702 events of sports videos, to be commented as they happen or to be described afterwards."""
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from data.frame_plan import FPS, VideoLimits
 from evaluation.item import Ask, ClipPlan, Commentary, Item, Written
 from evaluation.lines import find_video
 from evaluation.livesports3kcc.events import COMMAND, HUB_ID, Event, load_events
 from evaluation.prompts import Templates
 from evaluation.task import Task
 from utils.errors import UserError
+
+log = logging.getLogger(__name__)
 
 DATA = Path("datasets/LiveSports-3K")
 VIDEO_COMMAND = f"{COMMAND} && cat {DATA}/videos.tar.part.* | tar -x -C {DATA}"
@@ -80,6 +84,16 @@ def load_commentaries(
     compat="livecc": the published frames, spread evenly as for a question, by their end times. Raises UserError where
     events or all videos are missing.
     """
+    events = load_events(arguments.annotations, limit)
+    most = VideoLimits.from_environment().max_frames
+    n_long = sum((event.end - event.begin) * FPS >= most for event in events)
+    if n_long and not compat:
+        log.warning(
+            "%d events are longer than the %d frames of a clip and are commented up to there; FPS_MAX_FRAMES in the "
+            "environment sets how many a clip may have",
+            n_long,
+            most,
+        )
     context = base_context if arguments.not_instruct_model else instruct_context
     frames = {"rule": "question", "frame_times": "end32"} if compat else {"rule": "stream"}
     items = [
@@ -91,7 +105,7 @@ def load_commentaries(
             end_s=event.end,
             **frames,
         )
-        for event in load_events(arguments.annotations, limit)
+        for event in events
     ]
     return Task("livesports3kcc", "livecc", with_videos(items, arguments), None, templates.hashes)
 
@@ -155,7 +169,14 @@ def find_event_video(event: Event, folders: list[Path]) -> tuple[Path | None, st
 
 
 def with_videos(items: list[Item], arguments: EventArguments) -> list[Item]:
-    """The items. Raises UserError where none of them has its video."""
+    """The items. Raises UserError where none of them has its video, or a video_id has two."""
+    found: dict[str, str] = {}
+    for item in items:
+        if item.clip and found.setdefault(item.video_id, item.clip.video) != item.clip.video:
+            raise UserError(
+                f"{arguments.annotations}: events of video_id {item.video_id!r} name two videos, "
+                f"{found[item.video_id]} and {item.clip.video}; give each video an id of its own"
+            )
     if all(item.clip is None for item in items):
         raise UserError(
             f"none of the {len(items)} events of {arguments.annotations} has its video in "
