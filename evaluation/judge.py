@@ -12,13 +12,13 @@ from typing import Any, Literal, Protocol
 
 from tqdm import tqdm
 
-from evaluation.endpoint import SEED, Endpoint, RequestFailed, user_message
-from evaluation.journal import Journal
 from evaluation.outcome import Outcome
 from evaluation.preference import DECIDED, ORDERS
 from evaluation.prompts import Templates
-from evaluation.store import digest
+from utils.endpoint import SEED, Endpoint, RequestFailed, user_message
 from utils.errors import UserError
+from utils.fingerprint import digest
+from utils.journal import Journal
 
 MAX_VERDICT_TOKENS = 64
 Verdict = Literal["A", "B", "tie", "refusal", "unparsable"]

@@ -1,45 +1,14 @@
-"""Prompt templates: text files beside this one, or a user's own, known by their hash."""
+"""The prompt templates of the benchmarks: text files in evaluation/templates, or a user's own."""
 
-import hashlib
 from pathlib import Path
-from string import Template
 
-from utils.errors import UserError
+from utils import templates
 
 FOLDER = Path(__file__).with_name("templates")
 
 
-class Templates:
-    """The templates of evaluation/templates, or those of the same names in a folder that replaces some of them.
-
-    A template is plain text with $names in it (`$$` is a dollar); one newline at its end is not part of it.
-    """
+class Templates(templates.Templates):
+    """The templates of evaluation/templates, or those of the same names in a folder that replaces some of them."""
 
     def __init__(self, folder: str | None = None):
-        self._folders = [*([Path(folder)] if folder else []), FOLDER]
-        if folder and not Path(folder).is_dir():
-            raise UserError(f"--template_dir {folder}: no such folder")
-        self._texts: dict[str, str] = {}
-
-    def fill(self, name: str, **values: str) -> str:
-        """Template `name` with its $names filled; the values are taken as they are, whatever they hold."""
-        try:
-            return Template(self._text(name)).substitute(values)
-        except (KeyError, ValueError) as error:
-            raise UserError(
-                f"template {name}.txt: {error} in it cannot be filled; it may use ${', $'.join(values)} and $$"
-            ) from error
-
-    @property
-    def hashes(self) -> dict[str, str]:
-        """Name -> first 16 hex digits of the SHA-256 of every template used so far."""
-        return {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in sorted(self._texts.items())}
-
-    def _text(self, name: str) -> str:
-        if name not in self._texts:
-            paths = [folder / f"{name}.txt" for folder in self._folders]
-            path = next((path for path in paths if path.is_file()), None)
-            if path is None:
-                raise UserError(f"no template {name}.txt in {' or '.join(map(str, self._folders))}")
-            self._texts[name] = path.read_text(encoding="utf-8").removesuffix("\n")
-        return self._texts[name]
+        super().__init__(FOLDER, folder)

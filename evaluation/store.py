@@ -1,7 +1,7 @@
 """The one place where answers are kept: appended and flushed as they come, found again by what decided them.
 
-Its rows stand in a journal (journal.py): a file for each process that wrote, so that processes and machines never write
-into the same one. A row that a kill cut short is not there, and its item is asked again.
+Its rows stand in a journal (utils/journal.py): a file for each process that wrote, so that processes and machines never
+write into the same one. A row that a kill cut short is not there, and its item is asked again.
 """
 
 import hashlib
@@ -13,13 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.item import Answer, Item
-from evaluation.journal import Journal
 from utils.files import write_whole
-
-
-def digest(value: Any) -> str:
-    """16 hex digits of a JSON value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
+from utils.fingerprint import digest
+from utils.journal import Journal
 
 
 class Store:

@@ -19,7 +19,6 @@ from data.video import VideoFile
 from evaluation.api_captioner import ApiCaptioner
 from evaluation.captioner import Captioner, CaptionerArguments
 from evaluation.checkpoint_predictor import CheckpointArguments, CheckpointPredictor
-from evaluation.endpoint import EndpointArguments, EndpointStopped
 from evaluation.item import Answer, ClipPlan, Item, Written
 from evaluation.livesports3kcc import distributed_generate_caption
 from evaluation.run import FAILED
@@ -27,6 +26,7 @@ from models.load import CHAT_TEMPLATE
 from models.positions import PositionTracker
 from tests.events import NANO, PREVIOUS, TITLE, VIDEOS, read_rows, rows, run_main, write_rows
 from tests.judge_server import JudgeServer, Response
+from utils.endpoint import EndpointArguments, EndpointStopped
 from utils.errors import UserError
 
 LIMITS = {"VIDEO_MIN_PIXELS": "784", "VIDEO_MAX_PIXELS": "200000"}

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.endpoint import (
+from tests.judge_server import JudgeServer, Response
+from utils.endpoint import (
     Endpoint,
     EndpointArguments,
     EndpointStopped,
@@ -17,11 +18,10 @@ from evaluation.endpoint import (
     connect,
     user_message,
 )
-from evaluation.journal import Journal
-from evaluation.pace import asked_wait_s
-from evaluation.spending import CapReached, Prices, Spending
-from tests.judge_server import JudgeServer, Response
 from utils.errors import UserError
+from utils.journal import Journal
+from utils.pace import asked_wait_s
+from utils.spending import CapReached, Prices, Spending
 
 MODEL = "gpt-4o-2024-08-06"
 KEY = "sk-secret-0123456789"

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.endpoint import EndpointArguments, Patience, RequestFailed, connect
-from evaluation.journal import Journal
 from evaluation.judge import ApiJudge, Contest, Judging, Pair, Refusal, read_verdict
 from evaluation.livesports3kcc import llm_judge
 from evaluation.livesports3kcc.events import load_events
@@ -21,7 +19,9 @@ from evaluation.prompts import Templates
 from evaluation.result import Result
 from tests.conftest import REPOSITORY
 from tests.judge_server import JudgeServer, Response, prefers_first, prefers_good, shown_texts
+from utils.endpoint import EndpointArguments, Patience, RequestFailed, connect
 from utils.errors import UserError
+from utils.journal import Journal
 
 KEY = "azure-secret-0123456789"
 QUICK = Patience(max_retries=2, first_wait_s=0.01, longest_wait_s=0.02)

@@ -1,22 +1,30 @@
-"""Fingerprints of files and checkpoints without reading all of them: sizes, headers and some of the blocks."""
+"""Fingerprints of JSON values, and of files and checkpoints without reading all of them: sizes, headers and some of
+the blocks."""
 
 import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 BLOCK = 1 << 16  # bytes
 N_BLOCKS = 16  # of a larger file: the first, the last, and evenly spaced ones between
 
 
+def digest(value: Any) -> str:
+    """16 hex digits of a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
+
+
 def fingerprint(path: str | Path) -> str:
     """Hex digest of the size and of sampled blocks: 16 digits. Two versions of equal size may differ between them."""
     size = Path(path).stat().st_size
-    digest = hashlib.sha256(str(size).encode())
+    hashed = hashlib.sha256(str(size).encode())
     last = max(0, size - BLOCK)
     with open(path, "rb") as file:
         for start in sorted({last * i // (N_BLOCKS - 1) for i in range(N_BLOCKS)}):
             file.seek(start)
-            digest.update(file.read(BLOCK))
-    return digest.hexdigest()[:16]
+            hashed.update(file.read(BLOCK))
+    return hashed.hexdigest()[:16]
 
 
 def checkpoint_fingerprint(folder: str | Path) -> str:
@@ -26,11 +34,11 @@ def checkpoint_fingerprint(folder: str | Path) -> str:
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise FileNotFoundError(f"{folder}: no *.safetensors there")
-    digest = hashlib.sha256()
+    hashed = hashlib.sha256()
     for path in sorted({*folder.glob("*.json"), *folder.glob("*.jinja"), *folder.glob("*.txt")}):
-        digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        hashed.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     for path in weights:
         with path.open("rb") as file:
             header = file.read(int.from_bytes(file.read(8), "little"))
-        digest.update(f"{path.name} {fingerprint(path)} {hashlib.sha256(header).hexdigest()}\n".encode())
-    return digest.hexdigest()[:16]
+        hashed.update(f"{path.name} {fingerprint(path)} {hashlib.sha256(header).hexdigest()}\n".encode())
+    return hashed.hexdigest()[:16]

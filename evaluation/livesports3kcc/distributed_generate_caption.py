@@ -19,7 +19,6 @@ if not __package__:  # run as a file: import from the repository's root
 
 from evaluation.captioner import CaptionerArguments, load_captioner
 from evaluation.command import run_task
-from evaluation.endpoint import EndpointArguments
 from evaluation.livesports3kcc.distributed_generate_livecc import judge_command
 from evaluation.livesports3kcc.task import CaptionArguments, load_captions
 from evaluation.predictions import generate
@@ -27,6 +26,7 @@ from evaluation.predictor import Predictor
 from evaluation.run import RunArguments
 from evaluation.task import Task
 from utils.arguments import parse_arguments
+from utils.endpoint import EndpointArguments
 from utils.errors import run_command
 
 

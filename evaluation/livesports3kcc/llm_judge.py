@@ -25,8 +25,6 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from evaluation.endpoint import Endpoint, EndpointArguments, Patience, connect
-from evaluation.journal import Journal
 from evaluation.judge import ApiJudge, Contest, Judge, Judging
 from evaluation.lines import read_lines
 from evaluation.livesports3kcc.events import COMMAND, HUB_ID, Event, event_name, load_events
@@ -35,8 +33,10 @@ from evaluation.result import Result
 from evaluation.run import FAILED
 from evaluation.score import print_results
 from utils.arguments import parse_arguments
+from utils.endpoint import Endpoint, EndpointArguments, Patience, connect
 from utils.errors import UserError, run_command
 from utils.files import write_whole
+from utils.journal import Journal
 
 BASELINE_FILE = Path(__file__).parent / "captions" / "GPT-4o.jsonl"
 BASELINE_URL = "https://raw.githubusercontent.com/showlab/livecc/main/evaluation/livesports3kcc/captions/GPT-4o.jsonl"

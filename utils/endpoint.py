@@ -18,11 +18,11 @@ from urllib.parse import urlsplit
 import httpx2
 import openai
 
-from evaluation.journal import Journal
-from evaluation.pace import Pace, asked_wait_s
-from evaluation.spending import KNOWN_PRICES, CapReached, Prices, Spending
-from evaluation.store import digest
 from utils.errors import UserError
+from utils.fingerprint import digest
+from utils.journal import Journal
+from utils.pace import Pace, asked_wait_s
+from utils.spending import KNOWN_PRICES, CapReached, Prices, Spending
 
 AZURE_API_VERSION = "2024-10-21"  # unless OPENAI_API_VERSION names another
 SEED = 42
