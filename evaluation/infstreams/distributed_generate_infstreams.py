@@ -35,8 +35,9 @@ BASELINE = "gpt-4o-2024-08-06"
 NEXT = """Make a baseline, and judge against it:
   python evaluation/livesports3kcc/distributed_generate_caption.py --annotations {windows} --video_dir {videos} \
 --api_model {baseline} --output_dir {folder}/captions
-  python evaluation/livesports3kcc/llm_judge.py --annotations {windows} --model_id {model} --prediction_jsonl {file} \
---baseline_jsonl {folder}/captions/{baseline}.jsonl --baseline_id {baseline} --output_dir {folder}/judges"""
+  python evaluation/livesports3kcc/llm_judge.py --benchmark infstreams --annotations {windows} --model_id {model} \
+--prediction_jsonl {file} --baseline_jsonl {folder}/captions/{baseline}.jsonl --baseline_id {baseline} \
+--output_dir {folder}/judges"""
 
 
 def comment_games(

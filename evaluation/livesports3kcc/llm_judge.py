@@ -22,12 +22,15 @@ if not __package__:  # run as a file: import from the repository's root
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from evaluation.benchmarks import scores_of
+from evaluation.item import ClipPlan
 from evaluation.judge import ApiJudge, Contest, Judge, Judging
 from evaluation.lines import read_lines
 from evaluation.livesports3kcc.events import COMMAND, HUB_ID, Event, event_name, load_events
+from evaluation.livesports3kcc.task import find_event_video
 from evaluation.prompts import Templates
 from evaluation.result import Result
 from evaluation.run import FAILED
@@ -64,12 +67,21 @@ class JudgeArguments:
     device: str | None = helped(None, "where --judge local runs; default: the fastest here")
     baseline_jsonl: str = helped(str(BASELINE_FILE), "the baseline's captions, lines as those of --prediction_jsonl")
     baseline_id: str = helped("GPT-4o", "name of the baseline")
+    benchmark: Literal["livesports3kcc", "infstreams"] = helped(
+        "livesports3kcc", "what the events are of; infstreams: windows.jsonl of that benchmark's command"
+    )
+    protocol: str | None = helped(None, "the protocol that the commentary was made under; default: the benchmark's")
+    video_dir: str | None = helped(None, "folder of the videos, for the pictures of evaluation/report.py")
     annotations: str = helped(HUB_ID, "events with the human's words: hub id, its copy, or a .jsonl, .json, .parquet")
     limit: int | None = helped(None, "only the first N events")
     resume: bool = helped(True, "--resume False forgets rows and replies of earlier runs")
     template_dir: str | None = helped(None, "folder whose judge.txt replaces that of evaluation/templates")
 
     def __post_init__(self) -> None:
+        known = scores_of(self.benchmark).PROTOCOLS
+        self.protocol = self.protocol or next(iter(known))
+        if self.protocol not in known:
+            raise UserError(f"--protocol {self.protocol!r}: {self.benchmark} has {', '.join(known)}")
         for flag, name in (("model_id", self.model_id), ("baseline_id", self.baseline_id)):
             if not re.fullmatch(r"[\w.][\w.+@ -]*", name):
                 raise UserError(f"--{flag} {name!r}: it becomes part of a file's name; use letters, digits and ._+@-")
@@ -90,7 +102,7 @@ def load_contests(arguments: JudgeArguments) -> list[Contest]:
         )
     said, captions = _read_texts(arguments.prediction_jsonl), _read_texts(arguments.baseline_jsonl)
     events = load_events(arguments.annotations, arguments.limit)
-    contests = [_contest(event, said, captions) for event in events]
+    contests = [_contest(event, said, captions, arguments.video_dir) for event in events]
     for flag, texts in (("prediction_jsonl", said), ("baseline_jsonl", captions)):
         if not any(event.id in texts for event in events):
             raise UserError(
@@ -151,7 +163,8 @@ def judge_events(
     write_whole(published, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     settings = {**judge.settings, "baseline": arguments.baseline_id, "n_events": len(contests)}
     outcomes = judging.outcomes(contests, rows)
-    result = Result("livesports3kcc", "livecc", arguments.model_id, f"vs-{arguments.baseline_id}", outcomes, settings)
+    setting = f"vs-{arguments.baseline_id}"
+    result = Result(arguments.benchmark, arguments.protocol, arguments.model_id, setting, outcomes, settings)
     result.write(folder)
     return result
 
@@ -184,13 +197,18 @@ def _read_texts(path: str) -> dict[str, str | None]:
     return texts
 
 
-def _contest(event: Event, said: dict[str, str | None], captions: dict[str, str | None]) -> Contest:
+def _contest(
+    event: Event, said: dict[str, str | None], captions: dict[str, str | None], video_dir: str | None
+) -> Contest:
     texts = {"commentary": said.get(event.id), "baseline caption": captions.get(event.id)}
     lacking = [name for name, text in texts.items() if text is None]
     lacking += [] if event.event_asr_text else ["human text"]
     commentary, caption = (text or "" for text in texts.values())
     problem = f"no {', no '.join(lacking)}" if lacking else ""
     shown = {"title": event.event_title, "begin": event.begin, "end": event.end}
+    path, _ = find_event_video(event, [Path(video_dir)]) if video_dir else (None, "")
+    if path is not None:
+        shown["clip"] = asdict(ClipPlan(str(path), event.begin, event.end))
     return Contest(event.id, event.video_id, commentary, caption, event.event_asr_text, problem, shown)
 
 
