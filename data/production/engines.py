@@ -1,13 +1,232 @@
 """Where the work of a run is done: this machine's processes, or a Ray cluster. Both run shard_worker.py's ShardWorker
 on the same shards, which leaves everything in files; so their output is the same, byte for byte.
 
-    engine = LocalEngine(num_workers=8)           # or RayEngine("auto")
-    for done in engine.run(groups, jobs, store):  # a Done for every link of every shard, as they come
+    engine = make_engine("local", num_workers=8)
+    for report in engine.run(links, jobs, folder):  # a Report for every link of every shard, as they come
         ...
 
 LocalEngine: one group of links after the other (links that need the same kind of worker), each on its own processes:
 one for each `gpus` share of the GPUs, else as many as `cpus` of each allow. A process that dies is replaced, and the
 record that it died on fails.
 RayEngine: Ray Data, one row a shard; each group is an actor pool that Ray scales between 1 and what the cluster has,
-the shards stream through all groups at once. The output folder must be a path that all machines see.
+and the shards stream through all groups at once. The output folder must be a path that all machines see.
 """
+
+import os
+import pickle
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data.production.link import Link, groups_of
+from data.production.pool import Pool, WorkerSetup, run_here
+from data.production.shard_worker import Job, Report, ShardWorker, after
+from data.production.store import Store
+from utils.errors import UserError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MAX_RESTARTS = 3  # of a Ray actor that dies, before the run ends
+
+
+class Engine(ABC):
+    """Does the work of a run. retry_failed: records that failed before are tried again."""
+
+    def __init__(self, num_workers: int = 0, retry_failed: bool = False):
+        self.num_workers, self.retry_failed = num_workers, retry_failed
+
+    @abstractmethod
+    def run(self, links: dict[int, Link], jobs: Sequence[Job], folder: Path) -> Iterator[Report]:
+        """Take every shard through the links (by their number in the run); reports as they come, kept ones first."""
+
+    def close(self) -> None:  # noqa: B027 - most engines hold nothing
+        """Free what the engine holds."""
+
+    def _kept(self, links: dict[int, Link], job: Job, store: Store) -> tuple[list[Report], Job, bool]:
+        """What of a shard is done already, from the first link on; where it stands then; whether it is complete."""
+        reports = []
+        for number, link in links.items():
+            done = store.find(link, job.shard, job.digest)
+            if done is None or (self.retry_failed and done.n_failed):
+                return reports, job, False
+            reports.append(Report(number, job.shard, done, str(store.kept_path(link, job.shard, done))))
+            job = after(job, reports[-1])
+        return reports, job, True
+
+
+class LocalEngine(Engine):
+    """Processes of this machine."""
+
+    def run(self, links: dict[int, Link], jobs: Sequence[Job], folder: Path) -> Iterator[Report]:
+        """See Engine."""
+        numbers, store = list(links), Store(folder / "work")
+        for group in groups_of(list(links.values())):
+            inside = {numbers[i]: links[numbers[i]] for i in group}
+            done, todo = [], []
+            for job in jobs:
+                reports, reached, complete = self._kept(inside, job, store)
+                if complete:
+                    yield from reports
+                    done.append(reached)
+                else:
+                    todo.append(job)
+            last = max(inside)
+            for report in self._work(inside, todo, folder):
+                yield report
+                if report.link == last:
+                    done.append(Job(report.shard, report.done.digest, kept=report.kept))
+            jobs = sorted(done, key=lambda job: job.shard)
+
+    def _work(self, links: dict[int, Link], jobs: list[Job], folder: Path) -> Iterator[Report]:
+        if not jobs:
+            return iter(())
+        setups = self._setups(links, folder)
+        first = next(iter(links.values()))
+        if len(setups) == 1 and first.is_light:
+            return run_here(setups[0], jobs)
+        return Pool(setups).run(jobs)
+
+    def _setups(self, links: dict[int, Link], folder: Path) -> list[WorkerSetup]:
+        """One for each worker."""
+        cores = self.num_workers or os.cpu_count() or 1
+        first = next(iter(links.values()))
+        gpus = visible_gpus() if first.gpus else []
+        places: list[str | None] = [gpu for gpu in gpus for _ in range(max(1, int(1 / first.gpus)))]
+        if not places:
+            places = [None] * max(1, cores // (first.cpus or cores))
+        n_threads = max(1, (os.cpu_count() or 1) // len(places))
+        return [WorkerSetup(links, folder, gpu, n_threads, self.retry_failed) for gpu in places]
+
+
+class RayEngine(Engine):
+    """A Ray cluster. address: "auto", HOST:PORT or ray://HOST:PORT of one that runs; "local": one is started here."""
+
+    def __init__(self, address: str = "auto", num_workers: int = 0, retry_failed: bool = False):
+        super().__init__(num_workers, retry_failed)
+        self.address, self._is_up = address, False
+
+    def run(self, links: dict[int, Link], jobs: Sequence[Job], folder: Path) -> Iterator[Report]:
+        """See Engine."""
+        store, todo = Store(folder / "work"), []
+        for job in jobs:
+            reports, _, complete = self._kept(links, job, store)
+            if complete:
+                yield from reports
+            else:
+                todo.append(job)
+        if todo:
+            self._connect()
+            yield from self._stream(links, todo, folder)
+
+    def close(self) -> None:
+        """Leave the cluster; one started here ends."""
+        if self._is_up:
+            import ray
+
+            ray.shutdown()
+
+    def _connect(self) -> None:
+        import ray
+
+        if ray.is_initialized():
+            return
+        place = {"num_cpus": self.num_workers or None} if self.address == "local" else {"address": self.address}
+        # Workers on other machines find the code where this one has it: the folder is shared.
+        environment = {"env_vars": {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])}}
+        try:
+            ray.init(**place, include_dashboard=False, log_to_driver=False, runtime_env=environment)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"--ray_address {self.address}: no Ray cluster there ({error}); start one with `ray start --head`, or "
+                "give --ray_address local"
+            ) from error
+        self._is_up = True
+
+    def _stream(self, links: dict[int, Link], jobs: list[Job], folder: Path) -> Iterator[Report]:
+        import ray
+
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        items = [{"state": pickle.dumps(State(job))} for job in jobs]
+        rows = ray.data.from_items(items, override_num_blocks=len(items))
+        numbers = list(links)
+        for group in groups_of(list(links.values())):
+            inside = {numbers[i]: links[numbers[i]] for i in group}
+            rows = rows.map(
+                RayWorker,
+                fn_constructor_args=(inside, str(folder.resolve()), self.retry_failed),
+                **self._resources(next(iter(inside.values()))),
+            )
+        for row in rows.iter_rows():
+            state = pickle.loads(row["state"])
+            if state.error:
+                raise UserError(state.error)
+            yield from state.reports
+
+    def _resources(self, link: Link) -> dict[str, Any]:
+        import ray
+
+        total = ray.cluster_resources()
+        n_gpus, n_cpus = total.get("GPU", 0.0), max(1.0, total.get("CPU", 1.0))
+        if link.gpus and n_gpus:
+            most = max(1, int(n_gpus / link.gpus))
+            needs = {"num_gpus": link.gpus, "num_cpus": 0}
+        else:
+            cpus = link.cpus or 1
+            most = max(1, int(min(n_cpus, self.num_workers or n_cpus) // cpus))
+            # A chain of pools must fit a small cluster: each holds a share of the cores that one shard needs.
+            needs = {"num_cpus": 0.1 if n_cpus < 8 else cpus}
+        return {"concurrency": (1, most), "max_restarts": MAX_RESTARTS, "max_task_retries": MAX_RESTARTS, **needs}
+
+
+@dataclass
+class State:
+    """A shard on its way through a cluster."""
+
+    job: Job
+    reports: list[Report] = field(default_factory=list)
+    error: str = ""
+
+
+class RayWorker:
+    """A ShardWorker as an actor of Ray Data: a row is a shard's State, pickled."""
+
+    def __init__(self, links: dict[int, Link], folder: str, retry_failed: bool):
+        import ray
+
+        n_threads = max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))
+        device = "cuda:0" if ray.get_gpu_ids() else "cpu"
+        self.worker = ShardWorker(links, Path(folder), device, n_threads, retry_failed)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        state = pickle.loads(row["state"])
+        try:
+            for report in [] if state.error else self.worker.run(state.job):
+                state.reports.append(report)
+                state.job = after(state.job, report)
+        except UserError as error:
+            state.error = str(error)
+        except Exception:
+            state.error = f"a mistake in a stage, not in the data:\n{traceback.format_exc()}"
+        return {"state": pickle.dumps(state)}
+
+
+def make_engine(name: str, ray_address: str = "auto", num_workers: int = 0, retry_failed: bool = False) -> Engine:
+    """The engine of that name. Raises UserError for one that is none."""
+    if name == "local":
+        return LocalEngine(num_workers, retry_failed)
+    if name == "ray":
+        return RayEngine(ray_address, num_workers, retry_failed)
+    raise UserError(f"--engine {name}: no such engine; choose local (this machine) or ray (a Ray cluster)")
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs of this machine, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    n = torch.cuda.device_count()
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return named[:n] if len(named) >= n else [str(i) for i in range(n)]

@@ -68,9 +68,14 @@ class Record:
         return self.duration_s or 0.0
 
     @property
+    def spoken(self) -> list[Timed]:
+        """The words, also where they have moved into the conversation."""
+        return self.conversation[-1]["content"][0]["text_stream"] if self.conversation else self.words
+
+    @property
     def text(self) -> str:
         """The words, joined by spaces."""
-        return " ".join([word[2] for word in self.words])
+        return " ".join([word[2] for word in self.spoken])
 
     def reject(self, stage: str, reason: str, detail: str = "", failed: bool = False) -> "Record":
         """Mark it as rejected; returns itself. The first rejection stays."""
@@ -88,7 +93,10 @@ FIELDS = tuple(field.name for field in fields(Record))
 
 
 def to_line(record: Record) -> bytes:
-    """The record as one line of JSON, without its line end. Equal records have equal lines."""
+    """The record as one line of JSON, without its line end. Equal records have equal lines.
+
+    Raises TypeError for what JSON has not, numpy's numbers too: what is read back must equal what was written.
+    """
     kept = {}
     for name in FIELDS:
         value = getattr(record, name)
@@ -96,7 +104,7 @@ def to_line(record: Record) -> bytes:
             kept[name] = value
     if kept.get("scores"):
         kept["scores"] = {name: kept["scores"][name] for name in sorted(kept["scores"])}
-    return orjson.dumps(kept, option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps(kept)
 
 
 def from_line(line: bytes) -> Record:

@@ -1,0 +1,137 @@
+"""Input: JSON lines, one video or clip a line, with the fields of data/production/record.py.
+
+    python -m data.production.run CONFIG.yaml        # with  inputs: {jsonl_input: {paths: [videos.jsonl]}}
+
+Only `id` or `video` is needed. captions: [[start_s, end_s, text], ...], words: the same. Fields that no stage knows go
+to `extra`. A line that cannot be used is a rejected record that names file and line; the others go on.
+"""
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from data.annotations import AnnotationFile
+from data.line_index import file_identity
+from data.production.record import FIELDS, Record, Rejection
+from data.production.stage import Source
+from utils.errors import UserError
+
+SHOWN_CHARACTERS = 60
+TEXTS = ("id", "video", "title", "category", "channel", "language", "previous", "query", "split")
+NUMBERS = ("duration_s", "height", "width", "start_s", "end_s")
+TIMED = ("captions", "words")
+
+
+class BadLine(Exception):
+    """What is wrong with a line; `reason` is counted."""
+
+    def __init__(self, reason: str, detail: str):
+        super().__init__(detail)
+        self.reason = reason
+
+
+@dataclass
+class JsonlOptions:
+    """Which files."""
+
+    paths: list[str] = field(default_factory=list, metadata={"help": "JSONL files"})
+
+
+class JsonlInput(Source):
+    """JSON lines by byte offset: a shard is a run of lines of one file."""
+
+    name, version, Options = "jsonl_input", 1, JsonlOptions
+
+    def shards(self, size: int) -> Iterator[dict]:
+        """Runs of `size` lines."""
+        if not self.options.paths:
+            raise UserError("jsonl_input: no files; give paths: [FILE.jsonl, ...]")
+        for path in self.options.paths:
+            file = AnnotationFile(path)
+            identity = file_identity(Path(path)).hex()
+            for start in range(0, len(file), size):
+                yield {"path": path, "identity": identity, "start": start, "stop": min(start + size, len(file))}
+
+    def read(self, shard: dict) -> Iterator[Record]:
+        """The records of a run of lines."""
+        file = AnnotationFile(shard["path"])
+        if file_identity(Path(shard["path"])).hex() != shard["identity"]:
+            raise UserError(f"{shard['path']}: changed while it was in use; run the same command again")
+        for i in range(shard["start"], shard["stop"]):
+            yield parse_line(file.line(i), shard["path"], file.line_no(i))
+        file.close()
+
+
+def parse_line(line: bytes, path: str, line_no: int) -> Record:
+    """A line as a record; where it cannot be used, a rejected one whose detail says file, line, value and remedy."""
+    where = f"{path}:{line_no}"
+    try:
+        value = _parse_json(line)
+        record = _record(value, where)
+    except BadLine as fault:
+        known = f"{Path(path).name}:{line_no}"
+        return Record(known, source=where).reject("jsonl_input", fault.reason, f"{where}: {fault}")
+    record.source = record.source or where
+    return record
+
+
+def _parse_json(line: bytes) -> dict:
+    try:
+        value = orjson.loads(line.removeprefix(b"\xef\xbb\xbf"))
+    except ValueError as error:
+        near = line[:SHOWN_CHARACTERS].decode("utf-8", "replace")
+        raise BadLine("malformed_json", f"not JSON in UTF-8: {error}, in {near!r}; a line holds one object") from None
+    if not isinstance(value, dict):
+        raise BadLine("malformed_record", f"an object is needed, not {str(value)[:SHOWN_CHARACTERS]!r}")
+    return value
+
+
+def _record(value: dict, where: str) -> Record:
+    own: dict[str, Any] = {name: value.pop(name) for name in FIELDS if name in value}
+    own.setdefault("id", own.get("video") or value.pop("video_id", ""))
+    for name in TEXTS:
+        _check(name, own, isinstance(own.get(name, ""), str), "a string")
+    if not own["id"]:
+        near = [other for other in value if difflib.get_close_matches(other, ("id", "video", "video_id"), n=1)]
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise BadLine("no_id", f"neither id nor video is given{hint}")
+    for name in NUMBERS:
+        number = own.get(name)
+        plain = isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number < 1e7
+        _check(name, own, number is None or plain, "a number from 0 on")
+    for name in TIMED:
+        if name in own:
+            _check_timed(name, own[name])
+    own["scores"], own["extra"] = dict(own.get("scores") or {}), {**(own.get("extra") or {}), **value}
+    if own.get("rejection"):
+        own["rejection"] = Rejection(**own["rejection"])
+    return Record(**own)
+
+
+def _check(name: str, own: dict, is_right: bool, wanted: str) -> None:
+    if not is_right:
+        raise BadLine("malformed_record", f"{name} must be {wanted}, not {str(own[name])[:SHOWN_CHARACTERS]!r}")
+
+
+def _check_timed(name: str, value: Any) -> None:
+    if not isinstance(value, list):
+        raise BadLine("malformed_record", f"{name} must be a list of [start_s, end_s, text]")
+    before = 0.0
+    for i, entry in enumerate(value):
+        if not (isinstance(entry, list) and len(entry) == 3 and isinstance(entry[2], str)):
+            raise BadLine("malformed_record", f"{name}[{i}] must be [start_s, end_s, text], not {str(entry)[:60]!r}")
+        start_s, end_s = entry[:2]
+        if not all(type(second) in (int, float) and 0 <= second < 1e7 for second in (start_s, end_s)):
+            raise BadLine("bad_time", f"{name}[{i}]: times are seconds from 0 on, not {entry[:2]}")
+        if start_s > end_s:
+            raise BadLine("bad_time", f"{name}[{i}] ends before it starts: {str(entry)[:60]}")
+        if start_s < before:
+            raise BadLine("out_of_order", f"{name}[{i}] starts before the one before it: {str(entry)[:60]}; sort them")
+        before = start_s
+
+
+SOURCE = JsonlInput

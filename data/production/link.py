@@ -1,0 +1,105 @@
+"""A run as a chain of links: reading the input, then each stage's dear part and its thresholds, each kept on disk.
+
+A link's spec is a digest of all that decides what it makes of a record: name, version, options. What it makes of a
+shard is kept under its spec and the digest of the shard's input. So a changed option finds nothing kept from that link
+on, and where the link makes the same of a shard as before, what follows finds everything.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import orjson
+
+from data.production.stage import Source, Stage, has_flag, load_source, load_stage
+
+FORMAT = 1  # of records and kept files: raise it when either changes
+Part = Literal["read", "process", "judge"]
+
+
+@dataclass(frozen=True)
+class Link:
+    """One step that is kept. gathered: what the stage gathered from all records, as JSON."""
+
+    stage: str
+    part: Part
+    options: Any
+    spec: str
+    gpus: float = 0.0
+    cpus: int = 1
+    gathers: bool = False
+    gathered: bytes = b""
+
+    @property
+    def is_light(self) -> bool:
+        """Whether it needs no more than a core, so that a worker can do several such links in a row."""
+        return not self.gpus and self.cpus == 1
+
+    @cached_property
+    def name(self) -> str:
+        """For people and folders."""
+        return self.stage if self.part != "judge" else f"{self.stage}.judge"
+
+    def make_stage(self) -> Stage:
+        """The stage, not set up."""
+        stage = load_stage(self.stage)(self.options)
+        stage.gathered = orjson.loads(self.gathered) if self.gathered else None
+        return stage
+
+    def make_source(self) -> Source:
+        """The input."""
+        return load_source(self.stage)(self.options)
+
+    def with_gathered(self, gathered: bytes) -> "Link":
+        """The link that knows what was gathered; its spec changes with it."""
+        return replace(self, gathered=gathered, spec=digest_of([self.spec, digest_bytes(gathered)]), gathers=False)
+
+
+def source_link(source: Source) -> Link:
+    """The link that reads an input."""
+    said = ["read", source.name, source.version, FORMAT, _deciding(source.options)]
+    return Link(source.name, "read", source.options, digest_of(said))
+
+
+def stage_links(stage: Stage) -> list[Link]:
+    """The links of a stage: `process`, `judge`, or both."""
+    links = []
+    has_process, has_judge = stage.has_process(), stage.has_judge()
+    if has_process or not has_judge:
+        options = _deciding(stage.options, thresholds=not has_judge)
+        spec = digest_of(["process", stage.name, stage.version, FORMAT, options, stage.fingerprint()])
+        needs = {"gpus": stage.gpus, "cpus": stage.cpus, "gathers": stage.has_gather()}
+        links.append(Link(stage.name, "process", stage.options, spec, **needs))
+    if has_judge:
+        spec = digest_of(["judge", stage.name, stage.version, FORMAT, _deciding(stage.options)])
+        links.append(Link(stage.name, "judge", stage.options, spec, gathers=not links and stage.has_gather()))
+    return links
+
+
+def groups_of(links: Sequence[Link]) -> list[list[int]]:
+    """Numbers of the links that one kind of worker does in a row: light ones together, each other one alone."""
+    groups: list[list[int]] = []
+    for i, link in enumerate(links):
+        if groups and link.is_light and links[i - 1].is_light:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    return groups
+
+
+def digest_of(value: Any) -> str:
+    """Hex digest of JSON."""
+    return digest_bytes(orjson.dumps(value, option=orjson.OPT_SORT_KEYS, default=str))
+
+
+def digest_bytes(data: bytes) -> str:
+    """Hex digest, 32 digits."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _deciding(options: Any, thresholds: bool = True) -> dict[str, Any]:
+    """The options that decide the output."""
+    names = [name for name in asdict(options) if not has_flag(options, name, "side")]
+    return {n: getattr(options, n) for n in names if thresholds or not has_flag(options, n, "threshold")}

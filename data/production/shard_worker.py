@@ -1,0 +1,249 @@
+"""The work on one shard: links in a row, each kept when it is done. Every engine runs this and nothing else."""
+
+import hashlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from data.production.link import Link
+from data.production.record import Record, from_line, read_lines, to_line
+from data.production.stage import RecordFailed, Stage, StopRun, Worker
+from data.production.store import DIGEST_BYTES, Done, Output, Store, Tally
+
+DETAIL_CHARACTERS = 500
+MAX_CATEGORIES = 200  # of a shard, counted by name
+
+
+@dataclass(frozen=True)
+class Job:
+    """A shard, and where its records are: in the input as `source` says, or in the file that a link has left.
+
+    poisonous: digests of records that a process died on. suspects: records in whose batch one died.
+    """
+
+    shard: int
+    digest: str
+    source: dict | None = None
+    kept: str = ""
+    poisonous: frozenset[bytes] = field(default_factory=frozenset)
+    suspects: frozenset[bytes] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A link is done with a shard. link: its number in the run. ran: records worked on now; the others were kept."""
+
+    link: int
+    shard: int
+    done: Done
+    kept: str
+    ran: int = 0
+    took_s: float = 0.0
+
+
+@dataclass
+class Held:
+    """Records between two links: their lines, and themselves where they are at hand."""
+
+    lines: list[bytes]
+    digests: list[bytes]
+    records: list[Record] | None = None
+
+
+class ShardWorker:
+    """Takes shards through a group of links, setting up each stage when it is first needed.
+
+    links: by their number in the run. trying: told of each batch's digests before it is worked on.
+    """
+
+    def __init__(
+        self,
+        links: dict[int, Link],
+        folder: Path,
+        device: str = "cpu",
+        n_threads: int = 1,
+        retry_failed: bool = False,
+        trying: Callable[[list[bytes]], None] | None = None,
+    ):
+        self.links, self.device, self.n_threads, self.retry_failed = links, device, n_threads, retry_failed
+        self.store, self.side = Store(folder / "work"), folder / "side"
+        self._trying = trying or (lambda digests: None)
+        self._stages: dict[int, Stage] = {}
+
+    def run(self, job: Job) -> Iterator[Report]:
+        """Do what is not done yet; yields a report for each link. Raises UserError where the run must end."""
+        held = None
+        for number, link in self.links.items():
+            done = self.store.find(link, job.shard, job.digest)
+            if done and not (self.retry_failed and done.n_failed):
+                report, held = self._report(number, job, done), None
+            else:
+                report, held = self._do(number, job, held, done)
+            yield report
+            job = after(job, report)
+
+    def close(self) -> None:
+        """Tear the stages down."""
+        for stage in self._stages.values():
+            stage.teardown()
+        self._stages = {}
+
+    def _do(self, number: int, job: Job, held: Held | None, before: Done | None) -> tuple[Report, Held]:
+        link, started = self.links[number], time.perf_counter()
+        worker = Worker(self.device, self.n_threads, self.side / link.stage)
+        if link.part == "read":
+            output, records, n_ran = self._read(link, job)
+        else:
+            held = held or hold(read_lines(Path(job.kept)))
+            make = self._judged if link.part == "judge" else self._processed
+            output, records, n_ran = make(number, job, held, worker, before)
+        after_link = Held(lines := [line for part in output.kept for line in part], digests_of(lines), records)
+        if records is None:
+            after_link.records = list(map(from_line, lines))
+        done = summarise(job, output, after_link, before)
+        self.store.keep(link, job.shard, done, output)
+        took_s = time.perf_counter() - started
+        worker.note(link=link.name, shard=job.shard, n_in=done.n_in, n_ran=n_ran, took_s=round(took_s, 4))
+        return replace(self._report(number, job, done), ran=n_ran, took_s=took_s), after_link
+
+    def _report(self, number: int, job: Job, done: Done) -> Report:
+        return Report(number, job.shard, done, str(self.store.kept_path(self.links[number], job.shard, done)))
+
+    def _read(self, link: Link, job: Job) -> tuple[Output, list[Record], int]:
+        digest = bytes.fromhex(job.digest)[:DIGEST_BYTES]
+        outcomes = list(link.make_source().read(job.source))
+        lines = [(record, to_line(record)) for record in outcomes]
+        kept = [line for record, line in lines if record.rejection is None]
+        dropped = [line for record, line in lines if record.rejection is not None]
+        return Output([digest], [kept], [dropped]), [r for r in outcomes if r.rejection is None], len(outcomes)
+
+    def _judged(
+        self, number: int, job: Job, held: Held, worker: Worker, before: Done | None
+    ) -> tuple[Output, list[Record], int]:
+        stage, goes_on = self._stage(number, worker), []
+        output = Output(held.digests, [], [])
+        for line, record in zip(held.lines, held.records or map(from_line, held.lines), strict=True):
+            stage.judge(record)
+            goes_on += [record] if record.rejection is None else []
+            output.kept.append([line] if record.rejection is None else [])
+            output.dropped.append([] if record.rejection is None else [to_line(record)])
+        return output, goes_on, len(held.lines)
+
+    def _processed(
+        self, number: int, job: Job, held: Held, worker: Worker, before: Done | None
+    ) -> tuple[Output, list[Record] | None, int]:
+        link = self.links[number]
+        earlier = self.store.earlier(link, job.shard, before)
+        output = Output(held.digests, [], [])
+        results = [earlier.get(digest) for digest in held.digests]
+        fresh = [i for i, result in enumerate(results) if result is None]
+        made: dict[int, list[Record]] = {}
+        stage = self._stage(number, worker) if fresh else None
+        for batch in self._batches(fresh, held, job, stage.batch_size if stage else 1):
+            self._trying([held.digests[i] for i in batch])
+            poisonous = len(batch) == 1 and held.digests[batch[0]] in job.poisonous
+            records = [self._record(held, i) for i in batch]
+            made |= dict(zip(batch, self._outcomes(stage, records, held, batch, poisonous), strict=True))
+        for i, result in enumerate(results):
+            lines = result or split_lines(made[i])
+            output.kept.append(lines[0])
+            output.dropped.append(lines[1])
+        all_fresh = len(fresh) == len(results)
+        goes_on = [r for i in fresh for r in made[i] if r.rejection is None] if all_fresh else None
+        return output, goes_on, len(fresh)
+
+    @staticmethod
+    def _record(held: Held, i: int) -> Record:
+        return held.records[i] if held.records else from_line(held.lines[i])
+
+    @staticmethod
+    def _batches(fresh: Sequence[int], held: Held, job: Job, size: int) -> Iterator[list[int]]:
+        """Batches in order; records that may kill the process stand alone."""
+        rest = deque(fresh)
+        alone = job.suspects | job.poisonous
+        batch: list[int] = []
+        while rest:
+            i = rest.popleft()
+            if alone and held.digests[i] in alone:
+                yield [i]
+                continue
+            batch.append(i)
+            if len(batch) == size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _outcomes(
+        self, stage: Stage, records: list[Record], held: Held, batch: list[int], poisonous: bool
+    ) -> list[list[Record]]:
+        if poisonous:
+            return [[records[0].reject(stage.name, "process_died", "the process died on it, twice", failed=True)]]
+        try:
+            outcomes = stage.process(records)
+        except StopRun:
+            raise
+        except Exception as error:
+            if len(batch) == 1:
+                return [[failed(stage, from_line(held.lines[batch[0]]), error)]]
+            # The batch may be half done: each record starts again from its line.
+            return [self._outcomes(stage, [from_line(held.lines[i])], held, [i], False)[0] for i in batch]
+        if len(outcomes) != len(records):
+            raise StopRun(f"{stage.name} returned {len(outcomes)} results for {len(records)} records: a mistake in it")
+        return outcomes
+
+    def _stage(self, number: int, worker: Worker) -> Stage:
+        if number not in self._stages:
+            stage = self.links[number].make_stage()
+            if self.links[number].part == "process":
+                stage.setup(worker)
+            self._stages[number] = stage
+        return self._stages[number]
+
+
+def after(job: Job, report: Report) -> Job:
+    """The shard as the next link finds it."""
+    return replace(job, digest=report.done.digest, source=None, kept=report.kept)
+
+
+def failed(stage: Stage, record: Record, error: Exception) -> Record:
+    """The record, kept as failed with the cause."""
+    cause = error.cause if isinstance(error, RecordFailed) else getattr(error, "cause", type(error).__name__)
+    detail = error.detail if isinstance(error, RecordFailed) else str(error)
+    return record.reject(stage.name, str(cause), detail[:DETAIL_CHARACTERS], failed=True)
+
+
+def split_lines(records: Sequence[Record]) -> tuple[list[bytes], list[bytes]]:
+    """Lines of the records that go on, and of the others."""
+    kept = [to_line(record) for record in records if record.rejection is None]
+    return kept, [to_line(record) for record in records if record.rejection is not None]
+
+
+def hold(lines: list[bytes]) -> Held:
+    """Records as a file holds them."""
+    return Held(lines, digests_of(lines))
+
+
+def digests_of(lines: Sequence[bytes]) -> list[bytes]:
+    """A digest of each line."""
+    return [hashlib.blake2b(line, digest_size=DIGEST_BYTES).digest() for line in lines]
+
+
+def summarise(job: Job, output: Output, after_link: Held, before: Done | None) -> Done:
+    """The marker's content."""
+    kept, reasons, categories, n_failed = Tally(), {}, {}, 0
+    for record in after_link.records:
+        numbers = (1, len(record.spoken), record.seconds)
+        kept.add(*numbers)
+        if record.category in categories or len(categories) < MAX_CATEGORIES:
+            categories.setdefault(record.category, Tally()).add(*numbers)
+    for record in (from_line(line) for lines in output.dropped for line in lines):
+        reasons.setdefault(record.rejection.reason, Tally()).add(1, len(record.spoken), record.seconds)
+        n_failed += record.rejection.failed
+    digest = hashlib.blake2b(b"".join(after_link.digests), digest_size=DIGEST_BYTES).hexdigest()
+    size = sum(map(len, after_link.lines)) + len(after_link.lines)
+    attempt = before.attempt + 1 if before else 0
+    n_in = len(output.digests) if job.source is None else kept.records + sum(t.records for t in reasons.values())
+    return Done(job.digest, digest, attempt, n_in, size, kept, dict(sorted(reasons.items())), n_failed, categories)

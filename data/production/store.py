@@ -1,0 +1,192 @@
+"""What the links of a run have made, on disk: for each shard the records that go on, those that do not, and a marker.
+
+    work/LINK-SPEC/000012-INPUT.0.kept.jsonl       records that go on
+                   000012-INPUT.0.dropped.jsonl    records rejected here, with their reason
+                   000012-INPUT.0.parts            which lines came from which record of the input
+                   000012-INPUT.done.json          written last: without it, the files do not count
+
+INPUT is the digest of the shard's input, 0 the attempt that the marker names. Every file is moved into place whole.
+"""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from data.production.link import Link
+from data.production.record import join_lines, read_lines
+from utils.errors import UserError
+
+DIGEST_BYTES = 16
+# Of a record of the input: its digest, and how many lines of either file are its own.
+PART_TYPE = np.dtype([("digest", f"V{DIGEST_BYTES}"), ("n_kept", "<u4"), ("n_dropped", "<u4")])
+
+
+@dataclass
+class Tally:
+    """Numbers of records, of their words, and their seconds."""
+
+    records: int = 0
+    words: int = 0
+    seconds: float = 0.0
+
+    def add(self, records: int, words: int, seconds: float) -> None:
+        """Count more."""
+        self.records += records
+        self.words += words
+        self.seconds = round(self.seconds + seconds, 3)
+
+
+@dataclass
+class Done:
+    """What a link made of a shard: the content of its marker. input, digest: of the records before and after it."""
+
+    input: str
+    digest: str
+    attempt: int
+    n_in: int
+    size: int  # bytes of the kept file
+    kept: Tally
+    reasons: dict[str, Tally]  # of dropped records
+    n_failed: int
+    categories: dict[str, Tally] = field(default_factory=dict)  # of kept records
+
+    @property
+    def n_dropped(self) -> int:
+        """Records that do not go on."""
+        return sum(tally.records for tally in self.reasons.values())
+
+
+@dataclass
+class Output:
+    """What became of the records of a shard: for each, the lines that go on and those that do not."""
+
+    digests: list[bytes]  # of the input's lines
+    kept: list[list[bytes]]
+    dropped: list[list[bytes]]
+
+
+class Store:
+    """The kept work of one output folder; any number of processes may use it at once."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def find(self, link: Link, shard: int, input_digest: str) -> Done | None:
+        """What the link made of this input; None where it has not, or where a file was lost since."""
+        try:
+            done = _read_done(self._base(link, shard, input_digest, ".done.json"))
+            kept = self.kept_path(link, shard, done)
+            return done if kept.stat().st_size == done.size else None
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def keep(self, link: Link, shard: int, done: Done, output: Output) -> None:
+        """Write what a link made. Raises UserError where the disk does not take it."""
+        base = self._base(link, shard, done.input, f".{done.attempt}")
+        parts = np.zeros(len(output.digests), PART_TYPE)
+        parts["digest"] = np.frombuffer(b"".join(output.digests), f"V{DIGEST_BYTES}")
+        parts["n_kept"] = [len(lines) for lines in output.kept]
+        parts["n_dropped"] = [len(lines) for lines in output.dropped]
+        for suffix, data in (
+            (".kept.jsonl", join_lines(line for lines in output.kept for line in lines)),
+            (".dropped.jsonl", join_lines(line for lines in output.dropped for line in lines)),
+            (".parts", parts.tobytes()),
+        ):
+            put(base.with_name(base.name + suffix), data)
+        put(self._base(link, shard, done.input, ".done.json"), orjson.dumps(done))
+        if done.attempt:
+            self._remove(self._base(link, shard, done.input, f".{done.attempt - 1}"))
+
+    def kept_path(self, link: Link, shard: int, done: Done) -> Path:
+        """The file of records that go on."""
+        return self._base(link, shard, done.input, f".{done.attempt}.kept.jsonl")
+
+    def dropped_path(self, link: Link, shard: int, done: Done) -> Path:
+        """The file of records that do not."""
+        return self._base(link, shard, done.input, f".{done.attempt}.dropped.jsonl")
+
+    def earlier(self, link: Link, shard: int, before: Done | None) -> "Earlier":
+        """What the link has made of records of this shard: `before`, else of the newest other input, if any."""
+        if before:
+            return Earlier(self, link, shard, before)
+        folder = self._folder(link)
+        markers = sorted(folder.glob(f"{shard:06d}-*.done.json"), key=lambda path: path.stat().st_mtime_ns)
+        for marker in reversed(markers):
+            try:
+                done = _read_done(marker)
+                return Earlier(self, link, shard, done)
+            except (OSError, ValueError, TypeError, KeyError):
+                continue
+        return Earlier(self, link, shard, None)
+
+    def parts(self, link: Link, shard: int, done: Done) -> np.ndarray:
+        """Which lines came from which record."""
+        return np.fromfile(self._base(link, shard, done.input, f".{done.attempt}.parts"), PART_TYPE)
+
+    def used_folders(self, links: Sequence[Link]) -> set[str]:
+        """Names of the folders that these links keep their work in."""
+        return {self._folder(link).name for link in links}
+
+    def _folder(self, link: Link) -> Path:
+        return self.folder / f"{link.name}-{link.spec[:16]}"
+
+    def _base(self, link: Link, shard: int, input_digest: str, suffix: str) -> Path:
+        return self._folder(link) / f"{shard:06d}-{input_digest[:16]}{suffix}"
+
+    @staticmethod
+    def _remove(base: Path) -> None:
+        for suffix in (".kept.jsonl", ".dropped.jsonl", ".parts"):
+            base.with_name(base.name + suffix).unlink(missing_ok=True)
+
+
+class Earlier:
+    """Results of single records from an earlier state of a shard; those that failed are left out."""
+
+    def __init__(self, store: Store, link: Link, shard: int, done: Done | None):
+        self._results: dict[bytes, tuple[list[bytes], list[bytes]]] = {}
+        if done is None:
+            return
+        kept = iter(read_lines(store.kept_path(link, shard, done)))
+        dropped = iter(read_lines(store.dropped_path(link, shard, done)))
+        for part in store.parts(link, shard, done):
+            result = ([next(kept) for _ in range(part["n_kept"])], [next(dropped) for _ in range(part["n_dropped"])])
+            if not any(b'"failed":true' in line for line in result[1]):
+                self._results[part["digest"].tobytes()] = result
+
+    def get(self, digest: bytes) -> tuple[list[bytes], list[bytes]] | None:
+        """Kept and dropped lines of a record of the input, by the digest of its line."""
+        return self._results.get(digest)
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write a file beside its place and move it there. Raises UserError where the disk does not take it."""
+    partial = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UserError(
+            f"{path}: cannot be written ({error}); free some space or give another --output_dir, then run the same "
+            "command again: what is done is kept"
+        ) from error
+
+
+def partial_files(folder: Path) -> Iterator[Path]:
+    """Half-written files that killed processes left behind."""
+    return folder.rglob(".*.partial")
+
+
+def _read_done(path: Path) -> Done:
+    value = orjson.loads(path.read_bytes())
+    value["kept"] = Tally(**value["kept"])
+    for name in ("reasons", "categories"):
+        value[name] = {key: Tally(**tally) for key, tally in value[name].items()}
+    return Done(**{f.name: value[f.name] for f in fields(Done)})
