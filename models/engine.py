@@ -243,7 +243,7 @@ class Engine:
         while stream.saves:
             # A fork is written by a thread of its own: a slow disk holds no stream up.
             self._saver.submit(_save, stream.session.fork(), *stream.saves.popleft())
-        if stream.questions and not stream.first:
+        if stream.can_answer:
             self._start_answer(stream, *stream.questions.popleft())
         if not stream.busy:
             self._start_step(stream)
@@ -274,9 +274,10 @@ class Engine:
         task = stream.session.stepping(pictures, start_s, end_s)
         self._begin(Job(stream, stream.session, task, arrived_s, finish))
 
-    def _start_answer(self, stream: Stream, number: int, question: str) -> None:
+    def _start_answer(self, stream: Stream, number: int, question: str, clip: torch.Tensor | None) -> None:
         session = stream.session.asked()
         stream.busy = session is stream.session
+        stream.first = stream.first and not stream.busy  # a clip that is remembered is something to ask about
         started, pieces, asked = time.monotonic(), [], {"id": number, "question": question}
 
         def say(piece: str) -> None:
@@ -292,7 +293,7 @@ class Engine:
             seconds = round(time.monotonic() - started, 3)
             self._tell(stream, {"type": "answer", **asked, "text": "".join(pieces).strip(), "seconds": seconds})
 
-        self._begin(Job(stream, session, session.answering(question, say), started, finish, renews=True))
+        self._begin(Job(stream, session, session.answering(question, say, clip), started, finish, renews=True))
 
     def _begin(self, job: Job) -> None:
         self.jobs.append(job)

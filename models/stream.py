@@ -30,7 +30,7 @@ class Stream:
         self.number, self.session, self.listener, self.realtime = number, session, listener, realtime
         self.changed = changed  # guards what follows, and tells the engine
         self.frames: deque[tuple[float, Tensor, float]] = deque()  # second of the stream, frame, when it arrived
-        self.questions: deque[tuple[int, str]] = deque()
+        self.questions: deque[tuple[int, str, Tensor | None]] = deque()
         self.saves: deque[tuple[str | Path, Future]] = deque()
         self.ended = self.closing = self.closed = False
         self.reason = "closed"  # said in the last record
@@ -65,12 +65,15 @@ class Stream:
             self.ended = True
             self.changed.notify_all()
 
-    def ask(self, question: str) -> int:
-        """Ask about what was seen so far, once something was; returns the id that the answer's records carry."""
+    def ask(self, question: str, clip: Tensor | None = None) -> int:
+        """Ask about what was seen so far, once something was; returns the id that the answer's records carry.
+
+        clip: frames uint8 [T, 3, H, W], T even, given before the question; what `watch` of a session is (streaming.py).
+        """
         with self.changed:
             self._require_open("answer")
             number = next(self._question_numbers)
-            self.questions.append((number, question))
+            self.questions.append((number, question, clip))
             self.changed.notify_all()
         return number
 
@@ -101,6 +104,11 @@ class Stream:
     # for the engine, which holds `changed`
 
     @property
+    def can_answer(self) -> bool:
+        """Whether the next question, if there is one, has something to be about."""
+        return bool(self.questions) and not (self.first and self.questions[0][2] is None)
+
+    @property
     def wanted(self) -> int:
         """Frames of the next step."""
         return FIRST_STEP_FRAMES if self.first else STEP_FRAMES
@@ -108,7 +116,7 @@ class Stream:
     @property
     def is_finished(self) -> bool:
         """Whether nothing can come of it any more; a question waits for a step, which may never come."""
-        return self.ended and not self.frames and (self.first or not self.questions) and not self.busy
+        return self.ended and not self.frames and not self.can_answer and not self.busy
 
     def drop_late(self, max_lag_s: float) -> None:
         """Drop whole steps that would begin too late, as long as a newer one waits."""

@@ -19,13 +19,16 @@ class Gate:
     Host: an IP address, localhost or one of `hosts`. A page that rebinds its own name to this machine's address
     (DNS rebinding) comes with that name and is refused. Origin: browsers state the page that asks; it must be one of
     this server's own. Token: as "Authorization: Bearer ..."; a WebSocket may send it as its first message instead,
-    since browsers cannot set that header there (demo/server/dialogue.py).
+    since browsers cannot set that header there (demo/server/dialogue.py). max_frame_bytes: of a body sent to a path
+    that ends in `frames_path`; others are small.
     """
 
-    def __init__(self, app: ASGIApp, token: str | None, hosts: list[str], max_frame_bytes: int):
+    def __init__(
+        self, app: ASGIApp, token: str | None, hosts: list[str], max_frame_bytes: int, frames_path: str = "/frames"
+    ):
         self.app, self.token = app, token
         self.hosts = {"localhost", *(host.lower() for host in hosts)}
-        self.max_frame_bytes = max_frame_bytes
+        self.max_frame_bytes, self.frames_path = max_frame_bytes, frames_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it with a refusal."""
@@ -40,7 +43,7 @@ class Gate:
             is_socket = scope["type"] == "websocket"
             if not authorised and (bearer(headers) or not is_socket) and scope["path"] not in OPEN_PATHS:
                 raise unauthorised()
-            most = self.max_frame_bytes if scope["path"].endswith("/frames") else JSON_BYTES
+            most = self.max_frame_bytes if scope["path"].endswith(self.frames_path) else JSON_BYTES
             _check_length(headers, most)
         except Refusal as refusal:
             await refusal.response()(scope, receive, send)  # to a WebSocket, in place of the handshake

@@ -1,0 +1,102 @@
+"""One commentary from one second of a video on: a session of the server, whose clock is the viewer's player."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from PIL import Image
+
+from data.frame_plan import VideoLimits
+from data.live import TimedFrame
+from data.sources.source import Source
+from demo.server.bucket import TokenBucket
+from demo.server.events import EventLog
+from demo.server.frames import FrameReader
+from demo.server.session import Mark, Session
+from demo.web.pace import Pace
+from demo.web.player import Player
+from demo.web.videos import to_jpeg
+
+FRAME_BYTES, FRAME_PIXELS, FRAMES_A_SECOND = 2 * 2**20, 4096 * 2304, 30.0  # of a webcam
+
+
+@dataclass
+class Run(Session):
+    """number: of the viewer's runs. player: paces a file; None where frames come at their own time."""
+
+    number: int = 0
+    player: Player | None = None
+    tell: Callable[["Run", dict], None] = lambda run, record: None
+    pace: Pace = field(default_factory=Pace)
+    asked: list[tuple[float, str]] = field(default_factory=list)  # question k is number k + 1 of the stream
+    answered: set[int] = field(default_factory=set)
+
+    def hear(self, record: dict) -> None:
+        """Take a record of the engine, in its thread, and pass it on."""
+        super().hear(record)
+        if record["type"] == "end" and self.player is not None:
+            self.player.close()
+        if record["type"] == "error" and self.shown_path:
+            record = {**record, "message": record["message"].replace(*self.shown_path)}
+        self.tell(self, record)
+
+    def unanswered(self) -> list[tuple[float, str]]:
+        """Questions that still wait."""
+        return [asked for number, asked in enumerate(self.asked, 1) if number not in self.answered]
+
+    def stop(self) -> None:
+        """End it: a step in progress is given up."""
+        if self.stream is not None:
+            self.stream.close()
+        if self.player is not None:
+            self.player.close()
+        if self.source is not None:
+            self.source.close()
+
+
+def make_run(number: int, query: str, limits: VideoLimits, tell: Callable[[Run, dict], None]) -> Run:
+    """A run that has no stream yet."""
+    return Run(
+        str(number), query, True, EventLog(asyncio.get_running_loop(), n_kept=64),
+        FrameReader(limits, FRAME_BYTES, FRAME_PIXELS), TokenBucket(FRAMES_A_SECOND), Mark(0, 0.0, 0),
+        number=number, tell=tell,
+    )  # fmt: skip
+
+
+class Preview:
+    """A source whose frames are also kept as JPEGs, the latest one, for a page that cannot open the source itself."""
+
+    def __init__(self, source: Source, shown: Callable[[bytes], None]):
+        self._source, self._shown = source, shown
+
+    def __iter__(self) -> Iterator[TimedFrame]:
+        for timed in self._source:
+            self._shown(to_jpeg(Image.fromarray(timed.frame.permute(1, 2, 0).numpy())))
+            yield timed
+
+
+class Latest:
+    """The latest of what comes from any thread, for one who waits in an event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop):
+        self._loop, self._lock = loop, threading.Lock()
+        self._value: bytes | None = None
+        self._there = asyncio.Event()
+
+    def put(self, value: bytes) -> None:
+        """Replace what nobody has taken."""
+        with self._lock:
+            self._value = value
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._there.set)
+
+    async def take(self) -> bytes:
+        """Wait for the next."""
+        while True:
+            await self._there.wait()
+            self._there.clear()
+            with self._lock:
+                value, self._value = self._value, None
+            if value is not None:
+                return value

@@ -1,0 +1,57 @@
+"""A conversation about a whole video, beside the commentary: a stream of its own that only answers."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from data.video import read_clip
+from demo.server.refusal import RETRY_S, Refusal
+from demo.web.settings import conversation_options
+from demo.web.videos import Video
+from models.engine import Engine, EngineFull
+
+MAX_WAITING = 2
+MAX_QUESTIONS = 20  # all of them are remembered; then the video is looked at anew
+LEAST_FRAMES, MOST_FRAMES = 16, 128  # of the clip
+
+
+class Talk:
+    """Questions to one video; `tell` takes the engine's records, in its thread."""
+
+    def __init__(self, engine: Engine, video: Video, tell: Callable[["Talk", dict], None]):
+        self.video, self._engine = video, engine
+        self.asked: list[str] = []
+        self.n_answered = 0
+        self.used_s = time.monotonic()
+        try:
+            self.stream = engine.open(lambda record: tell(self, record), conversation_options(), realtime=False)
+        except EngineFull:
+            raise Refusal(
+                503, "the model has no time for another conversation now", next_step="try again in a moment",
+                retry_s=RETRY_S,
+            ) from None  # fmt: skip
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it remembers as much as it may, and the next question needs another one."""
+        return len(self.asked) >= MAX_QUESTIONS or self.stream.closed or self.stream.closing
+
+    def ask(self, question: str) -> None:
+        """Ask; the first question brings the video's frames along, which takes the time to decode it."""
+        if len(self.asked) - self.n_answered >= MAX_WAITING:
+            raise Refusal(429, f"{MAX_WAITING} questions are being answered", next_step="wait for an answer")
+        self.used_s = time.monotonic()
+        clip = None if self.asked else self._read_clip()
+        self.asked.append(question)
+        self.stream.ask(question, clip)
+
+    def close(self) -> None:
+        """End it, and give its memory back."""
+        self.stream.close()
+
+    def _read_clip(self):
+        """Frames spread over the video, no more than the model's clips have at their smallest size."""
+        limits = self._engine.checkpoint.limits
+        n_frames = 2 * limits.total_pixels // limits.min_pixels
+        limits = replace(limits, max_frames=min(max(n_frames, LEAST_FRAMES), MOST_FRAMES, limits.max_frames))
+        return read_clip(self.video.path, limits=limits, rule="question").frames
