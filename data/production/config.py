@@ -173,7 +173,7 @@ def _overrides(changes: list[str]) -> dict[str, dict]:
     found: dict[str, dict] = {}
     for change in changes:
         target, equals, text = change.partition("=")
-        stage, dot, option = target.partition(".")
+        stage, dot, option = target.rpartition(".")
         if not (equals and dot and stage and option):
             raise UserError(f"--set {change}: give STAGE.OPTION=VALUE, such as lm_loss.max_loss=5")
         try:

@@ -14,21 +14,22 @@ and the shards stream through all groups at once. The output folder must be a pa
 
 import os
 import pickle
+import shutil
 import traceback
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from data.production.link import Link, groups_of
 from data.production.pool import Pool, WorkerSetup, run_here
 from data.production.shard_worker import Job, Report, ShardWorker, after
-from data.production.store import Store
+from data.production.store import Store, put
 from utils.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-MAX_RESTARTS = 3  # of a Ray actor that dies, before the run ends
 
 
 class Engine(ABC):
@@ -152,12 +153,12 @@ class RayEngine(Engine):
         context.print_on_execution_start = False
         items = [{"state": pickle.dumps(State(job))} for job in jobs]
         rows = ray.data.from_items(items, override_num_blocks=len(items))
-        numbers = list(links)
+        numbers, run = list(links), uuid.uuid4().hex
         for group in groups_of(list(links.values())):
             inside = {numbers[i]: links[numbers[i]] for i in group}
             rows = rows.map(
                 RayWorker,
-                fn_constructor_args=(inside, str(folder.resolve()), self.retry_failed),
+                fn_constructor_args=(inside, str(folder.resolve()), self.retry_failed, run),
                 **self._resources(next(iter(inside.values()))),
             )
         for row in rows.iter_rows():
@@ -165,6 +166,7 @@ class RayEngine(Engine):
             if state.error:
                 raise UserError(state.error)
             yield from state.reports
+        shutil.rmtree(folder / "side" / "trying", ignore_errors=True)
 
     def _resources(self, link: Link) -> dict[str, Any]:
         import ray
@@ -179,7 +181,7 @@ class RayEngine(Engine):
             most = max(1, int(min(n_cpus, self.num_workers or n_cpus) // cpus))
             # A chain of pools must fit a small cluster: each holds a share of the cores that one shard needs.
             needs = {"num_cpus": 0.1 if n_cpus < 8 else cpus}
-        return {"concurrency": (1, most), "max_restarts": MAX_RESTARTS, "max_task_retries": MAX_RESTARTS, **needs}
+        return {"compute": ray.data.ActorPoolStrategy(min_size=1, max_size=most), **needs}
 
 
 @dataclass
@@ -192,26 +194,46 @@ class State:
 
 
 class RayWorker:
-    """A ShardWorker as an actor of Ray Data: a row is a shard's State, pickled."""
+    """A ShardWorker as an actor of Ray Data: a row is a shard's State, pickled.
 
-    def __init__(self, links: dict[int, Link], folder: str, retry_failed: bool):
+    Ray starts an actor that died again, with its row, and says nothing; so what it was trying is noted in a file.
+    """
+
+    def __init__(self, links: dict[int, Link], folder: str, retry_failed: bool, run: str):
         import ray
 
         n_threads = max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))
         device = "cuda:0" if ray.get_gpu_ids() else "cpu"
-        self.worker = ShardWorker(links, Path(folder), device, n_threads, retry_failed)
+        self.worker = ShardWorker(links, Path(folder), device, n_threads, retry_failed, self._try)
+        self.notes = Path(folder) / "side" / "trying" / f"{run}-{min(links)}"
+        self.job: Job | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         state = pickle.loads(row["state"])
+        note = self.notes / str(state.job.shard)
         try:
-            for report in [] if state.error else self.worker.run(state.job):
+            self.job = job_after_death(state.job, note)
+            for report in [] if state.error else self.worker.run(self.job):
                 state.reports.append(report)
                 state.job = after(state.job, report)
         except UserError as error:
             state.error = str(error)
         except Exception:
             state.error = f"a mistake in a stage, not in the data:\n{traceback.format_exc()}"
+        note.unlink(missing_ok=True)
         return {"state": pickle.dumps(state)}
+
+    def _try(self, digests: list[bytes]) -> None:
+        put(self.notes / str(self.job.shard), pickle.dumps((self.job.suspects, self.job.poisonous, digests)))
+
+
+def job_after_death(job: Job, note: Path) -> Job:
+    """The job as it must be done now, if an actor has died on it before."""
+    try:
+        suspects, poisonous, trying = pickle.loads(note.read_bytes())
+    except FileNotFoundError:
+        return job
+    return replace(job, suspects=suspects, poisonous=poisonous).after_death(trying)
 
 
 def make_engine(name: str, ray_address: str = "auto", num_workers: int = 0, retry_failed: bool = False) -> Engine:

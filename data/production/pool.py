@@ -11,7 +11,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -103,10 +103,8 @@ class Pool:
                     f"{MAX_DEATHS} worker processes died before they worked on a record (exit status {status}); is "
                     "there too little memory? Give a smaller --num_workers; what is done is kept"
                 )
-        elif len(member.trying) == 1:
-            job = replace(job, poisonous=job.poisonous | {member.trying[0]})
         else:
-            job = replace(job, suspects=job.suspects | set(member.trying))
+            job = job.after_death(member.trying)
         todo.appendleft(job)
         self._members[self._members.index(member)] = fresh = _start(member.setup)
         _give(fresh, todo)

@@ -30,6 +30,12 @@ class Job:
     poisonous: frozenset[bytes] = field(default_factory=frozenset)
     suspects: frozenset[bytes] = field(default_factory=frozenset)
 
+    def after_death(self, trying: Sequence[bytes]) -> "Job":
+        """The job for the process that follows one that died on these: a second death on one alone settles it."""
+        if len(trying) == 1 and trying[0] in self.suspects:
+            return replace(self, poisonous=self.poisonous | set(trying))
+        return replace(self, suspects=self.suspects | set(trying))
+
 
 @dataclass(frozen=True)
 class Report:

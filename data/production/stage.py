@@ -7,7 +7,8 @@ A module data/production/NAME.py is the stage NAME: it holds one subclass of Sta
 
         run_stage(STAGE)
 
-which makes it a command over JSONL files. There is no other registration. A sketch:
+which makes it a command over JSONL files. There is no other registration; a stage outside this folder goes by its
+module's dotted name, which must be its `name` too. A sketch:
 
     @dataclass
     class LossOptions:
@@ -214,6 +215,11 @@ def has_flag(options: Any, field_name: str, mark: str) -> bool:
 
 
 def _load(name: str, kind: str) -> Any:
+    if "." in name:
+        try:
+            return getattr(importlib.import_module(name), kind)
+        except (ImportError, AttributeError) as error:
+            raise UserError(f"{name!r}: no module with a {kind} ({error}); run from the folder that holds it") from None
     known = names_of(kind)
     if name not in known:
         what = "stage" if kind == "STAGE" else "input"

@@ -1,0 +1,281 @@
+"""Runs of data.production: both engines and every kill end in the same bytes, and nothing is done twice."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from data.annotations import AnnotationFile
+from data.production.config import read_config
+from data.production.run import EngineArguments, RunResult, run_config
+from tests.conftest import REPOSITORY
+from tests.production import command, contents, make_videos, run, write_config
+from utils.errors import UserError
+
+N_VIDEOS = 40
+FAILING = ["v009#0001", "v012#0002"]
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> Path:
+    return make_videos(tmp_path_factory.mktemp("videos") / "videos.jsonl", N_VIDEOS)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, videos) -> Path:
+    """An undisturbed run in this process."""
+    folder = tmp_path_factory.mktemp("whole")
+    run_here(write_config(folder, videos), folder / "out")
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> str:
+    """The address of a Ray cluster on this machine."""
+    import ray
+
+    context = ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield context.address_info["gcs_address"]
+    ray.shutdown()
+
+
+def run_here(config: Path, output: Path, changes: list[str] | None = None, **more) -> RunResult:
+    arguments = EngineArguments(**{"num_workers": 1, **more})
+    return run_config(read_config(config, changes), output, arguments, shown=False)
+
+
+def ran(result: RunResult) -> dict[str, int]:
+    """Records that each link has worked on in this run."""
+    counts = zip(result.links, result.progress.counts, strict=True)
+    return {link.name: count.n_ran for link, count in counts if count.n_ran}
+
+
+def test_output_is_what_training_reads(whole):
+    file = AnnotationFile(whole / "made_with_seeks.jsonl")
+    *lines, offsets = (whole / "made_with_seeks.jsonl").read_bytes().splitlines()
+    assert len(file) == len(lines) == len(json.loads(offsets)) > 10
+    data = (whole / "made_with_seeks.jsonl").read_bytes()
+    for i, offset in enumerate(json.loads(offsets)):
+        assert data[offset:].startswith(lines[i])
+        assert file[i].is_stream and file[i].query.previous is not None
+    held_out = AnnotationFile(whole / "made_held_out_with_seeks.jsonl")
+    assert {s.video.video for s in map(held_out.__getitem__, range(len(held_out)))}.isdisjoint(
+        s.video.video for s in map(file.__getitem__, range(len(file)))
+    )
+
+
+def test_every_word_is_in_the_output_once(whole, videos):
+    """Over the whole run, shards, filters and files included."""
+    given = [word for line in videos.open() for _, _, text in json.loads(line)["captions"] for word in text.split()]
+    made = []
+    for line in (whole / "rejected.jsonl").open():
+        record = json.loads(line)
+        captions = [word for _, _, text in record.get("captions", []) for word in text.split()]
+        made += captions or [word for _, _, word in record.get("words", [])]
+    for name in ("made_with_seeks.jsonl", "made_held_out_with_seeks.jsonl"):
+        for line in (whole / name).read_text().splitlines()[:-1]:
+            made += [word for _, _, word in json.loads(line)[1]["content"][0]["text_stream"]]
+    assert sorted(made) == sorted(given)
+
+
+@pytest.mark.parametrize("n_workers", [1, 3])
+def test_killed_and_resumed_here(request, whole, videos, tmp_path, n_workers):
+    kill_and_compare(request, whole, videos, tmp_path, ["--num_workers", str(n_workers)])
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_on_a_cluster(request, whole, videos, tmp_path, cluster):
+    kill_and_compare(request, whole, videos, tmp_path, ["--engine", "ray", "--ray_address", cluster])
+
+
+def kill_and_compare(request, whole: Path, videos: Path, tmp_path: Path, flags: list[str]) -> None:
+    n_kills = request.config.getoption("--kills")
+    rng = random.Random(str(flags[:1]))
+    words = command(write_config(tmp_path, videos, {"sleep_s": 0.01}), tmp_path / "out", "--no_report", *flags)
+    n_markers = len(list((whole / "work").rglob("*.done.json")))
+    for _ in range(n_kills):
+        kill_after(words, tmp_path / "out", rng.randrange(1, n_markers // n_kills), rng)
+    run(words)
+    assert contents(tmp_path / "out") == contents(whole)
+    assert not list((tmp_path / "out").rglob(".*.partial"))
+
+
+def kill_after(words: list[str], output: Path, n_more: int, rng: random.Random) -> None:
+    """Start a run and kill it, its processes too, a moment after it has finished so many more pieces."""
+    before = len(list(output.rglob("*.done.json")))
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(words, cwd=REPOSITORY, start_new_session=True, **quiet)
+    while len(list(output.rglob("*.done.json"))) < before + n_more and process.poll() is None:
+        time.sleep(0.003)
+    time.sleep(rng.random() * 0.03)
+    if process.poll() is None:  # else it was quicker than the look at its files, which is fair as well
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_workers_end_with_a_killed_run(videos, tmp_path):
+    words = command(write_config(tmp_path, videos, {"sleep_s": 0.2}), tmp_path / "out", "--num_workers", "2")
+    process = subprocess.Popen(words, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    notes = tmp_path / "out" / "side" / "tests.production"
+    while not list(notes.glob("notes-*")):
+        time.sleep(0.02)
+    workers = {json.loads(line)["pid"] for line in next(notes.glob("notes-*")).open()} - {process.pid}
+    assert workers
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+        assert time.monotonic() < deadline, "workers outlive their run"
+        time.sleep(0.02)
+
+
+def test_nothing_runs_twice_and_a_change_runs_what_depends_on_it(videos, tmp_path):
+    config = write_config(tmp_path, videos)
+    first = ran(run_here(config, tmp_path / "out"))
+    assert set(first) == {
+        "jsonl_input", "metadata_filter.judge", "pretrain_to_clips", "tests.production", "tests.production.judge",
+        "held_out_split", "to_conversation",
+    }  # fmt: skip
+    assert ran(run_here(config, tmp_path / "out")) == {}
+    # A threshold: the measurement stays, what is behind it runs again where the records have changed.
+    tighter = ran(run_here(config, tmp_path / "out", ["tests.production.most_words=150"]))
+    assert set(tighter) <= {"tests.production.judge"} and tighter["tests.production.judge"] == first["tests.production"]
+    # Back: all of it is there.
+    assert ran(run_here(config, tmp_path / "out")) == {}
+    # One that changes no record ends there.
+    same = ran(run_here(config, tmp_path / "out", ["metadata_filter.min_distinct_words=4"]))
+    assert set(same) == {"metadata_filter.judge"}
+    # A stage's option: it and what follows.
+    shorter = ran(run_here(config, tmp_path / "out", ["pretrain_to_clips.min_s=12"]))
+    assert {"pretrain_to_clips"} <= set(shorter) and not {"jsonl_input", "metadata_filter.judge"} & set(shorter)
+    # Clips that were measured before are not measured again, though their shard has changed.
+    assert shorter.get("tests.production", 0) < first["tests.production"]
+    assert ran(run_here(config, tmp_path / "out", ["tests.production.sleep_s=0.0001"])) == {}
+
+
+def test_appended_lines_run_alone(videos, tmp_path):
+    grown = tmp_path / "videos.jsonl"
+    lines = videos.read_text().splitlines(keepends=True)
+    grown.write_text("".join(lines[:36]))
+    config = write_config(tmp_path, grown)
+    run_here(config, tmp_path / "out")
+    grown.write_text("".join(lines))
+    again = ran(run_here(config, tmp_path / "out"))
+    assert again["jsonl_input"] == 40  # reading is cheap
+    assert 0 < again["metadata_filter.judge"] == 4
+
+
+def test_failures_are_recorded_and_retried_alone(videos, whole, tmp_path):
+    broken = tmp_path / "broken"
+    broken.touch()
+    config = write_config(tmp_path, videos, {"fail": FAILING, "folder": str(tmp_path)})
+    result = run_here(config, tmp_path / "out")
+    failures = [json.loads(line) for line in (tmp_path / "out" / "failed.jsonl").open()]
+    assert [record["id"] for record in failures] == FAILING and result.n_failed == 2
+    assert failures[0]["rejection"] == {
+        "stage": "tests.production", "reason": "broken_clip", "detail": "cannot read videos/v009.mp4", "failed": True
+    }  # fmt: skip
+    broken.unlink()
+    assert ran(run_here(config, tmp_path / "out")) == {}
+    retried = ran(run_here(config, tmp_path / "out", retry_failed=True))
+    assert retried["tests.production"] == 2
+    assert not (tmp_path / "out" / "failed.jsonl").exists()
+    name = "made_with_seeks.jsonl"
+    assert (tmp_path / "out" / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_record_that_kills_its_process_fails_alone(videos, whole, tmp_path):
+    config = write_config(tmp_path, videos, {"die": [FAILING[0]]})
+    result = run_here(config, tmp_path / "out", num_workers=2)
+    (failure,) = [json.loads(line) for line in (tmp_path / "out" / "failed.jsonl").open()]
+    assert (failure["id"], failure["rejection"]["reason"]) == (FAILING[0], "process_died")
+    assert result.progress.counts[-1].kept.records > 10
+
+
+def test_too_many_failures_end_the_run(videos, tmp_path):
+    (tmp_path / "broken").touch()
+    every = [f"v{i:03d}#{k:04d}" for i in range(N_VIDEOS) for k in range(9)]
+    config = write_config(tmp_path, videos, {"fail": every, "folder": str(tmp_path)})
+    with pytest.raises(UserError, match=r"tests.production: \d+ of \d+ records failed, more than --max_failed 0.5"):
+        run_here(config, tmp_path / "out")
+
+
+def test_a_folder_takes_one_run_at_a_time(videos, tmp_path):
+    from data.production.run import locked
+
+    with locked(tmp_path / "out"), pytest.raises(UserError, match="another run works there"):
+        run_here(write_config(tmp_path, videos), tmp_path / "out")
+
+
+def test_bad_lines_are_rejected_with_file_and_line(tmp_path):
+    good = json.dumps({"id": "a", "captions": [[0, 1, "hello"]]})
+    bad = {
+        "malformed_json": '{"id": "b"',
+        "malformed_record": '{"id": "c", "captions": [[0, "1", 2]]}',
+        "bad_time": '{"id": "d", "captions": [[2, 1, "x"]]}',
+        "out_of_order": '{"id": "e", "words": [[2, 3, "x"], [1, 2, "y"]]}',
+        "no_id": '{"idd": "f"}',
+    }
+    path = tmp_path / "in.jsonl"
+    path.write_text("\n".join([good, "", *bad.values()]) + "\n")
+    config = tmp_path / "c.yaml"
+    config.write_text(f"inputs: {{jsonl_input: {{paths: ['{path}']}}}}\nstages: [held_out_split]\n")
+    result = run_here(config, tmp_path / "out")
+    rejected = [json.loads(line)["rejection"] for line in (tmp_path / "out" / "rejected.jsonl").open()]
+    assert [r["reason"] for r in rejected] == list(bad)
+    assert [r["detail"].partition(": ")[0] for r in rejected] == [f"{path}:{i}" for i in range(3, 8)]
+    assert "did you mean 'idd'" in rejected[-1]["detail"]
+    assert result.progress.counts[0].kept.records == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("inputs: {jsonl_input: {paths: [x]}}\nstagess: []\n", r"c.yaml:2: 'stagess' is no part .* mean 'stages'"),
+        ("inputs: {jsonl_input: {paths: [x]}}\nstages: [to_conversatio]\n", r"c.yaml:2: .* mean 'to_conversation'"),
+        (
+            "inputs: {jsonl_input: {paths: [x]}}\nstages:\n  - metadata_filter: {min_hight: 3}\n",
+            r"c.yaml:3: no option 'min_hight' there; did you mean 'min_height'",
+        ),
+        (
+            "inputs: {jsonl_input: {paths: [x]}}\nstages:\n  - metadata_filter: {min_height: tall}\n",
+            r"c.yaml:3: min_height: 'tall' is not of type int",
+        ),
+        ("inputs: {jsonl_input: {paths: [none.jsonl]}}\nstages: [to_conversation]\n", "none.jsonl"),
+        ("inputs: [", r"c.yaml:1: not YAML"),
+        ("stages: [to_conversation]\n", "no inputs"),
+        ("", "empty"),
+    ],
+)
+def test_bad_configs_are_named_with_file_and_line(tmp_path, text, message):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        run_here(tmp_path / "c.yaml", tmp_path / "out")
+
+
+def test_a_bad_override_is_named(videos, tmp_path):
+    config = write_config(tmp_path, videos)
+    with pytest.raises(UserError, match=r"--set to_conversatin.x=1: no such stage|did you mean 'to_conversation'"):
+        read_config(config, ["to_conversatin.x=1"])
+    with pytest.raises(UserError, match=r"give STAGE\.OPTION=VALUE"):
+        read_config(config, ["most_words"])
+
+
+def test_a_stage_is_a_command(videos, tmp_path):
+    words = ["-m", "data.production.pretrain_to_clips", str(videos), str(tmp_path / "clips.jsonl"), "--min_s", "12"]
+    done = run([command(videos, videos)[0], *words, "--num_workers", "1"])
+    clips = [json.loads(line) for line in (tmp_path / "clips.jsonl").open()]
+    assert clips and all(clip["end_s"] - clip["start_s"] >= 12 for clip in clips)
+    assert f"{N_VIDEOS} records in, {len(clips)} out" in done.stdout and "too_short" in done.stdout
+
+
+def test_seeks_are_bytes(tmp_path):
+    source = tmp_path / "a.jsonl"
+    source.write_text('[{"é": 1}]\n\n[{"ü": 2}]\n[0, 7]\n', encoding="utf-8")
+    run([command(source, source)[0], "-m", "data.production.append_jsonl_seeks", str(source)])
+    assert (tmp_path / "a_with_seeks.jsonl").read_text(encoding="utf-8") == '[{"é": 1}]\n[{"ü": 2}]\n[0, 12]\n'

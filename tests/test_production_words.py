@@ -1,0 +1,178 @@
+"""Clips from captions and recognised words: every word comes out once, in order, in a clip or a counted rejection."""
+
+from itertools import groupby, pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data.production.held_out_split import HeldOutSplit, SplitOptions
+from data.production.metadata_filter import MetadataFilter, MetadataOptions
+from data.production.pretrain_to_clips import PretrainClipOptions, PretrainToClips, split_evenly
+from data.production.record import Record, from_line, to_line
+from data.production.sft_to_clips import SftClipOptions, SftToClips
+from data.production.to_conversation import ToConversation
+
+FUZZ = settings(derandomize=True, deadline=None, database=None)
+TEXTS = ["the ball", "The ball.", "GOAL!", "he said “no.”", "iPhone", "3 points", "进球 了。", "é", "A. Müller scores"]
+captions = st.lists(
+    st.tuples(
+        st.floats(0, 40),
+        st.floats(0, 60),
+        st.sampled_from([*TEXTS, "[Music]", "yes (laughs)", "  ", "so  so\nso"]),
+    ),
+    max_size=30,
+)
+words = st.lists(
+    st.tuples(st.floats(0, 6), st.floats(0, 5), st.sampled_from(" ".join(TEXTS).split())), min_size=1, max_size=120
+)
+
+
+def timed(entries) -> list:
+    """[start, end, text] in order of their start, from gaps and lengths."""
+    start_s, made = 0.0, []
+    for gap_s, length_s, text in entries:
+        start_s = round(start_s + gap_s, 3)
+        made.append([start_s, round(start_s + length_s, 3), text])
+    return made
+
+
+def spoken(parts: list[Record]) -> list[str]:
+    return [word[2] for part in parts for word in part.words]
+
+
+def by_reason(parts: list[Record], reason: str | None) -> list[Record]:
+    return [part for part in parts if (part.rejection and part.rejection.reason) == reason]
+
+
+@given(captions)
+@FUZZ
+def test_no_word_of_captions_is_lost_or_doubled(entries):
+    record = Record("v", captions=timed(entries))
+    parts = list(PretrainToClips(PretrainClipOptions(min_s=5, max_s=40)).expand(record))
+    left_out = [part for part in parts if part.rejection and part.rejection.reason in ("bracketed", "repeated")]
+    cut = [part for part in parts if part not in left_out]
+    every = sorted(word for entry in entries for word in entry[2].split())
+    assert sorted(spoken(parts)) == every
+    in_order = [" ".join(e[2].split()) for e in entries if e[2].split() and not set(e[2]) & set("[](){}")]
+    assert spoken(cut) == [word for text, _ in groupby(in_order) for word in text.split()]
+    for clip in by_reason(parts, None):
+        assert 5 <= clip.end_s - clip.start_s <= 40
+        assert 1 <= len(clip.words) / (clip.end_s - clip.start_s) <= 4
+        ends = [word[1] for word in clip.words]
+        assert all(b - a <= 3 for a, b in pairwise(ends))
+    stream = [word for part in cut for word in part.words]
+    assert all(a[0] <= a[1] <= b[0] for a, b in pairwise(stream))
+    assert_previous(cut)
+
+
+@given(words)
+@FUZZ
+def test_no_recognised_word_is_lost_or_doubled(entries):
+    given_words = timed(entries)
+    parts = list(SftToClips(SftClipOptions(min_s=5, max_s=40)).expand(Record("v", words=given_words)))
+    assert [word for part in parts for word in part.words] == given_words
+    for clip in by_reason(parts, None):
+        assert 5 <= clip.end_s - clip.start_s <= 40
+        assert not next(c for c in clip.words[0][2] if c.isalnum()).islower()
+        starts = [word[0] for word in clip.words]
+        assert all(b - a <= 3 for a, b in pairwise(starts))
+    assert_previous(parts)
+
+
+def assert_previous(parts: list[Record]) -> None:
+    """A clip knows all that was said before it, in clips or not."""
+    said: list[str] = []
+    for part in parts:
+        if part.rejection is None:
+            assert part.previous == " ".join(said)
+        said += [word[2] for word in part.words]
+
+
+def test_the_last_word_and_a_clip_that_starts_at_the():
+    text = "The keeper throws it out to the left and they go again . " * 8
+    made = [[i * 0.5, i * 0.5 + 0.4, word] for i, word in enumerate(text.split())]
+    (clip,) = SftToClips().expand(Record("v", words=made))
+    assert clip.rejection is None and clip.words[0][2] == "The" and clip.words[-1] == made[-1]
+    assert (clip.start_s, clip.end_s, clip.id) == (0, made[-1][1], "v#0000")
+
+
+def test_long_speech_ends_with_a_sentence_and_the_next_clip_starts_with_the_next():
+    text = "so yes. " + "And the ball goes to Henry who turns and shoots. " * 110
+    made = [[i * 0.5, i * 0.5 + 0.4, word] for i, word in enumerate(text.split())]
+    parts = list(SftToClips().expand(Record("v", words=made)))
+    assert parts[0].rejection.reason == "before_first_sentence" and spoken(parts[:1]) == ["so", "yes."]
+    clips = by_reason(parts, None)
+    assert len(clips) == 3 and all(clip.words[0][2] == "And" and clip.words[-1][2] == "shoots." for clip in clips)
+    assert spoken(parts) == [word[2] for word in made]
+
+
+def test_speech_without_a_sentence_is_a_counted_rejection():
+    made = [[i * 0.5, i * 0.5 + 0.4, "word"] for i in range(100)]
+    (part,) = SftToClips().expand(Record("v", words=made))
+    assert part.rejection.reason == "no_sentence_start" and part.words == made
+
+
+def test_even_split_overlaps_and_captions_at_one_time():
+    made = split_evenly([[0, 4, "a b c d"], [2, 5, "e f"], [5, 5, "g"], [5, 6, "h"]])
+    edges = [(0, 0.5), (0.5, 1), (1, 1.5), (1.5, 2), (2, 3.5), (3.5, 5), (5, 5), (5, 6)]
+    assert made == [(*edge, text) for edge, text in zip(edges, "abcdefgh", strict=True)]
+
+
+def test_word_times_that_the_input_brings_can_be_kept():
+    record = Record("v", captions=[[0, 4, "a b"]], words=[[0, 1, "a"], [1.2, 4, "b"]])
+    (even,) = PretrainToClips(PretrainClipOptions(min_s=1, min_words_per_s=0)).expand(record)
+    (given_times,) = PretrainToClips(PretrainClipOptions(min_s=1, min_words_per_s=0, given_word_times=True)).expand(
+        record
+    )
+    assert even.words == [(0, 2, "a"), (2, 4, "b")] and given_times.words == [[0, 1, "a"], [1.2, 4, "b"]]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({}, None),
+        ({"height": 479}, "height_too_small"),
+        ({"height": None}, "height_unknown"),
+        ({"duration_s": 601}, "length_too_large"),
+        ({"duration_s": 29.9}, "length_too_small"),
+        ({"language": "de"}, "language"),
+        ({"language": ""}, "language_unknown"),
+        ({"language": "en-GB"}, None),
+        ({"category": "Gaming"}, "category"),
+        ({"captions": [[0, 1, "Yes yes YES"]]}, "few_distinct_words"),
+    ],
+)
+def test_metadata(change, reason):
+    text = " ".join(f"word{i}" for i in range(40))
+    known = {"height": 720, "duration_s": 60.0, "language": "en", "captions": [[0, 1, text]], "category": "Sports"}
+    record = Record("v", **{**known, **change})
+    MetadataFilter(MetadataOptions(drop_categories=["Gaming"])).judge(record)
+    assert (record.rejection and record.rejection.reason) == reason
+
+
+def test_every_limit_of_the_metadata_is_optional():
+    none = {"min_height": None, "min_s": None, "max_s": None, "languages": [], "min_distinct_words": None}
+    record = Record("v")
+    MetadataFilter(MetadataOptions(**none)).judge(record)
+    assert record.rejection is None
+
+
+def test_a_channel_is_held_out_as_a_whole():
+    stage = HeldOutSplit(SplitOptions(share=0.2))
+    marked = [record for i in range(500) for record in stage.expand(Record(f"v{i}", channel=f"c{i % 50}"))]
+    held_out = {record.channel for record in marked if record.split == "held_out"}
+    assert all((record.channel in held_out) == (record.split == "held_out") for record in marked)
+    assert 4 <= len(held_out) <= 16
+
+
+def test_a_record_survives_its_line():
+    record = Record("v", start_s=0.0, words=[[0, 0.5, "é"]], scores={"b": 0.0, "a": 1.5}, extra={"k": [1, None]})
+    record.reject("stage", "reason", "detail", failed=True).reject("other", "later")
+    again = from_line(to_line(record))
+    assert again == record and to_line(again) == to_line(record) and again.rejection.reason == "reason"
+
+
+def test_out_of_order_words_do_not_become_a_sample():
+    (record,) = ToConversation().expand(Record("v", video="a.mp4", words=[[1, 2, "b"], [0, 1, "a"]]))
+    assert record.rejection.reason == "words_out_of_order"
