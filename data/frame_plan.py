@@ -17,8 +17,6 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from qwen_vl_utils.vision_process import smart_resize
-
 from utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,6 +62,8 @@ class VideoLimits:
         qwen_vl_utils). Where the upper limit is below the lower one, the upper one holds. Raises ValueError
         for an aspect ratio over 200.
         """
+        from qwen_vl_utils.vision_process import smart_resize  # imports torch, for which --help need not wait
+
         largest = self.max_pixels or max(
             min(MAX_FRAME_PIXELS, self.total_pixels / n_frames * FRAME_FACTOR), int(1.05 * self.min_pixels)
         )

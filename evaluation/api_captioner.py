@@ -9,7 +9,7 @@ from torch import Tensor
 
 from data.frame_plan import Clip, VideoLimits
 from evaluation.captioner import CaptionerArguments, ClipWriter
-from evaluation.checkpoint_predictor import model_id
+from evaluation.checkpoint_arguments import model_id
 from evaluation.item import Written
 from utils.endpoint import SEED, Endpoint, EndpointArguments, RequestFailed, connect, user_message
 

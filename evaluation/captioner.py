@@ -19,7 +19,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from data.conversation import VisualBlock
 from data.frame_plan import SIZE_FACTOR, Clip, VideoLimits
 from data.video import VideoError, VideoFile
-from evaluation.checkpoint_predictor import group_by_clip, model_id
+from evaluation.checkpoint_arguments import model_id
+from evaluation.checkpoint_predictor import group_by_clip
 from evaluation.item import Answer, Item, Written
 from models.load import choose_position_mode, limits_of, preferred_device
 from models.positions import PositionTracker

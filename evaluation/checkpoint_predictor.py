@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Literal
 
 import torch
@@ -15,32 +15,15 @@ from data.frame_folder import read_frame_folder
 from data.frame_plan import Clip
 from data.video import VideoError, VideoFile
 from data.words import SILENCE
+from evaluation.checkpoint_arguments import CheckpointArguments, model_id
 from evaluation.item import Answer, Choice, ClipPlan, Commentary, Item, MidStream, Written
 from models.load import Checkpoint, load_checkpoint
-from models.positions import PositionMode
 from models.prefix import PrefixReader
 from models.requests import Encode
 from models.retention import RetentionOptions
 from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
 from models.threads import use_threads
 from utils.fingerprint import checkpoint_fingerprint
-
-
-@dataclass
-class CheckpointArguments:
-    """Which model answers, and how it runs."""
-
-    model_name_or_path: str = field(metadata={"help": "folder or hub id of a Qwen2-VL checkpoint"})
-    device: str | None = field(default=None, metadata={"help": "cuda, cuda:1, mps or cpu; default: the fastest here"})
-    dtype: str | None = field(
-        default=None, metadata={"help": "float32, bfloat16 or float16; default: bfloat16 on a GPU, float32 on a CPU"}
-    )
-    position_mode: PositionMode | None = field(
-        default=None, metadata={"help": "positions of visual tokens; default: the checkpoint's own mode"}
-    )
-    compat: Literal["livecc"] | None = field(
-        default=None, metadata={"help": "stream as the published code does (livecc): positions, frames, turns"}
-    )
 
 
 class CheckpointPredictor:
@@ -189,8 +172,3 @@ def group_by_clip(items: Sequence[Item]) -> dict[ClipPlan, list[Item]]:
     for item in items:
         groups.setdefault(item.clip, []).append(item)
     return groups
-
-
-def model_id(name_or_path: str) -> str:
-    """The name under which a model's results stand: the last part of its path or hub id."""
-    return name_or_path.rstrip("/").rsplit("/", 1)[-1]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from evaluation.checkpoint_predictor import CheckpointPredictor
+from evaluation.checkpoint_arguments import CheckpointArguments
 from evaluation.predictor import Predictor
 from evaluation.processes import launch
 from evaluation.prompts import Templates
@@ -17,6 +17,13 @@ from evaluation.task import Task
 LoadTask = Callable[[Any, Templates, int | None], Task]
 LoadPredictor = Callable[[Any, str | None], Predictor]
 Work = Callable[[Task, Predictor, Path, bool], int]
+
+
+def load_checkpoint_predictor(arguments: CheckpointArguments, device: str | None) -> Predictor:
+    """A checkpoint that answers. Imported here, so that --help and a look at the data do not wait for torch."""
+    from evaluation.checkpoint_predictor import CheckpointPredictor
+
+    return CheckpointPredictor.load(arguments, device)
 
 
 def score_task(task: Task, predictor: Predictor, folder: Path, resume: bool) -> int:
@@ -33,7 +40,7 @@ def run_task(
     model: Any,
     run: RunArguments,
     default_folder: Path,
-    load_predictor: LoadPredictor = CheckpointPredictor.load,
+    load_predictor: LoadPredictor = load_checkpoint_predictor,
     work: Work = score_task,
 ) -> int:
     """Ask a model the items of a benchmark, in as many processes as asked for; returns the exit status.

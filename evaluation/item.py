@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from data.frame_plan import FrameTimes
-
 
 @dataclass(frozen=True)
 class ClipPlan:
@@ -19,7 +17,7 @@ class ClipPlan:
     start_s: float | None = None
     end_s: float | None = None
     rule: Literal["question", "stream"] = "question"
-    frame_times: FrameTimes = "grid"
+    frame_times: Literal["grid", "end32"] = "grid"
     max_frames: int | None = None
     folder_fps: float | None = None
 

@@ -4,8 +4,6 @@ import multiprocessing
 import os
 from collections.abc import Callable
 
-import torch
-
 
 def launch(work: Callable[[str | None], int], num_workers: int = 0) -> int:
     """Call `work(device)` in every process of a run and return the exit status.
@@ -16,7 +14,7 @@ def launch(work: Callable[[str | None], int], num_workers: int = 0) -> int:
     """
     if "RANK" in os.environ:
         return work(device_of(int(os.environ.get("LOCAL_RANK", "0"))))
-    n = num_workers or max(1, torch.cuda.device_count())
+    n = num_workers or max(1, n_gpus())
     if n == 1:
         return work(None)
     context = multiprocessing.get_context("spawn")
@@ -31,12 +29,21 @@ def launch(work: Callable[[str | None], int], num_workers: int = 0) -> int:
 
 def device_of(rank: int) -> str | None:
     """The GPU of a process, where there is one."""
-    n = torch.cuda.device_count()
+    n = n_gpus()
     return f"cuda:{rank % n}" if n else None
+
+
+def n_gpus() -> int:
+    """How many GPUs this machine has."""
+    import torch  # not at the top: --help need not wait for it
+
+    return torch.cuda.device_count()
 
 
 def _work(work: Callable[[str | None], int], rank: int, n: int) -> None:
     # Imported here: a spawned worker starts with this module.
+    import torch
+
     from utils.errors import run_command
 
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(n))

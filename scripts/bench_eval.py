@@ -26,7 +26,8 @@ from tqdm import tqdm
 
 from data.frame_plan import SIZE_FACTOR
 from data.video import read_clip
-from evaluation.checkpoint_predictor import CheckpointPredictor, model_id
+from evaluation.checkpoint_arguments import model_id
+from evaluation.checkpoint_predictor import CheckpointPredictor
 from evaluation.item import Answer, Choice, ClipPlan, Item
 from models.load import Checkpoint, load_checkpoint, preferred_device
 from models.threads import use_threads

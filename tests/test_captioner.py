@@ -18,7 +18,8 @@ from data.nano.tokenizer import train_tokenizer
 from data.video import VideoFile
 from evaluation.api_captioner import ApiCaptioner
 from evaluation.captioner import Captioner, CaptionerArguments
-from evaluation.checkpoint_predictor import CheckpointArguments, CheckpointPredictor
+from evaluation.checkpoint_arguments import CheckpointArguments
+from evaluation.checkpoint_predictor import CheckpointPredictor
 from evaluation.item import Answer, ClipPlan, Item, Written
 from evaluation.livesports3kcc import distributed_generate_caption
 from evaluation.run import FAILED

@@ -38,11 +38,9 @@ NOT_COPIED = (
     ".hypothesis",
     "*.log",
 )
-# A worker of torchrun runs every script in turn, so that the launcher starts once.
-UNDER_TORCHRUN = r'while read -r line; do echo "## $line"; eval "\"$0\" $line --help" || exit 1; done < "$1"'
 # In the worker a file runs as by `python FILE` or `python -m MODULE`, the first entry of sys.path included.
 # Between scripts the worker forgets its path and the project's modules, and keeps the libraries it has loaded.
-SPAWNING_DRIVER = """
+DRIVER = """
 import contextlib, io, json, multiprocessing, os, runpy, sys
 
 def run_help(words):
@@ -58,8 +56,14 @@ def run_help(words):
     return printed.getvalue()
 
 if __name__ == "__main__":
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        print(json.dumps(pool.map(run_help, json.loads(sys.argv[1]))))
+    scripts, way, answer = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
+    if way == "spawned":
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            helps = pool.map(run_help, scripts)
+    else:
+        helps = [run_help(words) for words in scripts]
+    with open(answer, "w") as file:
+        json.dump(helps, file)
 """
 
 
@@ -94,21 +98,22 @@ def test_help_lists_every_documented_and_frozen_flag(script: Script, copied: Pat
     assert not frozen - known, f"{script} lost flags that users may pass; if that is meant, change {FROZEN.name}"
 
 
-def test_help_under_torchrun(copied: Path, tmp_path: Path):
-    lines = tmp_path / "scripts"
-    lines.write_text("".join(" ".join(script.arguments()) + "\n" for script in SCRIPTS))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=1"]
-    printed = run([*torchrun, "--no-python", "bash", "-c", UNDER_TORCHRUN, sys.executable, str(lines)], copied)
-    assert printed.count("usage:") == len(SCRIPTS)
-    assert "usage: train.py" in run([*torchrun, "train.py", "--help"], copied)
-
-
-def test_help_from_a_spawned_worker(copied: Path, tmp_path: Path):
-    driver = tmp_path / "driver.py"
-    driver.write_text(f"PROJECT = {CODE_FOLDERS}\n{SPAWNING_DRIVER}")
-    helps = json.loads(run([sys.executable, str(driver), json.dumps([s.arguments() for s in SCRIPTS])], copied))
+@pytest.mark.parametrize("way", ["torchrun", "spawned"])
+def test_help_in_a_worker(copied: Path, tmp_path: Path, way: str):
+    driver, answer = tmp_path / "driver.py", tmp_path / "helps.json"
+    driver.write_text(f"PROJECT = {CODE_FOLDERS}\n{DRIVER}")
+    python = [sys.executable]
+    if way == "torchrun":
+        python += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=1"]
+    run([*python, str(driver), json.dumps([script.arguments() for script in SCRIPTS]), way, str(answer)], copied)
+    helps = json.loads(answer.read_text())
     without = [str(script) for script, text in zip(SCRIPTS, helps, strict=True) if "usage:" not in text]
-    assert not without, f"no help from {without} in a spawned worker"
+    assert not without, f"no help from {without} in a worker that was started by {way}"
+
+
+def test_train_under_torchrun(copied: Path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=1"]
+    assert "usage: train.py" in run([*torchrun, "train.py", "--help"], copied)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=str)

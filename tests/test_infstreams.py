@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.checkpoint_predictor import CheckpointArguments, CheckpointPredictor
+from evaluation.checkpoint_arguments import CheckpointArguments
+from evaluation.checkpoint_predictor import CheckpointPredictor
 from evaluation.infstreams import distributed_generate_infstreams
 from evaluation.infstreams.game_predictor import MAX_PIXELS, GameMemory, GamePredictor
 from evaluation.infstreams.task import GameArguments, covers, cut, load_task, load_windows, stretches

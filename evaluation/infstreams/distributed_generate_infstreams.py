@@ -18,7 +18,7 @@ from pathlib import Path
 if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from evaluation.checkpoint_predictor import CheckpointArguments
+from evaluation.checkpoint_arguments import CheckpointArguments
 from evaluation.command import run_task
 from evaluation.infstreams.game_predictor import GameMemory, GamePredictor
 from evaluation.infstreams.task import GameArguments, Window, covers, cut, load_task, load_windows, write_events

@@ -9,7 +9,8 @@ from typing import Any
 
 from data.video import VideoError, live_frames
 from data.words import SILENCE
-from evaluation.checkpoint_predictor import CheckpointArguments, CheckpointPredictor
+from evaluation.checkpoint_arguments import CheckpointArguments
+from evaluation.checkpoint_predictor import CheckpointPredictor
 from evaluation.item import Answer, Item
 from models.retention import CachePolicy, RetentionOptions
 from models.streaming import StreamingSession, StreamOptions, comment

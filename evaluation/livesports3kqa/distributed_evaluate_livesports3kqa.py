@@ -15,7 +15,7 @@ from pathlib import Path
 if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from evaluation.checkpoint_predictor import CheckpointArguments
+from evaluation.checkpoint_arguments import CheckpointArguments
 from evaluation.command import run_task
 from evaluation.livesports3kqa.task import LiveSports3KQAArguments, load_task
 from evaluation.run import RunArguments

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from data.annotations import AnnotationFile, Sample, resolve_media
 from data.nano.questions import QUESTIONS
-from evaluation.checkpoint_predictor import CheckpointArguments
+from evaluation.checkpoint_arguments import CheckpointArguments
 from evaluation.command import run_task
 from evaluation.item import ClipPlan, Commentary, Item, MidStream
 from evaluation.prompts import Templates

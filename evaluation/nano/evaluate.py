@@ -23,7 +23,8 @@ from data.nano.scoring import grounding, read_steps, reference, score, shuffled_
 from data.patches import noise_like
 from data.video import VideoFile
 from data.words import SILENCE, TIMED_TEXT
-from evaluation.checkpoint_predictor import CheckpointPredictor, model_id
+from evaluation.checkpoint_arguments import model_id
+from evaluation.checkpoint_predictor import CheckpointPredictor
 from evaluation.item import ClipPlan, Commentary, Item, Written
 from evaluation.processes import launch
 from evaluation.run import ask, is_first_process
