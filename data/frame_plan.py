@@ -17,6 +17,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+
 from utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class VideoLimits:
 
         Both sides are multiples of 28 and the aspect ratio is kept as well as that allows (smart_resize of
         qwen_vl_utils). Where the upper limit is below the lower one, the upper one holds. Raises ValueError
-        for an aspect ratio over 200.
+        for an aspect ratio over 200, and for a limit that leaves no visual token along one side.
         """
         from qwen_vl_utils.vision_process import smart_resize  # imports torch, for which --help need not wait
 
@@ -68,7 +69,15 @@ class VideoLimits:
             min(MAX_FRAME_PIXELS, self.total_pixels / n_frames * FRAME_FACTOR), int(1.05 * self.min_pixels)
         )
         smallest = min(self.min_pixels, largest)
-        size = smart_resize(height, width, factor=SIZE_FACTOR, min_pixels=smallest, max_pixels=largest)
+        try:
+            size = smart_resize(height, width, factor=SIZE_FACTOR, min_pixels=smallest, max_pixels=largest)
+        except ZeroDivisionError:
+            size = (0, 0)
+        if 0 in size:
+            raise ValueError(
+                f"at most {largest:.0f} pixels a frame leave a frame of {width}x{height} less than a visual token of "
+                f"{SIZE_FACTOR}x{SIZE_FACTOR} high or wide; raise the limit (VIDEO_MAX_PIXELS, max_pixels)"
+            )
         if largest <= self.min_pixels and math.prod(size) > largest:  # enlarged, and rounded up past the limit
             size = smart_resize(*size, factor=SIZE_FACTOR, min_pixels=1, max_pixels=largest)
         return size

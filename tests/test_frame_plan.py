@@ -173,3 +173,8 @@ def test_limits_from_the_environment():
 def test_grid_ticks_round_down():
     assert grid_ticks(Fraction(0), 4, Fraction(1, 25)).tolist() == [0, 12, 25, 37]
     assert grid_ticks(Fraction(-1, 10), 2, Fraction(1, 25)).tolist() == [-3, 10]
+
+
+def test_a_limit_below_a_visual_token_is_said():
+    with pytest.raises(ValueError, match="leave a frame of 160x72 less than a visual token"):
+        VideoLimits(min_pixels=784, total_pixels=31360).size_hw(72, 160, 52)
