@@ -8,8 +8,9 @@ from PIL import Image
 from torch import Tensor
 
 from data.frame_plan import Clip, VideoLimits
-from evaluation.captioner import CaptionerArguments, ClipWriter
+from evaluation.captioner_arguments import CaptionerArguments
 from evaluation.checkpoint_arguments import model_id
+from evaluation.clip_writer import ClipWriter
 from evaluation.item import Written
 from utils.endpoint import SEED, Endpoint, EndpointArguments, RequestFailed, connect, user_message
 

@@ -1,12 +1,8 @@
 """Any image-text-to-text model of transformers as a predictor: it sees a clip as a whole and writes about it."""
 
-import dataclasses
 import functools
 import inspect
-import os
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,89 +13,15 @@ from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from data.conversation import VisualBlock
-from data.frame_plan import SIZE_FACTOR, Clip, VideoLimits
-from data.video import VideoError, VideoFile
+from data.frame_plan import SIZE_FACTOR, Clip
+from evaluation.captioner_arguments import CaptionerArguments
 from evaluation.checkpoint_arguments import model_id
-from evaluation.checkpoint_predictor import group_by_clip
-from evaluation.item import Answer, Item, Written
+from evaluation.clip_writer import ClipWriter
+from evaluation.item import Written
 from models.load import choose_position_mode, limits_of, preferred_device
 from models.positions import PositionTracker
 from utils.errors import UserError
 from utils.fingerprint import checkpoint_fingerprint
-
-
-@dataclass
-class CaptionerArguments:
-    """Which model writes, and how it runs."""
-
-    model_name_or_path: str | None = field(
-        default=None, metadata={"help": "folder or hub id of any image-text-to-text model of transformers"}
-    )
-    api_model: str | None = field(
-        default=None,
-        metadata={"help": "in its place: a model behind an OpenAI-compatible endpoint, such as gpt-4o-2024-08-06"},
-    )
-    max_images: int = field(
-        default=32, metadata={"help": "frames, evenly spread, for an endpoint or a model that takes no videos"}
-    )
-    device: str | None = field(default=None, metadata={"help": "cuda, cuda:1, mps or cpu; default: the fastest here"})
-    dtype: str | None = field(
-        default=None, metadata={"help": "float32, bfloat16 or float16; default: bfloat16 on a GPU, float32 on a CPU"}
-    )
-
-    def __post_init__(self) -> None:
-        if (self.model_name_or_path is None) == (self.api_model is None):
-            raise UserError("give --model_name_or_path or --api_model, and not both")
-        if self.max_images < 2:
-            raise UserError(f"--max_images {self.max_images}: give at least 2")
-        if self.dtype not in (None, "float32", "bfloat16", "float16"):
-            raise UserError(f"--dtype {self.dtype}: choose float32, bfloat16 or float16")
-
-
-class ClipWriter:
-    """The part that captioners share: clips are read one after the other, and each is written about as asked.
-
-    max_frames: a limit below that of `limits`. A subclass says how (`write`), and which errors are one item's own.
-    """
-
-    own_errors: tuple[type[Exception], ...] = ()
-
-    def __init__(self, name: str, limits: VideoLimits, max_frames: int | None = None):
-        self.name = name
-        if max_frames is not None:
-            limits = dataclasses.replace(limits, max_frames=min(limits.max_frames, max_frames))
-        self.limits = limits
-
-    def write(self, clip: Clip, ask: Written) -> str:
-        """What the model writes of the clip."""
-        raise NotImplementedError
-
-    def answer(self, items: Sequence[Item]) -> Iterator[tuple[Item, Answer | Exception]]:
-        """Answer items of one video; memory holds one clip at a time."""
-        video: VideoFile | None = None
-        try:
-            for plan, asked in group_by_clip(items).items():
-                try:
-                    video = video or VideoFile(plan.video)
-                    clip = video.clip(
-                        plan.start_s, plan.end_s, limits=self.limits, rule=plan.rule, frame_times=plan.frame_times
-                    )
-                except VideoError as error:
-                    yield from ((item, error) for item in asked)
-                    continue
-                for item in asked:
-                    yield item, self._answer(clip, item.ask)
-        finally:
-            if video is not None:
-                video.close()
-
-    def _answer(self, clip: Clip, ask: Written) -> Answer | Exception:
-        started = time.perf_counter()
-        try:
-            response = self.write(clip, ask)
-        except self.own_errors as error:
-            return error
-        return Answer(response, seconds=round(time.perf_counter() - started, 4))
 
 
 class Captioner(ClipWriter):
@@ -213,13 +135,3 @@ class Captioner(ClipWriter):
 
     def _cast(self, value: Any) -> Any:
         return value.to(self.model.dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
-
-
-def load_captioner(arguments: tuple[CaptionerArguments, Any], device: str | None = None) -> ClipWriter:
-    """The captioner that a command names: a model of transformers, or one behind an endpoint (its second arguments)."""
-    captioner, endpoint = arguments
-    if captioner.api_model is None:
-        return Captioner.load(captioner, device)
-    from evaluation.api_captioner import ApiCaptioner  # the openai package is slow to import
-
-    return ApiCaptioner.connect(captioner, endpoint, n_processes=int(os.environ.get("WORLD_SIZE", "1")))

@@ -16,7 +16,7 @@ from data.frame_plan import Clip
 from data.video import VideoError, VideoFile
 from data.words import SILENCE
 from evaluation.checkpoint_arguments import CheckpointArguments, model_id
-from evaluation.item import Answer, Choice, ClipPlan, Commentary, Item, MidStream, Written
+from evaluation.item import Answer, Choice, ClipPlan, Commentary, Item, MidStream, Written, group_by_clip
 from models.load import Checkpoint, load_checkpoint
 from models.prefix import PrefixReader
 from models.requests import Encode
@@ -164,11 +164,3 @@ def option_scores(reader: PrefixReader, ids: list[int], options: Sequence[list[i
         return [float(logits[option[0]]) for option in options]
     after = functools.cache(lambda said: reader.logits([*ids, *said]).log_softmax(-1))
     return [sum(float(after(tuple(option[:i]))[token]) for i, token in enumerate(option)) for option in options]
-
-
-def group_by_clip(items: Sequence[Item]) -> dict[ClipPlan, list[Item]]:
-    """Items by what is shown."""
-    groups: dict[ClipPlan, list[Item]] = {}
-    for item in items:
-        groups.setdefault(item.clip, []).append(item)
-    return groups

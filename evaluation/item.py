@@ -1,5 +1,6 @@
 """What a benchmark asks: an item is one question about one clip, with its truth and the groups it is counted in."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -110,3 +111,11 @@ class Answer:
     logits: dict[str, float] | None = None
     steps: list[tuple[float, float, str]] | None = None
     seconds: float = 0.0
+
+
+def group_by_clip(items: Sequence[Item]) -> dict[ClipPlan, list[Item]]:
+    """Items by what is shown."""
+    groups: dict[ClipPlan, list[Item]] = {}
+    for item in items:
+        groups.setdefault(item.clip, []).append(item)
+    return groups

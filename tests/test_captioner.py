@@ -17,7 +17,8 @@ from data.frame_plan import VideoLimits
 from data.nano.tokenizer import train_tokenizer
 from data.video import VideoFile
 from evaluation.api_captioner import ApiCaptioner
-from evaluation.captioner import Captioner, CaptionerArguments
+from evaluation.captioner import Captioner
+from evaluation.captioner_arguments import CaptionerArguments
 from evaluation.checkpoint_arguments import CheckpointArguments
 from evaluation.checkpoint_predictor import CheckpointPredictor
 from evaluation.item import Answer, ClipPlan, Item, Written

@@ -11,13 +11,14 @@ answer.
 """
 
 import functools
+import os
 import sys
 from pathlib import Path
 
 if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from evaluation.captioner import CaptionerArguments, load_captioner
+from evaluation.captioner_arguments import CaptionerArguments
 from evaluation.command import run_task
 from evaluation.livesports3kcc.distributed_generate_livecc import judge_command
 from evaluation.livesports3kcc.task import CaptionArguments, load_captions
@@ -37,6 +38,18 @@ def caption(next_step: str, task: Task, predictor: Predictor, folder: Path, resu
     finally:
         if endpoint := getattr(predictor, "endpoint", None):
             print(f"{endpoint.place}: {endpoint.spending.summary()}")
+
+
+def load_captioner(arguments: tuple[CaptionerArguments, EndpointArguments], device: str | None = None) -> Predictor:
+    """The captioner that a command names: a model of transformers, or one behind an endpoint (its second arguments)."""
+    captioner, endpoint = arguments
+    if captioner.api_model is None:
+        from evaluation.captioner import Captioner  # torch and transformers only for those who need them
+
+        return Captioner.load(captioner, device)
+    from evaluation.api_captioner import ApiCaptioner
+
+    return ApiCaptioner.connect(captioner, endpoint, n_processes=int(os.environ.get("WORLD_SIZE", "1")))
 
 
 def main() -> int:

@@ -1,0 +1,55 @@
+"""What captioners share: clips are read one after the other, and each is written about as asked."""
+
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+
+from data.frame_plan import Clip, VideoLimits
+from data.video import VideoError, VideoFile
+from evaluation.item import Answer, Item, Written, group_by_clip
+
+
+class ClipWriter:
+    """Answers the items of one video at a time.
+
+    max_frames: a limit below that of `limits`. A subclass says how (`write`), and which errors are one item's own.
+    """
+
+    own_errors: tuple[type[Exception], ...] = ()
+
+    def __init__(self, name: str, limits: VideoLimits, max_frames: int | None = None):
+        self.name = name
+        if max_frames is not None:
+            limits = dataclasses.replace(limits, max_frames=min(limits.max_frames, max_frames))
+        self.limits = limits
+
+    def write(self, clip: Clip, ask: Written) -> str:
+        """What the model writes of the clip."""
+        raise NotImplementedError
+
+    def answer(self, items: Sequence[Item]) -> Iterator[tuple[Item, Answer | Exception]]:
+        """Answer items of one video; memory holds one clip at a time."""
+        video: VideoFile | None = None
+        try:
+            for plan, asked in group_by_clip(items).items():
+                try:
+                    video = video or VideoFile(plan.video)
+                    clip = video.clip(
+                        plan.start_s, plan.end_s, limits=self.limits, rule=plan.rule, frame_times=plan.frame_times
+                    )
+                except VideoError as error:
+                    yield from ((item, error) for item in asked)
+                    continue
+                for item in asked:
+                    yield item, self._answer(clip, item.ask)
+        finally:
+            if video is not None:
+                video.close()
+
+    def _answer(self, clip: Clip, ask: Written) -> Answer | Exception:
+        started = time.perf_counter()
+        try:
+            response = self.write(clip, ask)
+        except self.own_errors as error:
+            return error
+        return Answer(response, seconds=round(time.perf_counter() - started, 4))
