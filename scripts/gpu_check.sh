@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What only a GPU runs: its tests, then the streaming engine on random weights of the 7B shape.
+# What only a GPU runs: its tests, then streaming and evaluation on random weights of the 7B shape.
 #
 #   bash scripts/gpu_check.sh              installs nothing; takes .venv if it is there, else python3, or $PYTHON
 #   bash scripts/gpu_check.sh --tests      the tests alone
@@ -18,4 +18,7 @@ python=${PYTHON:-python3}
 "$python" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' || { echo "error: $python sees no CUDA GPU" >&2; exit 1; }
 "$python" -c 'import torch, transformers; print(torch.cuda.get_device_name(), "torch", torch.__version__, "transformers", transformers.__version__)'
 "$python" -m pytest --quiet -p no:cacheprovider -n 0 tests/test_gpu.py
-[[ "${1:-}" == --tests ]] || "$python" scripts/bench_streaming.py gpu --sessions_s 30 --output_dir outputs/gpu_check
+if [[ "${1:-}" != --tests ]]; then
+  "$python" scripts/bench_streaming.py gpu --sessions_s 30 --output_dir outputs/gpu_check
+  "$python" scripts/bench_eval.py --model_name_or_path 7B --n_videos 2 --visual_tokens 24576 --subtitle_words 300
+fi

@@ -8,11 +8,14 @@ import pytest
 import torch
 
 from data.collate import collate, pack
+from data.conversation import Turn
 from data.sample_encoder import Example
 from models.engine import Engine
 from models.load import load_checkpoint
 from models.loss import fused_sums_by_sample, sums_by_sample, token_losses
 from models.packed_attention import use_packed_attention
+from models.prefix import PrefixReader
+from models.requests import Encode
 from models.retention import RetentionOptions
 from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
 from models.training.lora import merge
@@ -49,6 +52,20 @@ def test_bfloat16_is_the_default_and_speaks(tiny_checkpoint):
     checkpoint = load_checkpoint(tiny_checkpoint, device="cuda")
     assert checkpoint.model.dtype == torch.bfloat16
     assert len(said(checkpoint, WINDOW, noise(20, 2))) == 8
+
+
+def test_a_shared_prefix_is_a_cpus(tiny_checkpoint):
+    logits = {}
+    for device in ("cpu", "cuda"):
+        checkpoint = load_checkpoint(tiny_checkpoint, device=device, dtype="float32")
+        block, features = checkpoint.batch.answer([Encode(noise(20, 3))])[0]
+        reader, chat = PrefixReader(checkpoint, block, features), checkpoint.chat
+        for question in ("Who has the ball?", "Who wins?"):
+            turn = chat.turn_ids(Turn("user", [block, question]))
+            ids = [*chat.system_ids(), *turn, *chat.header_ids("assistant")]
+            logits[device, question] = reader.logits(ids).cpu()
+    for question in ("Who has the ball?", "Who wins?"):
+        torch.testing.assert_close(logits["cuda", question], logits["cpu", question], atol=1e-3, rtol=1e-3)
 
 
 def test_streams_together_say_what_each_says_alone(tiny_checkpoint):
