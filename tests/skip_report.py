@@ -2,15 +2,16 @@
 
 A line of the expected file is `condition | test id | reason`. The condition says when the skip is expected:
 `always`, `no gpu` (no CUDA device here), `no golden` (--golden not given), `no rtsp server` (tests/rtsp_server.py
-cannot run here) or `no deepspeed build` (models/training/train_arguments.py says why). A test id that ends in * means
-all tests whose ids begin so. A test that is expected to fail counts as skipped. conftest.py registers the plugin.
+cannot run here), `no espeak-ng` (not installed) or `no deepspeed build` (models/training/train_arguments.py says why).
+A test id that ends in * means all tests whose ids begin so. A test that is expected to fail counts as skipped. conftest.py registers the plugin.
 """
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-CONDITIONS = ("always", "no gpu", "no golden", "no rtsp server", "no deepspeed build")
+CONDITIONS = ("always", "no gpu", "no golden", "no rtsp server", "no espeak-ng", "no deepspeed build")
 
 
 def read_expected(path: Path, true_conditions: set[str]) -> set[str]:
@@ -41,6 +42,8 @@ def current_conditions(config: pytest.Config) -> set[str]:
         conditions.add("no golden")
     if not rtsp_server.is_installed():
         conditions.add("no rtsp server")
+    if shutil.which("espeak-ng") is None:
+        conditions.add("no espeak-ng")
     if why_no_deepspeed_build():
         conditions.add("no deepspeed build")
     return conditions

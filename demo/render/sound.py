@@ -59,8 +59,8 @@ class MixedSound:
         path,
         lines: Iterator[Line] | None = None,
     ):
-        layout = source.layout.name if source is not None and lines is None else "stereo"
-        layout = layout if layout in LAYOUTS else "stereo"
+        layout = source.layout.name if source is not None else "stereo"
+        layout = layout if layout in (LAYOUTS if lines is None else ("mono", "stereo")) else "stereo"
         self._container, self._source, self._path, self._start_s = container, source, path, start_s
         self._stream = container.add_stream("aac", rate=RATE, layout=layout, bit_rate=BITS)
         self._n_channels, self._layout = self._stream.codec_context.channels, layout

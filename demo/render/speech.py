@@ -5,6 +5,7 @@ line begins. Engines: espeak-ng (any machine, robotic) and piper (a neural voice
 """
 
 import io
+import re
 import shutil
 import subprocess
 import tempfile
@@ -92,6 +93,11 @@ def _levelled(samples: np.ndarray) -> np.ndarray:
 
 
 def _espeak(program: str, voice: str) -> Speak:
+    known = subprocess.run([program, "--voices"], capture_output=True, timeout=TIMEOUT_S)
+    names = re.split(r"[\s()]+", known.stdout.decode(errors="replace").lower())
+    if known.returncode == 0 and voice.partition("+")[0].lower() not in names:  # it would speak English without a word
+        raise UserError(f"--voice {voice}: espeak-ng knows no voice of that name; `espeak-ng --voices` lists them")
+
     def speak(text: str, faster: float) -> np.ndarray:
         pace = str(round(ESPEAK_WORDS_PER_MINUTE * faster))
         return _run([program, "-v", voice, "-s", pace, "--stdin", "-w"], text)
