@@ -38,7 +38,7 @@ def timed(entries) -> list:
 
 
 def spoken(parts: list[Record]) -> list[str]:
-    return [word[2] for part in parts for word in part.words]
+    return [word for part in parts for entry in part.captions or part.words for word in entry[2].split()]
 
 
 def by_reason(parts: list[Record], reason: str | None) -> list[Record]:

@@ -52,8 +52,9 @@ class PretrainToClips(Stage):
     def _left_out(self, record: Record, left_out: dict[str, list[Timed]]) -> Iterator[Record]:
         """Captions that are left out, as one rejected part for each reason."""
         for reason, captions in left_out.items():
-            words = split_evenly(captions)
-            part = replace(record, id=f"{record.id}#{reason}", captions=[], words=words, scores={}, flags=[], extra={})
+            seconds = sum(caption[1] - caption[0] for caption in captions)
+            own = {"captions": captions, "words": [], "duration_s": round(seconds, 3), "scores": {}, "extra": {}}
+            part = replace(record, id=f"{record.id}#{reason}", flags=[], **own)
             yield part.reject(self.name, reason, f"{len(captions)} captions")
 
     def _parts(self, words: list[Timed]) -> list[Part]:

@@ -73,6 +73,11 @@ class Record:
         return self.conversation[-1]["content"][0]["text_stream"] if self.conversation else self.words
 
     @property
+    def n_words(self) -> int:
+        """How many words are said, also where captions still hold them."""
+        return len(self.spoken) or len(" ".join([caption[2] for caption in self.captions]).split())
+
+    @property
     def text(self) -> str:
         """The words, joined by spaces."""
         return " ".join([word[2] for word in self.spoken])

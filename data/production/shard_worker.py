@@ -241,12 +241,12 @@ def summarise(job: Job, output: Output, after_link: Held, before: Done | None) -
     """The marker's content."""
     kept, reasons, categories, n_failed = Tally(), {}, {}, 0
     for record in after_link.records:
-        numbers = (1, len(record.spoken), record.seconds)
+        numbers = (1, record.n_words, record.seconds)
         kept.add(*numbers)
         if record.category in categories or len(categories) < MAX_CATEGORIES:
             categories.setdefault(record.category, Tally()).add(*numbers)
     for record in (from_line(line) for lines in output.dropped for line in lines):
-        reasons.setdefault(record.rejection.reason, Tally()).add(1, len(record.spoken), record.seconds)
+        reasons.setdefault(record.rejection.reason, Tally()).add(1, record.n_words, record.seconds)
         n_failed += record.rejection.failed
     digest = hashlib.blake2b(b"".join(after_link.digests), digest_size=DIGEST_BYTES).hexdigest()
     size = sum(map(len, after_link.lines)) + len(after_link.lines)

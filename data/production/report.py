@@ -1,0 +1,207 @@
+"""One page about a run: the funnel, why clips were rejected with examples that play, histograms, words, costs.
+
+    python -m data.production.run CONFIG.yaml        # ends with it
+
+Counts and hours are exact, from the markers of all shards. Histograms, vocabulary and examples come from shards spread
+over the run, up to SAMPLE records, so that the page of a run of 5 million clips takes no longer than a small one's.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data.annotations import AnnotationError, AnnotationFile
+from data.frame_plan import VideoLimits
+from data.production.config import RunConfig
+from data.production.record import Record, Rejection, Timed, from_line, read_lines
+from data.production.run import RunResult
+from data.video import VideoError, read_clip
+from utils.files import write_whole
+
+SAMPLE = 20_000  # records that histograms are made from
+EXAMPLES = 8  # clips shown
+REASON_EXAMPLES = 2  # shown for each reason
+PLAYED_S = 12.0  # of an example
+LIMITS = VideoLimits(min_pixels=36 * 28 * 28, total_pixels=24 * 100 * 28 * 28, max_frames=24)
+
+
+@dataclass
+class Spent:
+    """What a stage has cost so far, all its runs together, retries and kills included."""
+
+    took_s: float = 0.0
+    n_records: int = 0
+    sums: Counter = field(default_factory=Counter)  # of what it noted itself: dollars, tokens
+
+    @property
+    def rate(self) -> float:
+        """Records a second and worker."""
+        return self.n_records / self.took_s if self.took_s else 0.0
+
+
+@dataclass
+class Example:
+    """A clip to look at. frames: as data addresses, 2 a second from start_s on."""
+
+    record: Record
+    frames: list[str]
+    note: str = ""
+    preview: str = ""  # the command that shows it in full
+
+    @property
+    def start_s(self) -> float:
+        """Where it begins to play."""
+        words = self.record.spoken
+        return self.record.start_s if self.record.start_s is not None else words[0][0] if words else 0.0
+
+    @property
+    def words(self) -> list[Timed]:
+        """Words in the part that plays."""
+        return [word for word in self.record.spoken if word[0] < self.start_s + PLAYED_S]
+
+
+@dataclass
+class Facts:
+    """What the page shows."""
+
+    result: RunResult
+    run: dict
+    spent: dict[str, Spent]
+    kept: list[Record]
+    dropped: dict[str, list[Record]]  # by stage
+    reasons: dict[tuple[str, str], list[Example]]
+    examples: list[Example]
+    is_sample: bool
+
+
+def write_report(result: RunResult, config: RunConfig) -> Path:
+    """Write report.html into the run's folder; returns its path."""
+    from data.production.report_page import page
+
+    path = result.folder / "report.html"
+    write_whole(path, page(collect(result, config)))
+    return path
+
+
+def collect(result: RunResult, config: RunConfig) -> Facts:
+    """Read what the page needs."""
+    kept, all_kept = sample(result.kept, SAMPLE)
+    dropped: dict[str, list[Record]] = {}
+    is_sample = not all_kept
+    for number, paths in result.dropped.items():
+        found, everything = sample(paths, SAMPLE)
+        dropped.setdefault(result.links[number].stage, []).extend(found)
+        is_sample = is_sample or not everything
+    reasons: dict[tuple[str, str], list[Example]] = {}
+    for stage, records in dropped.items():
+        for record in records:
+            shown = reasons.setdefault((stage, record.rejection.reason), [])
+            if len(shown) < REASON_EXAMPLES and (record.words or record.captions or record.video):
+                shown.append(make_example(record))
+    run = json.loads((result.folder / "side" / "run.json").read_text(encoding="utf-8"))
+    return Facts(
+        result, run, read_costs(result.folder / "side"), kept, dropped, reasons, examples_of(result, config), is_sample
+    )
+
+
+def sample(paths: Sequence[Path], n: int) -> tuple[list[Record], bool]:
+    """Up to n records from files spread evenly over these, and whether they are all there are."""
+    records: list[Record] = []
+    for at, path in enumerate(order := _spread(paths)):
+        for line in read_lines(path):
+            if len(records) >= n:
+                return records, False
+            records.append(from_line(line))
+        if len(records) >= n:
+            return records, at == len(order) - 1
+    return records, True
+
+
+def _spread(paths: Sequence[Path]) -> list[Path]:
+    """The same paths, each beginning of the list spread over all of them: every 64th, every 32nd ..."""
+    order: dict[Path, None] = {}
+    for step in (64, 32, 16, 8, 4, 2, 1):
+        order.update(dict.fromkeys(paths[::step]))
+    return list(order)
+
+
+def read_costs(side: Path) -> dict[str, Spent]:
+    """By link, what workers noted."""
+    spent: dict[str, Spent] = {}
+    for path in sorted(side.glob("*/notes-*.jsonl")):
+        for note in _notes(path):
+            name = note.get("link") or path.parent.name
+            found = spent.setdefault(name, Spent())
+            found.took_s += note.get("took_s", 0.0)
+            found.n_records += note.get("n_ran", 0)
+            own = {k: v for k, v in note.items() if k not in ("at", "pid", "shard", "n_in", "n_ran", "took_s")}
+            found.sums.update({k: v for k, v in own.items() if isinstance(v, int | float) and not isinstance(v, bool)})
+    return spent
+
+
+def _notes(path: Path) -> Iterator[dict]:
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            try:
+                note = json.loads(line)
+            except ValueError:  # cut short by a kill
+                continue
+            if isinstance(note, dict):
+                yield note
+
+
+def examples_of(result: RunResult, config: RunConfig) -> list[Example]:
+    """Clips of the training file, spread over it; of the records where there is none."""
+    name = config.output.name + ("_with_seeks.jsonl" if config.output.seeks else ".jsonl")
+    path = result.folder / name
+    if name not in result.files:
+        records, _ = sample(result.kept, EXAMPLES)
+        return [make_example(record) for record in records]
+    file = AnnotationFile(path)
+    shown = []
+    for i in sorted({k * len(file) // EXAMPLES for k in range(EXAMPLES)}):
+        try:
+            sample_ = file[i]
+        except AnnotationError as error:
+            broken = Record(f"line {file.line_no(i)}", rejection=Rejection("annotations", error.cause, str(error)))
+            shown.append(Example(broken, [], str(error)))
+            continue
+        if not sample_.is_stream:
+            continue
+        query, video = sample_.query, sample_.video
+        record = Record(
+            f"sample {i}",
+            video=video.video,
+            title=query.title,
+            category=query.category,
+            query=query.text,
+            previous=query.previous,
+            words=[list(word) for word in sample_.words.words],
+            start_s=video.video_start,
+            end_s=video.video_end,
+        )
+        example = make_example(record)
+        example.preview = f"python -m data.preview '{path}' --processor CHECKPOINT --index {i} --html preview.html"
+        shown.append(example)
+    return shown
+
+
+def make_example(record: Record) -> Example:
+    """A record with its frames, or with the reason why there are none."""
+    from data.preview_page import thumbnail
+
+    example = Example(record, [])
+    if not record.video:
+        example.note = "no video"
+    elif not Path(record.video).is_file():
+        example.note = f"no frames: {record.video} is not here"
+    else:
+        try:
+            clip = read_clip(record.video, example.start_s, example.start_s + PLAYED_S, limits=LIMITS)
+        except (VideoError, OSError, ValueError) as error:
+            example.note = f"no frames: {error}"
+        else:
+            example.frames = [thumbnail(frame) for frame in clip.frames[: len(clip.frames) - clip.plan.n_padded]]
+    return example
