@@ -2,8 +2,9 @@
 
 A line of the expected file is `condition | test id | reason`. The condition says when the skip is expected:
 `always`, `no gpu` (no CUDA device here), `no golden` (--golden not given), `no rtsp server` (tests/rtsp_server.py
-cannot run here), `no espeak-ng` (not installed) or `no deepspeed build` (models/training/train_arguments.py says why).
-A test id that ends in * means all tests whose ids begin so. A test that is expected to fail counts as skipped. conftest.py registers the plugin.
+cannot run here), `no chromium` or `no espeak-ng` (not installed), or `no deepspeed build`
+(models/training/train_arguments.py says why). A test id that ends in * means all tests whose ids begin so. A test that
+is expected to fail counts as skipped. conftest.py registers the plugin.
 """
 
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-CONDITIONS = ("always", "no gpu", "no golden", "no rtsp server", "no espeak-ng", "no deepspeed build")
+CONDITIONS = ("always", "no gpu", "no golden", "no rtsp server", "no chromium", "no espeak-ng", "no deepspeed build")
 
 
 def read_expected(path: Path, true_conditions: set[str]) -> set[str]:
@@ -33,6 +34,7 @@ def current_conditions(config: pytest.Config) -> set[str]:
     import torch
 
     from models.training.train_arguments import why_no_deepspeed_build
+    from scripts import page_browser
     from tests import rtsp_server
 
     conditions = {"always"}
@@ -42,6 +44,8 @@ def current_conditions(config: pytest.Config) -> set[str]:
         conditions.add("no golden")
     if not rtsp_server.is_installed():
         conditions.add("no rtsp server")
+    if page_browser.CHROMIUM is None:
+        conditions.add("no chromium")
     if shutil.which("espeak-ng") is None:
         conditions.add("no espeak-ng")
     if why_no_deepspeed_build():

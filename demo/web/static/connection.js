@@ -9,6 +9,7 @@ export class Connection {
     Object.assign(this, { onRecord, onPicture, onState });
     this.viewer = null; // this tab's id; a reloaded or copied tab is another viewer
     this.seq = 0;
+    this.missed = 0; // records that should have come, and did not
     this.wait = FIRST_WAIT_MS;
     this.over = false;
     this.open();
@@ -36,7 +37,10 @@ export class Connection {
       this.onState("open");
     }
     if (record.type === "end") this.over = true;
-    if (record.seq) this.seq = record.seq;
+    if (record.seq) {
+      this.missed += record.seq - this.seq - 1;
+      this.seq = record.seq;
+    }
     this.onRecord(record);
   }
 

@@ -1,0 +1,36 @@
+"""The page of demo/app.py served by the tests' own process, which can look at its viewers."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+from demo.cli import NANO_CHECKPOINT
+from demo.web.listening import bind, make_server
+from demo.web.options import PageArguments, ViewerArguments
+from demo.web.viewers import Viewers
+from models.engine import Engine, EngineOptions
+from models.load import load_checkpoint
+from scripts.page_browser import PATIENCE_S, until
+
+
+@contextlib.contextmanager
+def serving_page(checkpoint=None, js_monitor: bool = True, auth: str | None = None, **viewing) -> Iterator:
+    """A page in this process on a free port: the server, with .address and .viewers."""
+    checkpoint = checkpoint or load_checkpoint(NANO_CHECKPOINT, device="cpu", dtype="float32")
+    options = ViewerArguments(**viewing)
+    page = PageArguments(js_monitor=js_monitor, port=0, auth=auth)
+    viewers = Viewers(Engine(checkpoint, EngineOptions(3 * options.max_sessions)), options, js_monitor)
+    listening = bind(page.host, page.port)
+    server = make_server(viewers, page)
+    server.viewers = viewers
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    until(lambda: server.started)
+    try:
+        yield server
+    finally:
+        server.should_exit = True
+        thread.join(PATIENCE_S)
+        listening.close()
+        assert not thread.is_alive()
+        assert not viewers.videos.folder.exists(), "uploads were left behind"

@@ -1,0 +1,240 @@
+"""demo/app.py end to end: the page in a real Chromium, the nano model, real time."""
+
+import itertools
+import json
+import time
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import av
+import pysubs2
+import pytest
+
+from demo.cli import NANO_CHECKPOINT, NANO_MATCHES
+from models.load import load_checkpoint
+from scripts.page_browser import CHROMIUM, NO_CHROMIUM, Tab, open_browser, until
+from tests.browser import serving_page
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
+
+IN_TIME_S = 2.0  # a caption after the end of its step
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    return load_checkpoint(NANO_CHECKPOINT, device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def server(checkpoint):
+    with serving_page(checkpoint, idle_minutes=60) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with open_browser(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def tab(server, browser):
+    tab = Tab(browser, server.address)
+    yield tab
+    tab.page.close()
+    assert tab.problems == [] and tab.foreign == []
+    until(lambda: not server.viewers.seated)  # a closed tab frees its place
+
+
+def in_order(steps: list[dict]) -> bool:
+    return all(before["end_s"] == after["start_s"] for before, after in itertools.pairwise(steps))
+
+
+def test_captions_come_in_time_and_a_question_is_answered_on_the_way(tab):
+    tab.play()
+    tab.until_said(2)
+    assert tab.page.is_visible(".captions") and tab.page.inner_text(".captions")
+    tab.page.fill("#livecc-chat input", "What is the score?")
+    tab.page.click("#livecc-chat form button")
+    asked_at = len(tab.steps)
+    tab.wait("document.querySelector('.answer:not(.waiting)')")
+    tab.until_said(asked_at + 2)
+    steps, delays = tab.steps, tab.delays
+    assert steps[0]["start_s"] == 0 and in_order(steps)
+    assert len(delays) == len(steps) and max(delays) < IN_TIME_S, delays
+    assert tab.page.inner_text(".answer").startswith("It is")
+    words = tab.page.inner_text("#livecc-transcript .lines")
+    assert all(step["text"] in words for step in steps)
+    tab.wait("document.querySelector('#livecc-cost .tile strong').textContent.endsWith('s')")
+
+
+def test_pausing_pauses_and_seeking_starts_anew(tab):
+    tab.play()
+    tab.until_said(1)
+    tab.pause()
+    time.sleep(0.5)
+    said = len(tab.steps)
+    time.sleep(2)
+    assert len(tab.steps) == said
+    tab.seek(20)
+    tab.wait("livecc.stage.badge.textContent === 'Starts anew at 0:20'")
+    tab.play()
+    tab.wait("livecc.transcript.steps.at(-1).start_s >= 20")
+    assert tab.steps[-1]["end_s"] <= tab.second + 0.1 and max(tab.delays) < IN_TIME_S
+    # A line jumps to its second; what is said anew takes the old words' place.
+    tab.page.click("#livecc-transcript .time >> nth=0")
+    tab.wait("livecc.stage.video.currentTime < 10 && livecc.transcript.steps[0].run > 1")
+
+
+def test_speed_is_followed_or_refused_with_a_word(tab, server):
+    tab.run("livecc.stage.video.playbackRate = 2")
+    tab.play()
+    tab.until_said(3)
+    (viewer,) = server.viewers.seated
+    assert viewer.run.player.rate == 2
+    tab.run("livecc.stage.video.playbackRate = 4")
+    tab.wait("livecc.stage.video.playbackRate === 2")
+    assert "can be commented" in tab.page.inner_text(".toast")
+
+
+def test_the_end_is_noticed_and_everything_can_be_taken_home(tab, tmp_path):
+    tab.seek(24.5)
+    tab.play()
+    tab.wait("livecc.stage.badge.textContent.startsWith('The end.')")
+    steps = [step for step in tab.steps if step["text"]]
+    assert abs(steps[-1]["end_s"] - 30) <= 1
+    files = {}
+    for form in ("srt", "vtt", "json", "txt"):
+        with tab.page.expect_download() as download:
+            tab.page.click(f'a[href$="commentary.{form}"]')
+        files[form] = tmp_path / download.value.suggested_filename
+        download.value.save_as(files[form])
+    words = " ".join(step["text"] for step in steps).split()
+    for form in ("srt", "vtt"):
+        subtitles = pysubs2.load(str(files[form]))
+        assert " ".join(event.plaintext.replace("\n", " ") for event in subtitles).split() == words
+    assert [text for _, _, text in json.loads(files["json"].read_text())["steps"]] == [step["text"] for step in steps]
+    assert words[0] in files["txt"].read_text()
+    tab.page.click("text=Video with captions")
+    tab.wait("!livecc.transcript.ready.hidden")
+    with tab.page.expect_download() as download:
+        tab.page.click("text=Save the video")
+    download.value.save_as(tmp_path / "captions.mp4")
+    with av.open(str(tmp_path / "captions.mp4")) as film:
+        assert abs(film.duration / av.time_base - 30) < 1 and film.streams.video[0].height == 336
+
+
+def test_two_tabs_of_one_video_are_apart_and_closing_frees(tab, server, browser):
+    other = Tab(browser, server.address)
+    tab.play()
+    other.seek(15)
+    other.play()
+    tab.until_said(2)
+    other.until_said(2)
+    assert tab.viewer != other.viewer
+    assert tab.steps[0]["start_s"] == 0 and other.steps[0]["start_s"] == 15
+    assert in_order(tab.steps) and in_order(other.steps)
+    n_said = len(tab.steps)
+    other.page.close()
+    until(lambda: len(server.viewers.seated) == 1)
+    until(lambda: server.viewers.engine.stats()["streams"] == 1)
+    tab.until_said(n_said + 2)
+    assert other.problems == []
+
+
+def test_the_video_is_changed(tab, server):
+    tab.play()
+    tab.until_said(1)
+    tab.open_video("example2")
+    assert tab.steps == [] and tab.page.inner_text(".captions") == ""
+    until(lambda: not server.viewers.seated)
+    tab.play()
+    tab.until_said(1)
+    assert tab.steps[0]["start_s"] == 0
+
+
+def test_choices_and_an_upload_and_no_script_in_them_runs(tab, server):
+    script = '<img src=x onerror="window.hit=1">'
+    film = {"name": f"{script}.mp4", "mimeType": "video/mp4", "buffer": NANO_MATCHES[1].read_bytes()}
+    tab.page.set_input_files("#livecc-sources input[type=file]", film)
+    tab.wait("livecc.opened.video.id.length === 32")
+    assert "onerror" in tab.run("livecc.opened.video.name")
+    tab.page.fill("#livecc-query input", script)
+    tab.page.press("#livecc-query input", "Enter")
+    until(lambda: any(viewer.settings.query == script for viewer in server.viewers.viewers.values()))
+    tab.page.fill("#livecc-chat input", script)
+    tab.page.click("#livecc-chat form button")
+    tab.wait("document.querySelector('#livecc-chat .question')?.textContent.includes('onerror')")
+    assert tab.run("window.hit") is None
+    tab.play()
+    tab.until_said(1)
+    tab.page.click("text=Never quiet")
+    tab.wait("livecc.stage.badge.textContent.startsWith('As you wish')")
+    (viewer,) = server.viewers.seated
+    assert viewer.settings.eagerness == "Never quiet"
+    assert viewer.run.stream.session.options.silence_threshold_base == 0.95
+    path = viewer.video.path
+    tab.open_video("example1")
+    until(lambda: not path.exists())
+
+
+def test_a_conversation_is_about_the_whole_video(tab):
+    tab.page.click("text=Whole video")
+    tab.page.click("text=What is the score?")
+    tab.wait("document.querySelectorAll('.answer:not(.waiting)').length === 1")
+    tab.page.click("text=Who has the ball?")
+    tab.wait("document.querySelectorAll('.answer:not(.waiting)').length === 2")
+    assert "whole video" in tab.page.inner_text("#livecc-chat .meta >> nth=0")
+
+
+def test_the_webcam_is_commented(tab):
+    tab.page.click("text=Webcam")
+    tab.wait("livecc.opened.live === 'webcam'")
+    tab.page.click("text=Start")
+    tab.until_said(2)
+    assert tab.steps[0]["end_s"] <= 3.5 and tab.delays[0] < IN_TIME_S
+    tab.page.click("text=Stop")
+    tab.wait("!livecc.stage.running")
+
+
+def test_viewers_wait_in_line_and_the_server_may_lead(checkpoint, browser):
+    with serving_page(checkpoint, js_monitor=False, max_sessions=1) as server:
+        first, second = Tab(browser, server.address), Tab(browser, server.address)
+        first.play()
+        until(lambda: server.viewers.seated)
+        second.play()
+        second.wait("livecc.stage.banner.textContent.startsWith('You are next in line')")
+        assert second.run("livecc.stage.video.paused")
+        first.until_said(2)
+        # The server's clock leads: a player that is elsewhere is brought back.
+        (leader,) = server.viewers.seated
+        first.run("livecc.stage.ignored = 12; livecc.stage.video.currentTime = 12")
+        until(lambda: abs(first.second - leader.run.player.now()) < 1)
+        first.page.close()
+        second.until_said(1)
+        assert second.steps[0]["start_s"] == 0 and max(second.delays) < IN_TIME_S
+        second.page.close()
+        assert first.problems == second.problems == []
+
+
+def test_an_address_that_the_operator_allows_is_watched(checkpoint, browser):
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_): ...
+
+    films = ThreadingHTTPServer(("127.0.0.1", 0), lambda *a: Quiet(*a, directory=str(NANO_MATCHES[0].parent)))
+    Thread(target=films.serve_forever, daemon=True).start()
+    base = f"http://127.0.0.1:{films.server_port}/"
+    with serving_page(checkpoint, allow_urls=[base]) as server:
+        tab = Tab(browser, server.address)
+        tab.page.fill(".address input", "http://127.0.0.1:1/match_1.mp4")
+        tab.page.click(".address button")
+        tab.wait("document.querySelector('.toast')?.textContent.includes('not on this server')")
+        tab.page.fill(".address input", f"{base}match_1.mp4")
+        tab.page.click(".address button")
+        tab.wait("livecc.opened.live === 'url'")
+        tab.page.click("text=Start")
+        tab.until_said(1)
+        assert tab.run("livecc.stage.picture.width") == 140  # what the model sees is what is shown
+        tab.page.close()
+        assert tab.problems == []
+    films.shutdown()
