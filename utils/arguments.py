@@ -3,13 +3,17 @@
 A field whose metadata says "positional" is given by its place instead; a list takes one or more words.
 """
 
+import copy
 import difflib
 import re
 from argparse import ArgumentParser
 from dataclasses import Field, dataclass, field
+from types import MappingProxyType
 from typing import NoReturn, get_args, get_origin
 
 from transformers.hf_argparser import HfArgumentParser
+
+ARGPARSE_METADATA = ("help", "aliases", "metavar", "choices")
 
 
 @dataclass
@@ -25,7 +29,7 @@ class CommandParser(HfArgumentParser):
     @staticmethod
     def _parse_dataclass_field(parser: ArgumentParser, field: Field) -> None:
         if not field.metadata.get("positional"):
-            HfArgumentParser._parse_dataclass_field(parser, field)
+            HfArgumentParser._parse_dataclass_field(parser, _for_argparse(field))
             return
         is_list = get_origin(field.type) is list
         metavar = field.metadata.get("metavar", field.name.upper())
@@ -39,6 +43,14 @@ class CommandParser(HfArgumentParser):
             for near in difflib.get_close_matches(flag, known, n=1):
                 message += f"; did you mean {near}?"
         super().error(f"{message} (--help lists the flags)")
+
+
+def _for_argparse(field: Field) -> Field:
+    """The field without metadata that is its owner's own: the library gives all of it to argparse."""
+    known = {name: value for name, value in field.metadata.items() if name in ARGPARSE_METADATA}
+    plain = copy.copy(field)
+    plain.metadata = MappingProxyType(known)
+    return plain
 
 
 def parse_arguments(*dataclass_types, description: str, argv: list[str] | None = None) -> tuple:
