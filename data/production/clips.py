@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+
+import numpy as np
 
 from data.production.record import Record, Timed
 
@@ -23,41 +24,48 @@ class Part:
 
 def make_parts(record: Record, words: list[Timed], parts: Sequence[Part], stage: str) -> Iterator[Record]:
     """The parts as records, numbered in their order; a clip has its window and all earlier speech."""
-    text = " ".join([word[2] for word in words])
-    # Where each word begins in that text, so that earlier speech is one slice of it.
-    offsets = [0, *accumulate([len(word[2]) + 1 for word in words])]
-    for number, part in enumerate(parts):
+    texts = [word[2] for word in words]
+    joined = [" ".join(texts[part.start : part.stop]) for part in parts]
+    text = " ".join(joined)  # earlier speech is a beginning of it
+    offset = 0
+    for number, (part, said) in enumerate(zip(parts, joined, strict=True)):
         inside = words[part.start : part.stop]
-        window = {"start_s": inside[0][0], "end_s": max(inside[-1][1], inside[0][0])}
+        made = record.part(number, inside, inside[0][0], inside[-1][1])
         if part.reason:
-            yield record.part(number, inside, **window).reject(stage, part.reason, part.detail)
+            made.reject(stage, part.reason, part.detail)
         else:
-            yield record.part(number, inside, previous=text[: max(offsets[part.start] - 1, 0)], **window)
+            made.previous = text[: max(offset - 1, 0)]
+        offset += len(said) + 1
+        yield made
 
 
-def cut_at_gaps(times_s: Sequence[float], max_gap_s: float) -> list[tuple[int, int]]:
+def milliseconds(times_s: Sequence[float]) -> np.ndarray:
+    """Times as whole milliseconds, so that a gap of 3 s is one of 3 s whatever its floating-point difference."""
+    return np.rint(np.asarray(times_s, np.float64) * 1000).astype(np.int64)
+
+
+def cut_at_gaps(times_ms: np.ndarray, max_gap_s: float) -> list[tuple[int, int]]:
     """Runs [start, stop) of words in which no time is over max_gap_s later than the one before."""
-    cuts = [i for i, (a, b) in enumerate(pairwise(times_s), start=1) if b - a > max_gap_s]
-    return list(zip([0, *cuts], [*cuts, len(times_s)], strict=True)) if times_s else []
+    if not len(times_ms):
+        return []
+    cuts = (np.flatnonzero(np.diff(times_ms) > round(max_gap_s * 1000)) + 1).tolist()
+    return list(zip([0, *cuts], [*cuts, len(times_ms)], strict=True))
 
 
-def cut_by_length(words: Sequence[Timed], start: int, stop: int, max_s: float) -> Iterator[tuple[int, int]]:
-    """A run of words in pieces of at most max_s seconds, each as long as possible; one word is always a piece."""
+def cut_by_length(
+    starts_ms: np.ndarray, ends_ms: np.ndarray, start: int, stop: int, max_s: float
+) -> Iterator[tuple[int, int]]:
+    """A run of words in pieces of at most max_s seconds, each as long as possible; one word is always a piece.
+
+    ends_ms must not decrease.
+    """
     while start < stop:
-        latest_s = words[start][0] + max_s
-        end = start + 1
-        if words[stop - 1][1] <= latest_s:
-            end = stop
-        while end < stop and words[end][1] <= latest_s:
-            end += 1
-        yield start, end
-        start = end
-
-
-def pace(words: Sequence[Timed]) -> float:
-    """Words per second from the first word's start to the last word's end."""
-    seconds = words[-1][1] - words[0][0]
-    return len(words) / seconds if seconds > 0 else float("inf")
+        latest_ms = starts_ms[start] + round(max_s * 1000)
+        fits = stop
+        if ends_ms[stop - 1] > latest_ms:
+            fits = start + int(np.searchsorted(ends_ms[start:stop], latest_ms, side="right"))
+        yield start, max(fits, start + 1)
+        start = max(fits, start + 1)
 
 
 def sentence_starts(words: Sequence[Timed], start: int, stop: int) -> list[int]:

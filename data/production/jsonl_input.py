@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 
 from data.annotations import AnnotationFile
 from data.line_index import file_identity
-from data.production.record import FIELDS, Record, Rejection
+from data.production.record import FIELDS, Record, Rejection, to_line
 from data.production.stage import Source
 from utils.errors import UserError
 
@@ -24,6 +25,7 @@ SHOWN_CHARACTERS = 60
 TEXTS = ("id", "video", "title", "category", "channel", "language", "previous", "query", "split")
 NUMBERS = ("duration_s", "height", "width", "start_s", "end_s")
 TIMED = ("captions", "words")
+MAX_S = 1e7
 
 
 class BadLine(Exception):
@@ -58,11 +60,17 @@ class JsonlInput(Source):
 
     def read(self, shard: dict) -> Iterator[Record]:
         """The records of a run of lines."""
+        return (record for record, _ in self.read_lines(shard))
+
+    def read_lines(self, shard: dict) -> Iterator[tuple[Record, bytes]]:
+        """The same with their lines, which are the file's own where nothing had to be changed."""
         file = AnnotationFile(shard["path"])
         if file_identity(Path(shard["path"])).hex() != shard["identity"]:
             raise UserError(f"{shard['path']}: changed while it was in use; run the same command again")
         for i in range(shard["start"], shard["stop"]):
-            yield parse_line(file.line(i), shard["path"], file.line_no(i))
+            line = file.line(i)
+            record = parse_line(line, shard["path"], file.line_no(i))
+            yield record, _own_line(record, line)
         file.close()
 
 
@@ -77,6 +85,14 @@ def parse_line(line: bytes, path: str, line_no: int) -> Record:
         return Record(known, source=where).reject("jsonl_input", fault.reason, f"{where}: {fault}")
     record.source = record.source or where
     return record
+
+
+def _own_line(record: Record, line: bytes) -> bytes:
+    """The record's line: the input's with the place it came from, where it says all that the record does."""
+    is_whole = record.rejection is None and not record.extra and line.startswith(b'{"id":')
+    if is_whole and line.endswith(b"}") and b'"source"' not in line and b'"conversation"' not in line:
+        return line[:-1] + b',"source":' + orjson.dumps(record.source) + b"}"
+    return to_line(record)
 
 
 def _parse_json(line: bytes) -> dict:
@@ -101,7 +117,7 @@ def _record(value: dict, where: str) -> Record:
         raise BadLine("no_id", f"neither id nor video is given{hint}")
     for name in NUMBERS:
         number = own.get(name)
-        plain = isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number < 1e7
+        plain = isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number < MAX_S
         _check(name, own, number is None or plain, "a number from 0 on")
     for name in TIMED:
         if name in own:
@@ -120,18 +136,32 @@ def _check(name: str, own: dict, is_right: bool, wanted: str) -> None:
 def _check_timed(name: str, value: Any) -> None:
     if not isinstance(value, list):
         raise BadLine("malformed_record", f"{name} must be a list of [start_s, end_s, text]")
+    if not value or _is_timed(value):
+        return
     before = 0.0
     for i, entry in enumerate(value):
         if not (isinstance(entry, list) and len(entry) == 3 and isinstance(entry[2], str)):
             raise BadLine("malformed_record", f"{name}[{i}] must be [start_s, end_s, text], not {str(entry)[:60]!r}")
         start_s, end_s = entry[:2]
-        if not all(type(second) in (int, float) and 0 <= second < 1e7 for second in (start_s, end_s)):
+        if not all(type(second) in (int, float) and 0 <= second < MAX_S for second in (start_s, end_s)):
             raise BadLine("bad_time", f"{name}[{i}]: times are seconds from 0 on, not {entry[:2]}")
         if start_s > end_s:
             raise BadLine("bad_time", f"{name}[{i}] ends before it starts: {str(entry)[:60]}")
         if start_s < before:
             raise BadLine("out_of_order", f"{name}[{i}] starts before the one before it: {str(entry)[:60]}; sort them")
         before = start_s
+
+
+def _is_timed(value: list) -> bool:
+    """Whether everything is right, found out without a look at each entry by itself."""
+    if set(map(type, value)) != {list} or set(map(len, value)) != {3}:
+        return False
+    starts_s, ends_s, texts = zip(*value, strict=True)
+    if set(map(type, texts)) != {str} or not {*map(type, starts_s), *map(type, ends_s)} <= {int, float}:
+        return False
+    start, end = np.asarray(starts_s, np.float64), np.asarray(ends_s, np.float64)
+    in_order = (start[1:] >= start[:-1]).all() and (end >= start).all()
+    return bool(in_order and start[0] >= 0 and end.max() < MAX_S)
 
 
 SOURCE = JsonlInput

@@ -11,7 +11,7 @@ from data.line_index import open_index
 from data.production.append_jsonl_seeks import SeekWriter
 from data.production.config import OutputOptions
 from data.production.link import digest_of
-from data.production.record import read_lines
+from data.production.record import read_lines, sample_in
 from data.production.store import put
 from utils.errors import UserError
 
@@ -59,10 +59,10 @@ def _write_kept(folder: Path, kept: Sequence[Path], options: OutputOptions) -> d
     names = {"": options.name + suffix, HELD_OUT: f"{options.name}_{HELD_OUT}{suffix}"}
     with _Files(folder) as files:
         for line in _lines(kept):
-            record = orjson.loads(line)
-            if "conversation" in record:
-                sample = orjson.dumps(record["conversation"])
-                files.add(names[record.get("split", "")], sample, options.seeks)
+            sample, facts = sample_in(line)
+            if sample:
+                is_held_out = HELD_OUT.encode() in facts and orjson.loads(facts).get("split") == HELD_OUT
+                files.add(names[HELD_OUT if is_held_out else ""], sample, options.seeks)
             else:
                 files.add(f"{options.name}.jsonl", line)
         written = files.finish()

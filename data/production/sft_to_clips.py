@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from data.production.clips import Part, cut_at_gaps, make_parts, sentence_starts
+from data.production.clips import Part, cut_at_gaps, make_parts, milliseconds, sentence_starts
 from data.production.record import Record, Timed
 from data.production.stage import Stage
 
@@ -37,7 +37,7 @@ class SftToClips(Stage):
         words = record.words
         if not words:
             return [record.reject(self.name, "no_words", "nobody speaks")]
-        runs = cut_at_gaps([word[0] for word in words], self.options.max_gap_s)
+        runs = cut_at_gaps(milliseconds([word[0] for word in words]), self.options.max_gap_s)
         parts = [part for run in runs for part in self._parts(words, *run)]
         return list(make_parts(record, words, parts, self.name))
 

@@ -1,11 +1,13 @@
 """The work on one shard: links in a row, each kept when it is done. Every engine runs this and nothing else."""
 
-import hashlib
+import gc
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import xxhash
 
 from data.production.link import Link
 from data.production.record import Record, from_line, read_lines, to_line
@@ -80,6 +82,18 @@ class ShardWorker:
 
     def run(self, job: Job) -> Iterator[Report]:
         """Do what is not done yet; yields a report for each link. Raises UserError where the run must end."""
+        if not all(link.is_light for link in self.links.values()):
+            yield from self._run(job)  # models leave cycles behind
+            return
+        # The records of a shard are millions of small objects without cycles: to look for garbage among them all the
+        # time takes half as long as the work itself.
+        gc.disable()
+        try:
+            yield from self._run(job)
+        finally:
+            gc.enable()
+
+    def _run(self, job: Job) -> Iterator[Report]:
         held = None
         for number, link in self.links.items():
             done = self.store.find(link, job.shard, job.digest)
@@ -119,22 +133,24 @@ class ShardWorker:
 
     def _read(self, link: Link, job: Job) -> tuple[Output, list[Record], int]:
         digest = bytes.fromhex(job.digest)[:DIGEST_BYTES]
-        outcomes = list(link.make_source().read(job.source))
-        lines = [(record, to_line(record)) for record in outcomes]
+        lines = list(link.make_source().read_lines(job.source))
         kept = [line for record, line in lines if record.rejection is None]
         dropped = [line for record, line in lines if record.rejection is not None]
-        return Output([digest], [kept], [dropped]), [r for r in outcomes if r.rejection is None], len(outcomes)
+        records = [record for record, _ in lines if record.rejection is None]
+        rejected = [record for record, _ in lines if record.rejection is not None]
+        return Output([digest], [kept], [dropped], rejected), records, len(lines)
 
     def _judged(
         self, number: int, job: Job, held: Held, worker: Worker, before: Done | None
     ) -> tuple[Output, list[Record], int]:
         stage, goes_on = self._stage(number, worker), []
-        output = Output(held.digests, [], [])
+        output = Output(held.digests, [], [], [])
         for line, record in zip(held.lines, held.records or map(from_line, held.lines), strict=True):
             stage.judge(record)
-            goes_on += [record] if record.rejection is None else []
-            output.kept.append([line] if record.rejection is None else [])
-            output.dropped.append([] if record.rejection is None else [to_line(record)])
+            is_kept = record.rejection is None
+            (goes_on if is_kept else output.rejected).append(record)
+            output.kept.append([line] if is_kept else [])
+            output.dropped.append([] if is_kept else [to_line(record)])
         return output, goes_on, len(held.lines)
 
     def _processed(
@@ -156,9 +172,10 @@ class ShardWorker:
             lines = result or split_lines(made[i])
             output.kept.append(lines[0])
             output.dropped.append(lines[1])
-        all_fresh = len(fresh) == len(results)
-        goes_on = [r for i in fresh for r in made[i] if r.rejection is None] if all_fresh else None
-        return output, goes_on, len(fresh)
+        if len(fresh) < len(results):
+            return output, None, len(fresh)
+        output.rejected = [record for i in fresh for record in made[i] if record.rejection is not None]
+        return output, [record for i in fresh for record in made[i] if record.rejection is None], len(fresh)
 
     @staticmethod
     def _record(held: Held, i: int) -> Record:
@@ -234,7 +251,7 @@ def hold(lines: list[bytes]) -> Held:
 
 def digests_of(lines: Sequence[bytes]) -> list[bytes]:
     """A digest of each line."""
-    return [hashlib.blake2b(line, digest_size=DIGEST_BYTES).digest() for line in lines]
+    return [xxhash.xxh3_128_digest(line) for line in lines]
 
 
 def summarise(job: Job, output: Output, after_link: Held, before: Done | None) -> Done:
@@ -245,10 +262,13 @@ def summarise(job: Job, output: Output, after_link: Held, before: Done | None) -
         kept.add(*numbers)
         if record.category in categories or len(categories) < MAX_CATEGORIES:
             categories.setdefault(record.category, Tally()).add(*numbers)
-    for record in (from_line(line) for lines in output.dropped for line in lines):
+    rejected = output.rejected
+    if rejected is None:
+        rejected = [from_line(line) for lines in output.dropped for line in lines]
+    for record in rejected:
         reasons.setdefault(record.rejection.reason, Tally()).add(1, record.n_words, record.seconds)
         n_failed += record.rejection.failed
-    digest = hashlib.blake2b(b"".join(after_link.digests), digest_size=DIGEST_BYTES).hexdigest()
+    digest = xxhash.xxh3_128_hexdigest(b"".join(after_link.digests))
     size = sum(map(len, after_link.lines)) + len(after_link.lines)
     attempt = before.attempt + 1 if before else 0
     n_in = len(output.digests) if job.source is None else kept.records + sum(t.records for t in reasons.values())

@@ -45,7 +45,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-from data.production.record import Record
+from data.production.record import Record, to_line
 from utils.errors import UserError
 
 FOLDER = Path(__file__).parent
@@ -191,6 +191,10 @@ class Source:
         """The records of a shard, in a worker. One that cannot be read is a Record with an id and a rejection that
         says file and line (failed=True where another try may help), never an exception."""
         raise NotImplementedError
+
+    def read_lines(self, shard: dict) -> Iterator[tuple[Record, bytes]]:
+        """The same with each record's line; an input whose lines are records already need not write them anew."""
+        return ((record, to_line(record)) for record in self.read(shard))
 
 
 def load_stage(name: str) -> type[Stage]:

@@ -19,7 +19,7 @@ import numpy as np
 import orjson
 
 from data.production.link import Link
-from data.production.record import join_lines, read_lines
+from data.production.record import Record, join_lines, read_lines
 from utils.errors import UserError
 
 DIGEST_BYTES = 16
@@ -69,6 +69,7 @@ class Output:
     digests: list[bytes]  # of the input's lines
     kept: list[list[bytes]]
     dropped: list[list[bytes]]
+    rejected: list[Record] | None = None  # the records of `dropped`, where they are at hand
 
 
 class Store:

@@ -6,7 +6,6 @@ CPU, tens of thousands of clips a second and core.
 """
 
 from collections.abc import Iterable
-from itertools import pairwise
 
 from data.production.record import Record
 from data.production.stage import Stage
@@ -25,7 +24,7 @@ class ToConversation(Stage):
         if not record.words:
             return [record.reject(self.name, "no_words", "nothing is said in the clip")]
         starts = [word[0] for word in record.words]
-        if any(b < a for a, b in pairwise(starts)):
+        if starts != sorted(starts):
             return [record.reject(self.name, "words_out_of_order", "a word starts before the one before it")]
         record.conversation = sample_of(record)
         record.words, record.captions, record.previous = [], [], ""

@@ -1,0 +1,148 @@
+"""Text stages of data production: clips a second and core beside the published logic, memory, and what 5 million cost.
+
+    python scripts/bench_production.py --transcripts 100000 --largest 1000000 --folder outputs/bench_production
+
+Makes synthetic captioned videos (about 200 words each), takes them through metadata_filter, pretrain_to_clips and
+to_conversation with their offsets, once by the published logic (scripts/bench/published_production.py) and once by
+data.production.run on one core, each in a process of its own; compares the clips, and measures CPU seconds and peak
+memory. Ours also keeps the result of every stage, every rejected word, and counts. Then ours again over more and
+more transcripts: memory must not grow.
+
+Hardware: one CPU core; 30 GB of disk for a million transcripts. Time: 6 minutes for 100,000, 15 more for a million.
+Expected: JSON with clips a CPU second of both, their ratio, and the peak memory at each size.
+"""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+if __name__ == "__main__":  # runs from anywhere without PYTHONPATH
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from scripts.bench.published_production import produce
+from utils.arguments import parse_arguments
+from utils.errors import UserError, run_command
+
+ROOT = Path(__file__).resolve().parents[1]
+N_BODIES = 2000  # different transcripts; the others repeat their words under another name
+WORDS = 600
+CONFIG = """
+inputs: {{jsonl_input: {{paths: ["{videos}"]}}}}
+stages: [metadata_filter, pretrain_to_clips, to_conversation]
+output: {{name: train}}
+shard_size: 500
+"""
+
+
+@dataclass
+class BenchArguments:
+    """How many, and where."""
+
+    transcripts: int = field(default=100_000, metadata={"help": "transcripts that both sides work on"})
+    largest: int = field(default=0, metadata={"help": "transcripts of the last run for memory; 0: none"})
+    repeats: int = field(default=3, metadata={"help": "runs of each side, in turns; the quickest counts"})
+    folder: Path = field(
+        default=Path("outputs/bench_production"), metadata={"help": "where files are made and deleted"}
+    )
+    side: str = field(default="", metadata={"help": "used by the script itself: published"})
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure and print."""
+    (arguments,) = parse_arguments(BenchArguments, description=__doc__.splitlines()[0], argv=argv)
+    folder = arguments.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    if arguments.side == "published":
+        produce(folder / f"{arguments.transcripts}.jsonl", folder / "published")
+        return
+    result = {"load": os.getloadavg()[0], "transcripts": arguments.transcripts}
+    videos = make_transcripts(folder / f"{arguments.transcripts}.jsonl", arguments.transcripts)
+    runs = {"published": [], "ours": []}
+    for _ in range(arguments.repeats):
+        runs["published"].append(published(folder, arguments.transcripts))
+        runs["ours"].append(ours(folder, videos))
+    result |= {name: min(measured, key=lambda m: m["cpu_s"]) for name, measured in runs.items()}
+    if result["ours"]["clips"] != result["published"]["clips"]:
+        raise UserError(f"the two sides made different numbers of clips: {result}")
+    result["ratio"] = round(result["published"]["cpu_s"] / result["ours"]["cpu_s"], 2)
+    sizes = [n for n in (10_000, 100_000, arguments.largest) if n and n <= arguments.largest]
+    result["memory"] = {n: memory_of(folder, n) for n in dict.fromkeys(sizes)}
+    print(json.dumps(result, indent=1))
+
+
+def make_transcripts(path: Path, n: int) -> Path:
+    """Captioned videos as JSON lines."""
+    rng = random.Random(0)
+    words = [f"word{i}" for i in range(WORDS)]
+    bodies = [json.dumps(_body(rng, words))[1:] for _ in range(min(n, N_BODIES))]
+    with path.open("w") as file:
+        for i in range(n):
+            file.write(f'{{"id": "v{i:07d}", "video": "videos/v{i:07d}.mp4", {bodies[i % len(bodies)]}\n')
+    return path
+
+
+def _body(rng: random.Random, words: list[str]) -> dict:
+    at_s, captions, end_s = rng.uniform(0, 5), [], rng.uniform(40, 140)
+    while at_s < end_s:
+        n = rng.randint(3, 9)
+        length_s = n / rng.uniform(1.5, 3.5)
+        text = "[Music]" if rng.random() < 0.03 else " ".join(rng.choices(words, k=n))
+        captions.append([round(at_s, 3), round(at_s + length_s, 3), text])
+        at_s += length_s + (rng.uniform(3.5, 10) if rng.random() < 0.04 else 0)
+    known = {"title": "A title", "category": "Sports", "language": "en", "height": 720, "channel": "c"}
+    return {**known, "duration_s": round(at_s, 2), "captions": captions}
+
+
+def published(folder: Path, n: int) -> dict:
+    """The published logic in its own process."""
+    (folder / "published").mkdir(exist_ok=True)
+    words = [__file__, "--side", "published", "--transcripts", str(n), "--folder", str(folder)]
+    measured = measure([sys.executable, *words])
+    with (folder / "published" / "train.jsonl").open("rb") as lines:
+        n_clips = sum(1 for _ in lines) - 1
+    shutil.rmtree(folder / "published")
+    return {**measured, "clips": n_clips, "clips_per_cpu_s": round(n_clips / measured["cpu_s"])}
+
+
+def ours(folder: Path, videos: Path) -> dict:
+    """The run on one core."""
+    config, output = folder / "config.yaml", folder / "ours"
+    config.write_text(CONFIG.format(videos=videos))
+    flags = ["--output_dir", str(output), "--num_workers", "1", "--no_report"]
+    measured = measure([sys.executable, "-m", "data.production.run", str(config), *flags])
+    n_clips = json.loads((output / "work" / "output.json").read_text())["files"]["train_with_seeks.jsonl"]
+    shutil.rmtree(output)
+    return {**measured, "clips": n_clips, "clips_per_cpu_s": round(n_clips / measured["cpu_s"])}
+
+
+def memory_of(folder: Path, n: int) -> dict:
+    """A run over n transcripts; the files are deleted."""
+    videos = make_transcripts(folder / f"memory_{n}.jsonl", n)
+    measured = ours(folder, videos)
+    for path in folder.glob(f"memory_{n}.jsonl*"):
+        path.unlink()
+    return measured
+
+
+def measure(words: list[str]) -> dict:
+    """CPU seconds, wall seconds and peak memory of a command."""
+    started = time.monotonic()
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise UserError(f"{words} ended with {status}")
+    return {
+        "cpu_s": round(usage.ru_utime + usage.ru_stime, 2),
+        "wall_s": round(time.monotonic() - started, 1),
+        "peak_mb": round(usage.ru_maxrss / 1024),
+    }
+
+
+if __name__ == "__main__":
+    run_command(main)
