@@ -279,3 +279,11 @@ def test_seeks_are_bytes(tmp_path):
     source.write_text('[{"é": 1}]\n\n[{"ü": 2}]\n[0, 7]\n', encoding="utf-8")
     run([command(source, source)[0], "-m", "data.production.append_jsonl_seeks", str(source)])
     assert (tmp_path / "a_with_seeks.jsonl").read_text(encoding="utf-8") == '[{"é": 1}]\n[{"ü": 2}]\n[0, 12]\n'
+
+
+@pytest.mark.parametrize("name", ["pretrain", "sft"])
+def test_shipped_configs_name_stages_and_options_that_are_there(name):
+    config = read_config(REPOSITORY / "data/production/configs" / f"{name}.yaml")
+    limits = {"pretrain": (1.5, 6.5), "sft": (1.5, 5.0)}[name]
+    (loss,) = [stage.options for stage in config.stages if stage.name == "lm_loss"]
+    assert (loss.min_loss, loss.max_loss) == limits and config.stages[-1].name == "to_conversation"
