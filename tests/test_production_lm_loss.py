@@ -18,6 +18,14 @@ WORDS = ["red", "blue", "passes", "the", "ball", "left", "right", "shoots", "and
 SIZE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def tokenizer():
     return AutoTokenizer.from_pretrained(NANO)
@@ -148,9 +156,7 @@ def test_widths_depend_on_the_length_alone():
 def test_the_stage_on_the_nano_checkpoint(tmp_path):
     stage = LmLoss(LossOptions(NANO))
     stage.check()
-    threads = torch.get_num_threads()
     stage.setup(Worker(side=tmp_path))
-    torch.set_num_threads(threads)
     records = clips()
     assert [out for (out,) in stage.process(records)] == records
     assert all(record.scores["lm_loss"] == round(record.scores["lm_loss"], 3) > 0 for record in records)

@@ -1,0 +1,182 @@
+"""A small video for each clip: the frames that training takes of it, at training's size, with their times.
+
+    python -m data.production.make_proxies clips.jsonl kept.jsonl --folder proxies
+
+Training takes 2 frames a second, on a grid that begins at the clip's first frame. A proxy holds exactly these frames at
+these times of the original's clock, so the clip's window and its words stay as they are and only the path changes;
+each proxy is read back before it is used, and a clip whose times an MP4 file cannot hold keeps its own video and gets
+the flag "no_proxy". A proxy is one clip's and not one video's: the grids of two clips of a video do not fall together.
+
+The limits must be training's (VIDEO_MIN_PIXELS, VIDEO_MAX_PIXELS, FPS_MAX_FRAMES); the defaults are those of
+scripts/pt_local.sh. Proxies are for `--frame_times grid`, training's default. They have no sound: filters that listen
+come before. Hardware: one CPU core per worker. How much faster they decode, and what that costs in quality and disk, is
+in dev/benchmarks/production.md; scripts/bench_proxies.py measures it.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import re
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from data.container import VideoError
+from data.frame_plan import FPS, Clip, FrameTable, VideoLimits, plan_stream
+from data.production.record import Record
+from data.production.stage import RecordFailed, Stage
+from utils.errors import UserError
+from utils.fingerprint import fingerprint
+
+FLAG = "no_proxy"
+MAX_TIMESCALE = 2**31 - 1  # ticks a second that an MP4 file can state
+
+
+@dataclass
+class ProxyOptions:
+    """Where the proxies go, and what they are."""
+
+    folder: str = field(default="proxies", metadata={"help": "folder of the proxies, as the training file names it"})
+    crf: int = field(default=12, metadata={"help": "x264's quality: lower is better and larger"})
+    gop: int = field(default=8, metadata={"help": "frames from one key frame to the next; 1: key frames only"})
+    chroma: str = field(default="420", metadata={"help": "420, or 444: colours at full size, larger and slower"})
+    min_pixels: int = field(default=78400, metadata={"help": "training's VIDEO_MIN_PIXELS"})
+    total_pixels: int = field(default=19267584, metadata={"help": "training's VIDEO_MAX_PIXELS"})
+    max_frames: int = field(default=480, metadata={"help": "training's FPS_MAX_FRAMES"})
+
+    @property
+    def limits(self) -> VideoLimits:
+        """As training reads videos."""
+        return VideoLimits(self.min_pixels, self.total_pixels, self.max_frames)
+
+
+class MakeProxies(Stage):
+    """Points a clip, and its conversation where it has one, at a proxy; extra["proxy_of"] keeps the video's path."""
+
+    name, version, Options = "make_proxies", 1, ProxyOptions
+    batch_size, gpus, cpus = 16, 0.0, 1
+
+    def check(self) -> None:
+        if self.options.chroma not in ("420", "444"):
+            raise UserError(f"--chroma {self.options.chroma}: choose 420 or 444")
+        if self.options.gop < 1 or not 0 <= self.options.crf <= 51:
+            raise UserError(f"--gop {self.options.gop} --crf {self.options.crf}: at least 1, and 0 to 51")
+        if min(self.options.min_pixels, self.options.total_pixels, self.options.max_frames) < 1:
+            raise UserError("--min_pixels, --total_pixels and --max_frames must be at least 1")
+
+    def expand(self, record: Record) -> list[Record]:
+        try:
+            path = self._proxy(record)
+        except VideoError as error:
+            raise RecordFailed("broken_video", str(error)) from error
+        if path is None:
+            record.flags.append(FLAG)
+            return [record]
+        record.extra["proxy_of"], record.video = record.video, str(path)
+        if record.conversation:
+            record.conversation = [_repointed(message, str(path)) for message in record.conversation]
+        return [record]
+
+    def _proxy(self, record: Record) -> Path | None:
+        """The clip's proxy, made where it is not there; None where it would not give the same frames."""
+        from data.video import VideoFile
+
+        with VideoFile(record.video) as video:
+            path = Path(self.options.folder) / self._file_name(record)
+            if path.exists():
+                return path
+            clip = video.clip(record.start_s, record.end_s, limits=self.options.limits)
+            times = exact_times(clip, video.table)
+        partial = path.with_name(f".{os.getpid()}.{path.name}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            written = write_proxy(partial, clip, times, self.options)
+            if not written or not self._gives_the_same(partial, record, clip):
+                return None
+            os.replace(partial, path)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error}); free some space or give another --folder") from error
+        finally:
+            partial.unlink(missing_ok=True)
+        return path
+
+    def _file_name(self, record: Record) -> str:
+        """A name from the record's id, and a digest of all that the proxy depends on."""
+        options = {name: value for name, value in dataclasses.asdict(self.options).items() if name != "folder"}
+        made_of = [fingerprint(record.video), record.start_s, record.end_s, options, self.version]
+        digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]
+        return f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', record.id)[-80:]}-{digest}.mp4"
+
+    def _gives_the_same(self, path: Path, record: Record, clip: Clip) -> bool:
+        """Whether a proxy's window takes all of its frames, at the clip's times and size."""
+        from data.video import VideoFile
+
+        with VideoFile(path) as proxy:
+            try:
+                plan = plan_stream(proxy.table, record.start_s, record.end_s, self.options.limits)
+            except ValueError:
+                return False
+            frames_hw = tuple(clip.frames.shape[2:])
+            n_frames = len(clip.plan) - clip.plan.n_padded
+            return (
+                len(proxy.table) == n_frames
+                and np.array_equal(plan.times_s, clip.times_s)
+                and np.array_equal(plan.indices, np.arange(len(plan)).clip(max=n_frames - 1))
+                and proxy.size_hw == frames_hw
+                and self.options.limits.size_hw(*proxy.size_hw, len(plan)) == frames_hw
+            )
+
+
+def exact_times(clip: Clip, table: FrameTable) -> list[Fraction]:
+    """The times of a clip's frames in seconds, without the frame that makes their number even."""
+    first = int(table.start_ticks[clip.plan.indices[0]]) * table.time_base
+    return [first + Fraction(k, FPS) for k in range(len(clip.plan) - clip.plan.n_padded)]
+
+
+def write_proxy(path: Path, clip: Clip, times: list[Fraction], options: ProxyOptions) -> bool:
+    """Write frames as H.264 in an MP4 file; False where it cannot hold their times."""
+    import av
+
+    timescale = math.lcm(2, *(time.denominator for time in times))
+    if timescale > MAX_TIMESCALE or times[0] < 0:
+        return False
+    tick = Fraction(1, timescale)
+    # Fresh films start late by an edit list, in the film's ticks: 1000 a second unless told otherwise.
+    with av.open(str(path), "w", format="mp4", options={"movie_timescale": str(timescale)}) as container:
+        x264 = {"crf": str(options.crf), "g": str(options.gop), "bf": "0", "threads": "1", "preset": "medium"}
+        stream = container.add_stream("libx264", rate=FPS, options=x264)
+        stream.height, stream.width = clip.frames.shape[2:]
+        stream.pix_fmt = f"yuv{options.chroma}p"
+        stream.time_base = stream.codec_context.time_base = tick
+        for rgb, time in zip(clip.frames, times, strict=False):
+            frame = av.VideoFrame.from_ndarray(rgb.permute(1, 2, 0).contiguous().numpy(), format="rgb24")
+            frame.pts, frame.time_base = int(time / tick), tick
+            _mux(container, stream.encode(frame), tick)
+        _mux(container, stream.encode(), tick)
+    return True
+
+
+def _mux(container, packets, tick: Fraction) -> None:
+    for packet in packets:
+        packet.duration = int(Fraction(1, FPS) / tick)
+        container.mux(packet)
+
+
+def _repointed(message: dict, path: str) -> dict:
+    """A message whose video is another file."""
+    if not isinstance(message.get("content"), list):
+        return message
+    content = [{**part, "video": path} if part.get("type") == "video" else part for part in message["content"]]
+    return {**message, "content": content}
+
+
+STAGE = MakeProxies
+
+if __name__ == "__main__":
+    from data.production.command import run_stage
+
+    run_stage(STAGE)
