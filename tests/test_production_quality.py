@@ -23,6 +23,7 @@ from data.production.profanity import Profanity, ProfanityOptions
 from data.production.record import Record, from_line, to_line
 from data.production.stage import RecordFailed, Stage, Worker
 from data.production.word_times import WordTimeOptions, WordTimes, bad_words
+from tests.sounds import RATE, make_sounding_video, small_whisper, speak, why_no_speech
 from utils.errors import UserError
 
 VOCABULARY = [a + b for a in ("ba", "ce", "di", "fo", "gu", "ha", "ki", "lo", "mu", "ne") for b in "rstlndgmpv"]
@@ -227,6 +228,23 @@ def test_offset_stage_listens_to_the_middle_and_judges(monkeypatch):
     assert sample_window([[5, 6, "a"]], Record("v"), 30.0) == (5, 6)
     with pytest.raises(UserError, match="sample_s"):
         CaptionOffset(OffsetOptions(sample_s=0)).check()
+
+
+SPEECH = """The red team passes the ball across the middle. Now the blue striker runs down the left side, and shoots.
+The keeper jumps and takes it with both hands. He throws it to the captain, who looks for a free player near him."""
+
+
+def test_late_captions_are_found_by_ear(tmp_path: Path):
+    if why_no_speech():
+        pytest.skip(why_no_speech())
+    sound = speak(SPEECH, tmp_path)
+    video = make_sounding_video(tmp_path / "v.mp4", sound, start_s=4.0)
+    seconds = len(sound) / RATE
+    late = [[4.0 + 5.0, 4.0 + 5.0 + seconds, SPEECH]]
+    (record,) = run(CaptionOffset(OffsetOptions(small_whisper())), Record("v", video=str(video), captions=late))
+    # The sample is the captions' time, so speech from its start is out of it. An even spread is some tenths off.
+    assert record.scores["caption_offset"] == pytest.approx(5.0, abs=1.0) and record.scores["caption_support"] > 0.6
+    assert reasons([record]) == ["captions_late"]
 
 
 # Times of words

@@ -119,7 +119,7 @@ class CaptionOffset(Stage):
             condition_on_previous_text=False, vad_filter=True,
         )  # fmt: skip
         words = [word for segment in segments for word in segment.words or ()]
-        return [[start_s + word.start, start_s + word.end, word.word.strip()] for word in words]
+        return [[start_s + float(word.start), start_s + float(word.end), word.word.strip()] for word in words]
 
     def teardown(self) -> None:
         """Free the recogniser."""
@@ -164,7 +164,7 @@ def estimate_offset(captions: Sequence[Timed], heard: Sequence[Timed], search_s:
         return Offset(0.0, 0.0)
     near = _best_gaps(np.array([gap for gap, _, _ in gaps]), np.array([weight for _, _, weight in gaps]), search_s)
     matched = {i: gap for (gap, i, _), is_near in zip(gaps, near, strict=True) if is_near}
-    return Offset(statistics.median(matched.values()), len(matched) / len(said))
+    return Offset(float(statistics.median(matched.values())), len(matched) / len(said))
 
 
 def _best_gaps(gaps: np.ndarray, weights: np.ndarray, search_s: float) -> np.ndarray:

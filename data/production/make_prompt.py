@@ -4,9 +4,9 @@
     python -m data.production.make_prompt clips.jsonl prompted.jsonl --model NAME --api_base http://localhost:8000/v1
 
 The model is behind any OpenAI-compatible endpoint; flags, environment and prices are those of the judge
-(utils/endpoint.py). Replies are kept: a run that was killed, or reached its cap, goes on without asking or paying twice.
-An answer that is not the JSON that the template asks for rejects the clip, as does a query that repeats the transcript.
-No hardware; time and cost are the endpoint's: about 600 tokens in and 40 out for a clip of a minute.
+(utils/endpoint.py). Replies are kept: a run that was killed, or reached its cap, goes on without asking or paying
+twice. An answer that is not the JSON that the template asks for rejects the clip, as does a query that repeats the
+transcript. No hardware; time and cost are the endpoint's: about 600 tokens in and 40 out for a clip of a minute.
 """
 
 import json
