@@ -5,9 +5,10 @@
     python demo/render/video.py match.mp4 match.json out.mp4 --speech auto
 
 COMMENTARY.json is what `python demo/cli.py --output_json FILE` writes, a file of the web demo, or another form that
-demo/render/commentary.py reads. Hardware: a CPU; about a third of a second of 1080p video a second and core
-(dev/benchmarks/render.md). OUT.mp4 (H.264, AAC where sound cannot be copied) appears when it is complete; a file that
-is there already is replaced only with --overwrite. Exit status: 0, 2 for bad input, 130 after Ctrl-C.
+demo/render/commentary.py reads. Hardware: a CPU; one idle core renders 1080p about 1.5 times as fast as it plays
+(dev/benchmarks/render.md), in 1.4 GB of memory for 4K. OUT.mp4 (H.264, AAC where sound cannot be copied) appears when
+it is complete; a file that is there already is replaced only with --overwrite. Exit status: 0, 2 for bad input, 130
+after Ctrl-C.
 """
 
 import sys
