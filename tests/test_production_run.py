@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from data.annotations import AnnotationFile
+from data.production import engines
 from data.production.config import read_config
+from data.production.link import Link
 from data.production.run import EngineArguments, RunResult, run_config
 from tests.conftest import REPOSITORY
-from tests.production import command, contents, make_videos, run, write_config
+from tests.production import CONFIG, command, contents, make_videos, run, write_config
 from utils.errors import UserError
 
 N_VIDEOS = 40
@@ -132,6 +134,44 @@ def test_workers_end_with_a_killed_run(videos, tmp_path):
     while any(Path(f"/proc/{pid}").exists() for pid in workers):
         assert time.monotonic() < deadline, "workers outlive their run"
         time.sleep(0.02)
+
+
+def link(name: str, gpus: float = 0.0, cpus: int = 1) -> Link:
+    return Link(name, "process", None, "0" * 32, gpus, cpus)
+
+
+def test_gpu_stages_have_a_worker_for_each_share(monkeypatch, tmp_path):
+    monkeypatch.setattr(engines, "visible_gpus", lambda: ["3", "5"])
+    setups = engines.LocalEngine()._setups({4: link("model", gpus=0.5)}, tmp_path)
+    assert [setup.gpu for setup in setups] == ["3", "3", "5", "5"]
+    monkeypatch.setattr(engines, "visible_gpus", lambda: [])
+    for cpus, n in ((0, 1), (2, 3), (99, 1)):
+        setups = engines.LocalEngine(num_workers=6)._setups({4: link("model", 1.0, cpus)}, tmp_path)
+        assert [setup.gpu for setup in setups] == [None] * n
+
+
+def test_stages_stream_together_only_where_all_have_room():
+    chain = {i: made for i, made in enumerate([link("a"), link("b"), link("c", 1), link("d"), link("e", 1, 4)])}
+    waves = lambda cpu, gpu: [list(wave) for wave in engines.waves_of(chain, {"CPU": cpu, "GPU": gpu})]  # noqa: E731
+    assert waves(16, 8) == [[0, 1, 2, 3, 4]]
+    assert waves(16, 1) == [[0, 1, 2, 3], [4]]  # one GPU: one model after the other
+    assert waves(2, 0) == [[0, 1, 2], [3], [4]]  # no GPU, two cores: models take cores
+    assert engines.needs_of(chain[4], {"CPU": 2.0, "GPU": 0.0}) == ({"CPU": 2.0, "GPU": 0.0}, 1)
+
+
+def test_what_all_records_decide_is_gathered_once(videos, tmp_path):
+    twice = tmp_path / "twice.jsonl"
+    rows = [json.loads(line) for line in videos.open()]
+    again = [{**row, "id": f"again {row['id']}"} for row in rows]
+    twice.write_text("".join(json.dumps(row) + "\n" for row in (*rows, *again)))
+    text = CONFIG.replace("  - held_out_split", "  - near_duplicates\n  - held_out_split")
+    config = write_config(tmp_path, twice, text=text)
+    result = run_here(config, tmp_path / "out")
+    ids = [json.loads(line)["id"] for path in result.kept for line in path.open()]
+    assert ids and not any(name.startswith("again") for name in ids)
+    assert ran(run_here(config, tmp_path / "out")) == {}
+    more = run_here(config, tmp_path / "out", ["pretrain_to_clips.min_s=14"])
+    assert "near_duplicates" in {name.partition(".")[0] for name in ran(more)}
 
 
 def test_nothing_runs_twice_and_a_change_runs_what_depends_on_it(videos, tmp_path):

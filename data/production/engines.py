@@ -8,8 +8,9 @@ on the same shards, which leaves everything in files; so their output is the sam
 LocalEngine: one group of links after the other (links that need the same kind of worker), each on its own processes:
 one for each `gpus` share of the GPUs, else as many as `cpus` of each allow. A process that dies is replaced, and the
 record that it died on fails.
-RayEngine: Ray Data, one row a shard; each group is an actor pool that Ray scales between 1 and what the cluster has,
-and the shards stream through all groups at once. The output folder must be a path that all machines see.
+RayEngine: Ray Data, one row a shard; each group is an actor pool that Ray scales between 1 and what the cluster has or
+can grow to, and the shards stream through as many groups at once as have room in it. The output folder must be a path
+that all machines see.
 """
 
 import os
@@ -102,24 +103,42 @@ class LocalEngine(Engine):
 
 
 class RayEngine(Engine):
-    """A Ray cluster. address: "auto", HOST:PORT or ray://HOST:PORT of one that runs; "local": one is started here."""
+    """A Ray cluster. address: "auto", HOST:PORT or ray://HOST:PORT of one that runs; "local": one is started here.
 
-    def __init__(self, address: str = "auto", num_workers: int = 0, retry_failed: bool = False):
+    most: the CPU and GPU that the cluster can grow to, where that is more than it has now.
+    """
+
+    def __init__(
+        self,
+        address: str = "auto",
+        num_workers: int = 0,
+        retry_failed: bool = False,
+        most: dict[str, float] | None = None,
+    ):
         super().__init__(num_workers, retry_failed)
-        self.address, self._is_up = address, False
+        self.address, self.most, self._is_up = address, most or {}, False
 
     def run(self, links: dict[int, Link], jobs: Sequence[Job], folder: Path) -> Iterator[Report]:
         """See Engine."""
-        store, todo = Store(folder / "work"), []
-        for job in jobs:
-            reports, _, complete = self._kept(links, job, store)
-            if complete:
-                yield from reports
-            else:
-                todo.append(job)
-        if todo:
-            self._connect()
-            yield from self._stream(links, todo, folder)
+        store = Store(folder / "work")
+        if all(self._kept(links, job, store)[2] for job in jobs):
+            for job in jobs:
+                yield from self._kept(links, job, store)[0]
+            return
+        self._connect()
+        total = self._total()
+        for wave in waves_of(links, total):
+            done, todo = [], []
+            for job in jobs:
+                reports, reached, complete = self._kept(wave, job, store)
+                if complete:
+                    yield from reports
+                (done if complete else todo).append(reached if complete else job)
+            for report in self._stream(wave, todo, folder, total) if todo else ():
+                yield report
+                if report.link == max(wave):
+                    done.append(after(Job(report.shard, ""), report))
+            jobs = sorted(done, key=lambda job: job.shard)
 
     def close(self) -> None:
         """Leave the cluster; one started here ends."""
@@ -145,7 +164,17 @@ class RayEngine(Engine):
             ) from error
         self._is_up = True
 
-    def _stream(self, links: dict[int, Link], jobs: list[Job], folder: Path) -> Iterator[Report]:
+    def _total(self) -> dict[str, float]:
+        """CPU and GPU that the cluster has, or can grow to."""
+        import ray
+
+        now = ray.cluster_resources()
+        total = {name: max(now.get(name, 0.0), self.most.get(name, 0.0)) for name in ("CPU", "GPU")}
+        return {**total, "CPU": max(1.0, min(total["CPU"], self.num_workers or total["CPU"]))}
+
+    def _stream(
+        self, links: dict[int, Link], jobs: list[Job], folder: Path, total: dict[str, float]
+    ) -> Iterator[Report]:
         import ray
 
         context = ray.data.DataContext.get_current()
@@ -156,10 +185,13 @@ class RayEngine(Engine):
         numbers, run = list(links), uuid.uuid4().hex
         for group in groups_of(list(links.values())):
             inside = {numbers[i]: links[numbers[i]] for i in group}
+            needs, most = needs_of(next(iter(inside.values())), total)
             rows = rows.map(
                 RayWorker,
                 fn_constructor_args=(inside, str(folder.resolve()), self.retry_failed, run),
-                **self._resources(next(iter(inside.values()))),
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
+                num_cpus=needs["CPU"],
+                num_gpus=needs["GPU"] or None,
             )
         for row in rows.iter_rows():
             state = pickle.loads(row["state"])
@@ -168,20 +200,30 @@ class RayEngine(Engine):
             yield from state.reports
         shutil.rmtree(folder / "side" / "trying", ignore_errors=True)
 
-    def _resources(self, link: Link) -> dict[str, Any]:
-        import ray
 
-        total = ray.cluster_resources()
-        n_gpus, n_cpus = total.get("GPU", 0.0), max(1.0, total.get("CPU", 1.0))
-        if link.gpus and n_gpus:
-            most = max(1, int(n_gpus / link.gpus))
-            needs = {"num_gpus": link.gpus, "num_cpus": 0}
+def needs_of(link: Link, total: dict[str, float]) -> tuple[dict[str, float], int]:
+    """What one actor for a link takes of a cluster, and how many of them may be at most."""
+    if link.gpus and total["GPU"]:
+        return {"CPU": 0.0, "GPU": link.gpus}, max(1, int(total["GPU"] / link.gpus))
+    cpus = min(link.cpus or total["CPU"], total["CPU"])
+    return {"CPU": cpus, "GPU": 0.0}, max(1, int(total["CPU"] // cpus))
+
+
+def waves_of(links: dict[int, Link], total: dict[str, float]) -> list[dict[int, Link]]:
+    """Links whose actors have room in a cluster beside each other, so that shards stream through them at once. Those
+    that have not come one after the other: an actor that waits for another's place would wait for ever."""
+    numbers, waves = list(links), []
+    taken = {"CPU": 0.0, "GPU": 0.0}
+    for group in groups_of(list(links.values())):
+        inside = {numbers[i]: links[numbers[i]] for i in group}
+        needs, _ = needs_of(next(iter(inside.values())), total)
+        if waves and all(taken[name] + needs[name] <= total[name] for name in needs):
+            waves[-1] |= inside
+            taken = {name: taken[name] + needs[name] for name in needs}
         else:
-            cpus = link.cpus or 1
-            most = max(1, int(min(n_cpus, self.num_workers or n_cpus) // cpus))
-            # A chain of pools must fit a small cluster: each holds a share of the cores that one shard needs.
-            needs = {"num_cpus": 0.1 if n_cpus < 8 else cpus}
-        return {"compute": ray.data.ActorPoolStrategy(min_size=1, max_size=most), **needs}
+            waves.append(inside)
+            taken = needs
+    return waves
 
 
 @dataclass
@@ -236,12 +278,18 @@ def job_after_death(job: Job, note: Path) -> Job:
     return replace(job, suspects=suspects, poisonous=poisonous).after_death(trying)
 
 
-def make_engine(name: str, ray_address: str = "auto", num_workers: int = 0, retry_failed: bool = False) -> Engine:
+def make_engine(
+    name: str,
+    ray_address: str = "auto",
+    num_workers: int = 0,
+    retry_failed: bool = False,
+    most: dict[str, float] | None = None,
+) -> Engine:
     """The engine of that name. Raises UserError for one that is none."""
     if name == "local":
         return LocalEngine(num_workers, retry_failed)
     if name == "ray":
-        return RayEngine(ray_address, num_workers, retry_failed)
+        return RayEngine(ray_address, num_workers, retry_failed, most)
     raise UserError(f"--engine {name}: no such engine; choose local (this machine) or ray (a Ray cluster)")
 
 

@@ -42,6 +42,8 @@ class EngineArguments:
     ray_address: str = field(
         default="auto", metadata={"help": "cluster: auto, HOST:PORT or ray://HOST:PORT; local starts one here"}
     )
+    ray_cpus: int = field(default=0, metadata={"help": "cores that the cluster can grow to; default: what it has"})
+    ray_gpus: int = field(default=0, metadata={"help": "GPUs that the cluster can grow to; default: what it has"})
     num_workers: int = field(default=0, metadata={"help": "cores to use; 0: all"})
     retry_failed: bool = field(default=False, metadata={"help": "try records again that failed in an earlier run"})
     max_failed: float = field(default=0.5, metadata={"help": "end the run when this share of a stage's records failed"})
@@ -98,7 +100,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def run_config(config: RunConfig, folder: Path, arguments: EngineArguments, shown: bool = True) -> RunResult:
     """Do all that is not done, and write the output. Raises UserError where the run must end; what is done is kept."""
-    engine = make_engine(arguments.engine, arguments.ray_address, arguments.num_workers, arguments.retry_failed)
+    most = {"CPU": arguments.ray_cpus, "GPU": arguments.ray_gpus}
+    engine = make_engine(arguments.engine, arguments.ray_address, arguments.num_workers, arguments.retry_failed, most)
     with locked(folder):
         for stage in config.stages:
             stage.check()
