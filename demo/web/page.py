@@ -21,7 +21,7 @@ SETTLED = """(query, eagerness, words, quality) => { window.dispatchEvent(new Cu
 { detail: { query, eagerness, words, quality } })); }"""
 FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]
 MONO = ["ui-monospace", "monospace"]
-PLAIN = {"elem_classes": "livecc", "apply_default_css": False, "padding": False}
+PLAIN = {"apply_default_css": False, "padding": False}
 ONE_QUALITY = "The small model looks at one size of picture only."
 
 
@@ -43,18 +43,25 @@ def make_blocks(has_qualities: bool):
     import gradio as gr
 
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as blocks:
-        gr.HTML('<div id="livecc-head"></div>', **PLAIN)
-        with gr.Row(equal_height=False):
+        _place("head")
+        with gr.Row(equal_height=False, elem_id="livecc-columns"):
             with gr.Column(scale=7, min_width=320):
-                gr.HTML('<div id="livecc-stage"></div>', **PLAIN)
-                gr.HTML('<div id="livecc-sources"></div>', **PLAIN)
-                with gr.Accordion("How it comments", open=True):
+                _place("stage")
+                _place("sources")
+                with gr.Accordion("How it comments", open=True, elem_id="livecc-controls"):
                     _add_controls(has_qualities)
             with gr.Column(scale=4, min_width=320):
-                gr.HTML('<div id="livecc-transcript"></div>', **PLAIN)
-                gr.HTML('<div id="livecc-chat"></div>', **PLAIN)
-                gr.HTML('<div id="livecc-cost"></div>', **PLAIN)
+                _place("transcript")
+                _place("chat")
+                _place("cost")
     return blocks
+
+
+def _place(name: str) -> None:
+    """An empty element that static/*.js fills."""
+    import gradio as gr
+
+    gr.HTML(f'<div id="livecc-{name}"></div>', elem_classes=["livecc", f"livecc-{name}"], **PLAIN)
 
 
 def _add_controls(has_qualities: bool) -> None:

@@ -26,6 +26,7 @@ from utils.errors import UserError
 log = logging.getLogger(__name__)
 
 JUMP_S = 1.5  # a player that is so far from where it was believed to be was moved
+RECORDS_KEPT = 512  # for a page that lost its connection: some minutes of them
 STOP_S = 5.0  # that a step in progress may take
 
 
@@ -45,7 +46,7 @@ class Viewer:
     def __init__(self, viewer_id: str, owner: str, room):
         self.id, self.owner, self.room = viewer_id, owner, room
         self.loop = asyncio.get_running_loop()
-        self.log = EventLog(self.loop)
+        self.log = EventLog(self.loop, n_kept=RECORDS_KEPT)
         self.preview = Latest(self.loop)
         self.settings = Settings()
         self.video: Video | None = None

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import logging
 import re
 import secrets
@@ -20,6 +21,7 @@ from utils.errors import UserError
 log = logging.getLogger(__name__)
 
 SWEEP_S = 1.0
+TRIM_S = 30.0
 GRACE_S = 60.0  # that a tab which lost its connection may take to come back; its place is given up at once
 MOST_VIEWERS = 256  # tabs, watching or not
 TALK_IDLE_S = 300.0
@@ -41,6 +43,7 @@ class Viewers:
         self.renderer = ThreadPoolExecutor(1, thread_name_prefix="render")
         self._sweeping: asyncio.Task | None = None
         self._admitting = asyncio.Lock()
+        self._trimmed_s = time.monotonic()
 
     @property
     def n_running(self) -> int:
@@ -179,6 +182,9 @@ class Viewers:
             self._pass_on_events(viewer)
             await self._end_idle(viewer)
         await self._fill()
+        if time.monotonic() - self._trimmed_s > TRIM_S:
+            self._trimmed_s = time.monotonic()
+            await asyncio.to_thread(give_memory_back)
 
     def _pass_on_events(self, viewer: Viewer) -> None:
         run = viewer.run
@@ -204,6 +210,12 @@ class Viewers:
             self.forget_video(viewer, viewer.video)
         if viewer.render is not None:
             viewer.render.remove()
+
+
+def give_memory_back() -> None:
+    """Return freed memory to the system: glibc keeps what decoders of videos free, over 100 MB, for itself."""
+    with contextlib.suppress(OSError, AttributeError):  # other C libraries have no such function, nor need of it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def words(error: Exception) -> str:

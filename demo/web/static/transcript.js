@@ -68,8 +68,8 @@ export class Transcript {
     const goesOn = this.line && !/[.!?]$/.test(this.last.text) && step.start_s - this.last.end_s < PAUSE_S;
     if (!goesOn) {
       const time = el("button.time", { type: "button", click: () => this.jump(step.start_s) }, clock(step.start_s));
-      this.line = el("p.line", {}, time);
-      this.list.append(this.line);
+      this.line = el("span");
+      this.list.append(el("p.line", {}, time, this.line));
     }
     const words = { type: "button", "data-start": step.start_s, "data-end": step.end_s, click: () => this.jump(step.start_s) };
     this.line.append(el("button.words", { ...words, title: `Go to ${clock(step.start_s)}` }, step.text), " ");
