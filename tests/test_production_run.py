@@ -237,6 +237,17 @@ def test_a_record_that_kills_its_process_fails_alone(videos, whole, tmp_path):
     assert result.progress.counts[-1].kept.records > 10
 
 
+@pytest.mark.slow
+def test_a_record_that_kills_its_actor_fails_alone(videos, tmp_path, cluster):
+    config = write_config(tmp_path, videos, {"die": [FAILING[0]]})
+    run(command(config, tmp_path / "out", "--no_report", "--engine", "ray", "--ray_address", cluster), status=3)
+    (failure,) = [json.loads(line) for line in (tmp_path / "out" / "failed.jsonl").open()]
+    assert (failure["id"], failure["rejection"]["reason"]) == (FAILING[0], "process_died")
+    here = write_config(tmp_path, videos, {"die": [FAILING[0]]})
+    run_here(here, tmp_path / "here", num_workers=2)
+    assert contents(tmp_path / "out") == contents(tmp_path / "here")
+
+
 def test_too_many_failures_end_the_run(videos, tmp_path):
     (tmp_path / "broken").touch()
     every = [f"v{i:03d}#{k:04d}" for i in range(N_VIDEOS) for k in range(9)]
