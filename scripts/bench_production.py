@@ -32,6 +32,7 @@ from utils.errors import UserError, run_command
 ROOT = Path(__file__).resolve().parents[1]
 N_BODIES = 2000  # different transcripts; the others repeat their words under another name
 WORDS = 600
+GPUS, CORES = 8, 96  # of a node
 CONFIG = """
 inputs: {{jsonl_input: {{paths: ["{videos}"]}}}}
 stages: [metadata_filter, pretrain_to_clips, to_conversation]
@@ -50,6 +51,10 @@ class BenchArguments:
     folder: Path = field(
         default=Path("outputs/bench_production"), metadata={"help": "where files are made and deleted"}
     )
+    lm_loss: float = field(
+        default=0.0, metadata={"help": "clips a second and GPU, as scripts/bench_lm_loss.py measures"}
+    )
+    talking_head: float = field(default=0.0, metadata={"help": "clips a second and GPU of distributed_lmm4asd"})
     side: str = field(default="", metadata={"help": "used by the script itself: published"})
 
 
@@ -73,7 +78,21 @@ def main(argv: list[str] | None = None) -> None:
     result["ratio"] = round(result["published"]["cpu_s"] / result["ours"]["cpu_s"], 2)
     sizes = [n for n in (10_000, 100_000, arguments.largest) if n and n <= arguments.largest]
     result["memory"] = {n: memory_of(folder, n) for n in dict.fromkeys(sizes)}
+    result["five_million_clips"] = {
+        f"{nodes} node{'s' if nodes > 1 else ''}": hours(arguments, result["ours"]["clips_per_cpu_s"], nodes)
+        for nodes in (1, 10)
+    }
     print(json.dumps(result, indent=1))
+
+
+def hours(arguments: BenchArguments, clips_per_cpu_s: float, nodes: int) -> dict[str, float]:
+    """Hours that 5 million clips take each stage whose rate is known, on nodes of 8 GPUs and 96 cores."""
+    rates = {
+        "text stages": clips_per_cpu_s * CORES * nodes,
+        "lm_loss": arguments.lm_loss * GPUS * nodes,
+        "distributed_lmm4asd": arguments.talking_head * GPUS * nodes,
+    }
+    return {name: round(5e6 / rate / 3600, 3) for name, rate in rates.items() if rate}
 
 
 def make_transcripts(path: Path, n: int) -> Path:

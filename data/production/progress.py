@@ -94,7 +94,7 @@ class Progress:
     def _draw(self, number: int, count: Count) -> None:
         if number not in self._bars:
             name = self.links[number].name.ljust(self._width)
-            form = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}] {postfix}"
+            form = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
             self._bars[number] = tqdm(
                 total=self.n_shards,
                 desc=name,
