@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from data.production.caption_files import BadCaptions, parse_captions, read_captions
 from data.production.folder_input import Files, FolderInput, FolderOptions, list_folder, rank_captions
 from data.production.jsonl_input import parse_line
+from data.production.pretrain_to_clips import PretrainClipOptions, PretrainToClips
 from data.production.record import Record, from_line, to_line
 from tests.videos import make_video, truncate
 from utils.errors import UserError
@@ -228,6 +229,17 @@ def test_every_word_comes_out_once_and_in_order(suffix, data, words, left_out):
     assert said(transcript) == words.split()
     assert transcript.left_out == left_out
     check_times(transcript)
+
+
+@pytest.mark.parametrize(("suffix", "data", "words", "left_out"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+@pytest.mark.parametrize("min_s", [1.0, 30.0])
+def test_every_word_goes_to_one_clip_or_one_rejection(suffix, data, words, left_out, min_s):
+    transcript = parse_captions(data if isinstance(data, bytes) else data.encode(), suffix)
+    stage = PretrainToClips(PretrainClipOptions(min_s=min_s, min_words_per_s=0.1, max_words_per_s=100))
+    parts = list(stage.expand(Record("v", words=transcript.words, captions=transcript.captions)))
+    entries = sorted((start_s, text) for part in parts for start_s, _, text in [*part.words, *part.captions])
+    assert " ".join(text for _, text in entries).split() == words.split()
+    assert all(part.rejection for part in parts) == (min_s == 30.0)
 
 
 def check_times(transcript) -> None:
