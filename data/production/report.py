@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from data.annotations import AnnotationError, AnnotationFile
@@ -41,6 +42,16 @@ class Spent:
         return self.n_records / self.took_s if self.took_s else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What histograms need of a record; its words would take a thousand times the memory."""
+
+    seconds: float
+    n_words: int
+    is_clip: bool
+    scores: dict[str, float]
+
+
 @dataclass
 class Example:
     """A clip to look at. frames: as data addresses, 2 a second from start_s on."""
@@ -69,8 +80,9 @@ class Facts:
     result: RunResult
     run: dict
     spent: dict[str, Spent]
-    kept: list[Record]
-    dropped: dict[str, list[Record]]  # by stage
+    kept: list[Measured]
+    dropped: list[Measured]
+    vocabulary: Counter  # of what was kept
     reasons: dict[tuple[str, str], list[Example]]
     examples: list[Example]
     is_sample: bool
@@ -87,36 +99,42 @@ def write_report(result: RunResult, config: RunConfig) -> Path:
 
 def collect(result: RunResult, config: RunConfig) -> Facts:
     """Read what the page needs."""
-    kept, all_kept = sample(result.kept, SAMPLE)
-    dropped: dict[str, list[Record]] = {}
-    is_sample = not all_kept
-    for number, paths in result.dropped.items():
-        found, everything = sample(paths, SAMPLE)
-        dropped.setdefault(result.links[number].stage, []).extend(found)
-        is_sample = is_sample or not everything
+    kept, dropped, vocabulary = [], [], Counter()
+    for record in sample(result.kept, SAMPLE):
+        kept.append(measured(record))
+        vocabulary.update(word[2].strip(".,!?\"'").lower() for word in record.spoken)
     reasons: dict[tuple[str, str], list[Example]] = {}
-    for stage, records in dropped.items():
-        for record in records:
-            shown = reasons.setdefault((stage, record.rejection.reason), [])
+    for number, paths in result.dropped.items():
+        for record in sample(paths, SAMPLE):
+            dropped.append(measured(record))
+            shown = reasons.setdefault((result.links[number].stage, record.rejection.reason), [])
             if len(shown) < REASON_EXAMPLES and (record.words or record.captions or record.video):
                 shown.append(make_example(record))
+    counts = result.progress.counts
+    n_dropped = sum(tally.records for count in counts for tally in count.reasons.values())
     run = json.loads((result.folder / "side" / "run.json").read_text(encoding="utf-8"))
     return Facts(
-        result, run, read_costs(result.folder / "side"), kept, dropped, reasons, examples_of(result, config), is_sample
+        result,
+        run,
+        read_costs(result.folder / "side"),
+        kept,
+        dropped,
+        vocabulary,
+        reasons,
+        examples_of(result, config),
+        len(kept) < counts[-1].kept.records or len(dropped) < n_dropped,
     )
 
 
-def sample(paths: Sequence[Path], n: int) -> tuple[list[Record], bool]:
-    """Up to n records from files spread evenly over these, and whether they are all there are."""
-    records: list[Record] = []
-    for at, path in enumerate(order := _spread(paths)):
-        for line in read_lines(path):
-            if len(records) >= n:
-                return records, False
-            records.append(from_line(line))
-        if len(records) >= n:
-            return records, at == len(order) - 1
-    return records, True
+def measured(record: Record) -> Measured:
+    """What histograms need."""
+    return Measured(record.seconds, len(record.spoken), record.start_s is not None, record.scores)
+
+
+def sample(paths: Sequence[Path], n: int) -> Iterator[Record]:
+    """Up to n records from files spread evenly over these."""
+    lines = (line for path in _spread(paths) for line in read_lines(path))
+    return map(from_line, islice(lines, n))
 
 
 def _spread(paths: Sequence[Path]) -> list[Path]:
@@ -157,8 +175,7 @@ def examples_of(result: RunResult, config: RunConfig) -> list[Example]:
     name = config.output.name + ("_with_seeks.jsonl" if config.output.seeks else ".jsonl")
     path = result.folder / name
     if name not in result.files:
-        records, _ = sample(result.kept, EXAMPLES)
-        return [make_example(record) for record in records]
+        return [make_example(record) for record in sample(result.kept, EXAMPLES)]
     file = AnnotationFile(path)
     shown = []
     for i in sorted({k * len(file) // EXAMPLES for k in range(EXAMPLES)}):

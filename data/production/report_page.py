@@ -12,8 +12,7 @@ from pathlib import Path
 from data.preview_page import POLICY
 from data.preview_page import STYLE as SHARED_STYLE
 from data.production.progress import Count
-from data.production.record import Record
-from data.production.report import PLAYED_S, Example, Facts, Spent
+from data.production.report import PLAYED_S, Example, Facts, Measured, Spent
 from data.production.report_plot import histogram, number
 from data.production.store import Tally
 
@@ -165,14 +164,14 @@ def _flicker(facts: Facts) -> str:
 
 
 def _histograms(facts: Facts) -> str:
-    dropped = [record for records in facts.dropped.values() for record in records if record.start_s is not None]
+    clips = [one for one in facts.dropped if one.is_clip]
     plots = {
-        "clip length": histogram(*_both(facts.kept, dropped, lambda r: r.seconds), "s"),
-        "words per second": histogram(*_both(facts.kept, dropped, _pace), "/s"),
+        "clip length": histogram([m.seconds for m in facts.kept], [m.seconds for m in clips], "s"),
+        "words per second": histogram(_paces(facts.kept), _paces(clips), "/s"),
     }
-    scored = [record for records in facts.dropped.values() for record in records]
-    for name in sorted({name for record in (*facts.kept, *scored) for name in record.scores}):
-        plots[name.replace("_", " ")] = histogram(*_both(facts.kept, scored, lambda r, n=name: r.scores.get(n)), "")
+    for name in sorted({name for one in (*facts.kept, *facts.dropped) for name in one.scores}):
+        values = ([m.scores[name] for m in side if name in m.scores] for side in (facts.kept, facts.dropped))
+        plots[name.replace("_", " ")] = histogram(*values, "")
     figures = "".join(
         f"<figure><figcaption>{escape(n)}</figcaption>{plot}</figure>" for n, plot in plots.items() if plot
     )
@@ -181,14 +180,8 @@ def _histograms(facts: Facts) -> str:
     return f'{legend}<div class="plots">{figures}</div>'
 
 
-def _both(kept: Iterable[Record], dropped: Iterable[Record], measure) -> tuple[list[float], list[float]]:
-    found = [[measure(record) for record in records] for records in (kept, dropped)]
-    return tuple([value for value in values if value is not None] for values in found)
-
-
-def _pace(record: Record) -> float | None:
-    seconds = record.seconds
-    return len(record.spoken) / seconds if seconds and record.spoken else None
+def _paces(measured: Iterable[Measured]) -> list[float]:
+    return [one.n_words / one.seconds for one in measured if one.seconds and one.n_words]
 
 
 def _categories(facts: Facts) -> str:
@@ -206,8 +199,7 @@ def _categories(facts: Facts) -> str:
 
 
 def _vocabulary(facts: Facts) -> str:
-    counts = Counter(word[2].strip(".,!?\"'").lower() for record in facts.kept for word in record.spoken)
-    counts.pop("", None)
+    counts = Counter({word: n for word, n in facts.vocabulary.items() if word})
     n_words = sum(counts.values())
     if not n_words:
         return "<p>no words</p>"
