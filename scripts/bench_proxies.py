@@ -29,7 +29,7 @@ from scripts.bench_data import make_clip
 from utils.arguments import parse_arguments
 from utils.errors import run_command
 
-KINDS = ({}, {"crf": 18}, {"crf": 23}, {"gop": 1}, {"gop": 480}, {"chroma": "444"})
+KINDS = ({}, {"crf": 12}, {"crf": 23}, {"gop": 1}, {"chroma": "444"})
 
 
 @dataclass
@@ -38,12 +38,16 @@ class ProxyBenchArguments:
 
     video: str | None = field(default=None, metadata={"help": "a video of one's own; default: a made one"})
     seconds: int = field(default=60, metadata={"help": "of the video that are read"})
+    total_pixels: int = field(
+        default=19267584,
+        metadata={"help": "VIDEO_MAX_PIXELS; a third makes frames as small as in a clip 3 times as long"},
+    )
     repeats: int = field(default=3, metadata={"help": "reads; the fastest counts"})
 
 
 def timed_read(path: str, arguments: ProxyBenchArguments) -> tuple[Clip, float]:
     """A clip as training reads it, and the CPU seconds that the fastest read took."""
-    limits, seconds = ProxyOptions().limits, []
+    limits, seconds = ProxyOptions(total_pixels=arguments.total_pixels).limits, []
     for _ in range(arguments.repeats):
         started = time.process_time()
         clip = read_clip(path, None, float(arguments.seconds), limits=limits)
@@ -54,7 +58,7 @@ def timed_read(path: str, arguments: ProxyBenchArguments) -> tuple[Clip, float]:
 def row(kind: dict, video: str, original: Clip, original_s: float, folder: str, arguments: ProxyBenchArguments) -> str:
     """One line of the table: a kind of proxy."""
     started = time.process_time()
-    stage = MakeProxies(ProxyOptions(folder=folder, **kind))
+    stage = MakeProxies(ProxyOptions(folder=folder, total_pixels=arguments.total_pixels, **kind))
     (made,) = stage.expand(Record("clip", video=video, end_s=float(arguments.seconds)))
     made_s = time.process_time() - started
     proxy, proxy_s = timed_read(made.video, arguments)

@@ -56,6 +56,7 @@ class TalkingHead(Stage):
 
     name, version, Options = "distributed_lmm4asd", 1, TalkingHeadOptions
     batch_size, gpus, cpus = 64, 1.0, 0
+    _readers: ThreadPoolExecutor | None = None
 
     def check(self) -> None:
         local_model(self.options.model)
@@ -96,7 +97,8 @@ class TalkingHead(Stage):
 
     def teardown(self) -> None:
         self._checkpoint = None
-        self._readers.shutdown()
+        if self._readers:  # a worker that only judges is not set up
+            self._readers.shutdown()
 
     def _frames(self, record: Record) -> "Tensor | VideoError":
         """The clip's frames as the model sees them, uint8 [n, 3, H, W], or what is wrong with its video."""

@@ -41,7 +41,7 @@ class ProxyOptions:
     """Where the proxies go, and what they are."""
 
     folder: str = field(default="proxies", metadata={"help": "folder of the proxies, as the training file names it"})
-    crf: int = field(default=12, metadata={"help": "x264's quality: lower is better and larger"})
+    crf: int = field(default=18, metadata={"help": "x264's quality: lower is better and larger"})
     gop: int = field(default=8, metadata={"help": "frames from one key frame to the next; 1: key frames only"})
     chroma: str = field(default="420", metadata={"help": "420, or 444: colours at full size, larger and slower"})
     min_pixels: int = field(default=78400, metadata={"help": "training's VIDEO_MIN_PIXELS"})
@@ -147,8 +147,9 @@ def write_proxy(path: Path, clip: Clip, times: list[Fraction], options: ProxyOpt
     tick = Fraction(1, timescale)
     # Fresh films start late by an edit list, in the film's ticks: 1000 a second unless told otherwise.
     with av.open(str(path), "w", format="mp4", options={"movie_timescale": str(timescale)}) as container:
-        x264 = {"crf": str(options.crf), "g": str(options.gop), "bf": "0", "threads": "1", "preset": "medium"}
-        stream = container.add_stream("libx264", rate=FPS, options=x264)
+        # fastdecode leaves out CABAC and deblocking: a tenth larger, and nearly twice as fast to read.
+        quality = {"crf": str(options.crf), "g": str(options.gop), "tune": "fastdecode", "preset": "medium"}
+        stream = container.add_stream("libx264", rate=FPS, options={**quality, "bf": "0", "threads": "1"})
         stream.height, stream.width = clip.frames.shape[2:]
         stream.pix_fmt = f"yuv{options.chroma}p"
         stream.time_base = stream.codec_context.time_base = tick
