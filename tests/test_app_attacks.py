@@ -12,8 +12,6 @@ from websockets.sync.client import connect
 from demo.cli import NANO_CHECKPOINT, NANO_MATCHES
 from demo.web.gate import COOKIE
 from demo.web.options import PageArguments, ViewerArguments
-from demo.web.player import Player
-from demo.web.timeline import Timeline
 from demo.web.videos import shown_name
 from models.load import load_checkpoint
 from scripts.page_browser import until
@@ -264,22 +262,3 @@ def test_flags_that_cannot_work_are_refused(tmp_path):
     ):  # fmt: skip
         with pytest.raises(UserError):
             arguments.check()
-
-
-def test_a_player_that_falls_silent_is_not_believed_to_go_on():
-    player = Player(10.0, reports=True)
-    player.play(10.0, 2.0)
-    player._at_s -= 60
-    assert 15.9 < player.now() < 16.1
-    player.pause(12.0)
-    assert player.now() == 12.0
-    player.close()
-    player.wait_until(1e9)
-
-
-def test_what_is_said_anew_takes_the_place_of_the_old():
-    timeline = Timeline()
-    for start_s in range(5):
-        timeline.add_step(start_s, start_s + 1, f"old {start_s}")
-    timeline.add_step(1.0, 4.0, "new")
-    assert [text for _, _, text in timeline.steps] == ["old 0", "new", "old 4"]

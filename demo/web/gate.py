@@ -1,5 +1,6 @@
 """Who may open the page, which of Gradio's routes it has, and what the browser is told to forbid."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -19,6 +20,7 @@ GRADIO_PATHS = re.compile(
     r"/|/(theme\.css|config|manifest\.json|favicon\.ico|robots\.txt)|/(assets|static)/[\w./@~-]+"
     r"|/gradio_api/(info|app_id|startup-events|heartbeat/\w+|dev/reload)"
 )
+GUESS_S = 0.5  # that a wrong password takes
 OUR_PATHS = "/live/"
 # Gradio's page has inline scripts and styles, and makes functions of its handlers' source.
 POLICY = (
@@ -80,6 +82,8 @@ class PageGate:
         owner = self.browsers.owner(headers)
         send = _guarded(send)
         if owner is None and not self._knows_password(headers):
+            if "authorization" in headers:
+                await asyncio.sleep(GUESS_S)
             refusal = PlainTextResponse("This page asks for a name and a password.", 401, {"WWW-Authenticate": REALM})
             await refusal(scope, receive, send)
             return

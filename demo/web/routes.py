@@ -67,7 +67,7 @@ def _add_videos(app: FastAPI, viewers: Viewers) -> None:
             raise Refusal(429, f"{MOST_UPLOADS} videos are being uploaded", next_step="wait for one of them", retry_s=5)
         uploading[owner] = uploading.get(owner, 0) + 1
         try:
-            path = await viewers.videos.take(request.stream(), name, owner)
+            path = await viewers.videos.take(request.stream())
             video = await asyncio.to_thread(viewers.videos.add, path, name, owner)
         except ClientDisconnect:
             raise Refusal(400, "the upload broke off") from None

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
@@ -31,6 +31,7 @@ PREFIX = "livecc_page_"
 FREE_BYTES = 2**30  # of the disk that uploads leave free
 MOST_PIXELS = 8192 * 4320
 NAME_CHARACTERS = 120
+MOST_FILES = 128  # uploads and drawn videos that lie here at once
 THUMBNAIL_WIDTH = 320
 PLAYED = "MP4, MOV, WebM, MKV, AVI, MPEG-TS or Ogg"
 # How files of containers that hold their own pictures begin. Playlists, subtitles and lists of other files, which make
@@ -56,6 +57,7 @@ class Video:
     width: int
     height: int
     owner: str | None = None
+    since_s: float = field(default_factory=time.monotonic)
 
     def record(self) -> dict:
         """What the page is told."""
@@ -89,8 +91,10 @@ class Videos:
             )  # fmt: skip
         return video
 
-    async def take(self, pieces: AsyncIterator[bytes], name: str, owner: str) -> Path:
+    async def take(self, pieces: AsyncIterator[bytes]) -> Path:
         """Write an upload to a file of its own. Raises Refusal where it is too large, or the disk is full."""
+        if len(list(self.folder.iterdir())) >= MOST_FILES:
+            raise Refusal(503, f"{MOST_FILES} videos are here already", next_step="try again in a minute", retry_s=60)
         path = self.folder / secrets.token_hex(16)
         n_bytes = 0
         try:
@@ -132,6 +136,12 @@ class Videos:
         if video.owner is not None and self._videos.pop(video.id, None):
             self._thumbnails.pop(video.id, None)
             video.path.unlink(missing_ok=True)
+
+    def remove_unwatched(self, watched: set[str], older_s: float) -> None:
+        """Delete the uploads that were never opened, or whose tabs are gone."""
+        for video in list(self._videos.values()):
+            if video.id not in watched and time.monotonic() - video.since_s > older_s:
+                self.remove(video)
 
     def thumbnail(self, video: Video) -> bytes:
         """A small JPEG of a moment of the video."""

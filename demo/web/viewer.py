@@ -71,6 +71,9 @@ class Viewer:
         """Choose a video, or something live; whatever was watched before is over."""
         await self.stop()
         self._end_talk()
+        if self.render is not None:
+            self.render.remove()
+            self.render = None
         previous, self.video = self.video, video
         self.live, self.spec, self.timeline = live, spec, Timeline()
         if previous is not None and (video is None or previous.id != video.id):
@@ -139,6 +142,13 @@ class Viewer:
         """The player has reached the video's end."""
         if self.run is not None and self.run.player is not None:
             self.run.player.end()
+
+    def idle_s(self) -> float:
+        """For how long a commentary has had nothing to comment: its player stands, or its webcam sends nothing."""
+        run = self.run
+        if run is None or (run.player and run.player.playing) or self.live == "url":
+            return 0.0
+        return time.monotonic() - run.player.moved_s if run.player else run.idle_s()
 
     async def push(self, jpeg: bytes, time_s: float) -> None:
         """A picture of the webcam."""

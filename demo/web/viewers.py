@@ -182,6 +182,8 @@ class Viewers:
             self._pass_on_events(viewer)
             await self._end_idle(viewer)
         await self._fill()
+        watched = {viewer.video.id for viewer in self.viewers.values() if viewer.video is not None}
+        self.videos.remove_unwatched(watched, GRACE_S)
         if time.monotonic() - self._trimmed_s > TRIM_S:
             self._trimmed_s = time.monotonic()
             await asyncio.to_thread(give_memory_back)
@@ -192,12 +194,12 @@ class Viewers:
             viewer.tell("note", message=run.source.events.get())
 
     async def _end_idle(self, viewer: Viewer) -> None:
-        player = viewer.run and viewer.run.player
-        idle_s = self.options.idle_minutes * 60
-        if player and not player.playing and time.monotonic() - player.moved_s > idle_s:
+        if viewer.idle_s() > self.options.idle_minutes * 60:
             await viewer.stop()
             minutes = f"{self.options.idle_minutes:g} minutes"
-            viewer.tell("note", message=f"Paused for {minutes}: the place was given up. Press play to go on.")
+            message = f"Nothing was played for {minutes}: the place was given up. Press play to go on."
+            viewer.tell("finished", run=viewer.n_runs, reason="idle", n_steps=0, n_words=0)
+            viewer.tell("note", message=message)
         if viewer.talk is not None and time.monotonic() - viewer.talk.used_s > TALK_IDLE_S:
             viewer.talk.close()
             viewer.talk = None
