@@ -12,10 +12,12 @@ from demo.web.pace import Pace
 from demo.web.player import Player
 from demo.web.settings import Settings, conversation_options, frame_pixels, has_qualities
 from demo.web.timeline import Timeline
+from demo.web.videos import Videos
 from demo.web.viewers import Viewers
 from models.engine import Engine, EngineOptions
 from models.load import load_checkpoint
 from models.streaming import StreamingSession
+from utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +166,13 @@ def test_what_is_said_anew_takes_the_place_of_the_old():
         timeline.add_step(start_s, start_s + 1, f"old {start_s}")
     timeline.add_step(1.0, 4.0, "new")
     assert [text for _, _, text in timeline.steps] == ["old 0", "new", "old 4"]
+
+
+def test_an_example_that_is_no_video_is_an_error(tmp_path):
+    (tmp_path / "notes.txt").write_text("no video")
+    for path in (tmp_path / "notes.txt", tmp_path / "missing.mp4", tmp_path):
+        with pytest.raises(UserError, match=str(path)):
+            Videos([str(path)], 10**6, 60)
 
 
 def test_choices_mean_something_to_the_model(checkpoint):

@@ -74,7 +74,7 @@ class Videos:
         self.max_bytes, self.max_s = max_bytes, max_s
         self._videos: dict[str, Video] = {}
         for path in examples:
-            video = inspect(Path(path), f"example{len(self._videos) + 1}", Path(path).name)
+            video = inspect_example(path, f"example{len(self._videos) + 1}")
             self._videos[video.id] = video
         self.examples = list(self._videos.values())
         remove_leftovers()
@@ -177,6 +177,15 @@ def inspect(path: Path, video_id: str, name: str, owner: str | None = None) -> V
     next(live_frames(path, limits=VideoLimits(max_pixels=MOST_PIXELS)))  # says so where nothing can be decoded
     duration_s = duration_s or list_frames(path).table.last_s  # a browser's recording does not state it
     return Video(video_id, name, path, media_type, duration_s, width, height, owner)
+
+
+def inspect_example(path: str, video_id: str) -> Video:
+    """The same for a file that the operator names. Raises UserError."""
+    try:
+        return inspect(Path(path), video_id, Path(path).name)
+    except Refusal as refusal:
+        told = "; ".join(str(refusal.detail[name]) for name in ("error", "cause") if refusal.detail[name])
+        raise UserError(f"--examples {path}: {told}") from None
 
 
 def media_type_of(path: Path, name: str) -> str:
