@@ -55,9 +55,9 @@ export class Connection {
     if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(request));
   }
 
-  sendPicture(blob, seconds) {
+  sendPicture(bytes, seconds) {
     if (this.socket.readyState !== WebSocket.OPEN || this.socket.bufferedAmount > 1_000_000) return; // a slow line
     this.send({ type: "frame", time_s: seconds });
-    this.socket.send(blob);
+    this.socket.send(bytes);
   }
 }

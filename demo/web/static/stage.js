@@ -29,7 +29,7 @@ export class Stage {
     this.overlay = el("div.captions", { hidden: true, "aria-live": "off" });
     this.banner = el("div.banner", { hidden: true, role: "status" });
     this.badge = el("span.badge", { hidden: true });
-    this.whole = el("button.whole", { type: "button", title: "Full screen, with captions", click: () => this.fill() }, "⛶");
+    this.whole = el("button.whole", { type: "button", title: "Full screen, with captions", click: () => this.fill() });
     this.begin = el("button.begin", { type: "button", hidden: true, click: () => this.toggleLive() }, "Start");
     this.frame = el("div.frame", {}, this.video, this.picture, this.overlay, this.badge, this.banner, this.whole, this.begin);
     this.late = el("div.late", { hidden: true, role: "alert" });
@@ -113,7 +113,8 @@ export class Stage {
   /** The viewer waits in line. */
   queue({ place, n_waiting, n_running }) {
     const first = place === 1 ? "next" : `number ${place} of ${n_waiting}`;
-    this.say(`You are ${first} in line: ${n_running} watch now. It begins by itself when there is room.`);
+    const others = n_running === 1 ? "one person watches" : `${n_running} people watch`;
+    this.say(`You are ${first} in line: ${others} now. It begins by itself when there is room.`);
     this.held = true;
     this.video.pause();
   }
