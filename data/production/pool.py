@@ -4,6 +4,7 @@ A library's pool either hangs or gives up when a worker dies. Here it is known w
 they are tried one by one, and the one on which a process dies again is kept as failed.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -168,11 +169,17 @@ def _work(connection: Connection, setup: WorkerSetup) -> None:
             connection.send(("free", None))
         worker.close()
     except UserError as error:
-        connection.send(("error", str(error)))
+        _tell(connection, str(error))
     except BrokenPipeError:
         pass
     except Exception:
-        connection.send(("error", f"a mistake in a stage, not in the data:\n{traceback.format_exc()}"))
+        _tell(connection, f"a mistake in a stage, not in the data:\n{traceback.format_exc()}")
+
+
+def _tell(connection: Connection, error: str) -> None:
+    """Report why this process ends; where the owner has closed its end, another one has told it already."""
+    with contextlib.suppress(ConnectionError):
+        connection.send(("error", error))
 
 
 def _end_with_owner() -> None:
