@@ -91,7 +91,7 @@ class Tab:
         return self.page.evaluate(script, argument)
 
     def play(self) -> None:
-        self.run("livecc.stage.video.play()")
+        self.run("livecc.stage.video.play().catch(() => null)")  # a viewer in line is paused again
 
     def pause(self) -> None:
         self.run("livecc.stage.video.pause()")

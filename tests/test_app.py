@@ -225,6 +225,7 @@ def test_viewers_wait_in_line_and_the_server_may_lead(checkpoint, browser):
         (leader,) = server.viewers.seated
         first.run("livecc.stage.ignored = 12; livecc.stage.video.currentTime = 12")
         until(lambda: abs(first.second - leader.run.player.now()) < 1)
+        assert leader.n_runs == 1 and first.second < 12
         first.page.close()
         second.until_said(1)
         assert second.steps[0]["start_s"] == 0 and max(second.delays) < IN_TIME_S

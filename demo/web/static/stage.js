@@ -39,8 +39,8 @@ export class Stage {
   listen() {
     const video = this.video;
     const monitored = (name, tell) => video.addEventListener(name, () => this.monitor && tell());
-    video.addEventListener("play", () => this.held && video.pause());
-    video.addEventListener("playing", () => this.started());
+    video.addEventListener("play", () => (this.held ? video.pause() : this.monitor || this.started()));
+    monitored("playing", () => this.started()); // also after a seek or a wait, of which a leading server must not hear
     video.addEventListener("pause", () => this.report("pause"));
     monitored("waiting", () => video.seeking || this.report("pause"));
     monitored("timeupdate", () => this.reportTime());
