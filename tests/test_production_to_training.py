@@ -1,4 +1,4 @@
-"""From raw material to a trained model: match videos with a spoken commentary, through the model stages, to train.py.
+"""From raw material to a trained model: match videos with a spoken commentary, through every model stage, to train.py.
 
 Plumbing, not quality: the models are small ones, and nobody is a talking head by a threshold of 1.
 """
@@ -12,9 +12,11 @@ import pytest
 
 from data.annotations import AnnotationFile
 from data.video import VideoFile
+from tests.judge_server import JudgeServer, Response
 from tests.sounds import RATE, make_sounding_video, small_whisper, speak, why_no_speech
 from tests.training import ROOT, log_of, run, train_flags
 
+QUERY = "Call the match as you see it, please."
 NANO = "models/nano_checkpoint"
 CONFIG = """
 inputs: {{folder_input: {{folders: ["{folder}/videos"]}}}}
@@ -23,6 +25,7 @@ stages:
   - sft_to_clips: {{min_s: 5, max_s: 20}}
   - lm_loss: {{model: {nano}, min_loss: 1.5, max_loss: 30}}
   - distributed_lmm4asd: {{model: {nano}, threshold: 1.0}}
+  - make_prompt: {{model: local, api_base: "{api_base}"}}
   - make_proxies: {{folder: "{folder}/proxies", min_pixels: 11760, total_pixels: 11760}}
   - to_conversation
 output: {{name: sft}}
@@ -58,18 +61,21 @@ def test_from_match_videos_with_speech_to_a_trained_model(tmp_path):
     (tmp_path / "videos").mkdir()
     for number in (1, 2):
         make_commented_match(number, tmp_path)
-    (tmp_path / "config.yaml").write_text(CONFIG.format(folder=tmp_path, whisper=small_whisper(), nano=NANO))
-    produce = ["-m", "data.production.run", tmp_path / "config.yaml", "--output_dir", tmp_path / "out"]
-    said = run([sys.executable, *map(str, produce), "--num_workers", "1"])
+    answer = json.dumps({"result": "YES", "query": QUERY})
+    with JudgeServer(lambda number, prompt: Response(answer)) as server:
+        values = {"folder": tmp_path, "whisper": small_whisper(), "nano": NANO, "api_base": server.api_base}
+        (tmp_path / "config.yaml").write_text(CONFIG.format(**values))
+        produce = ["-m", "data.production.run", tmp_path / "config.yaml", "--output_dir", tmp_path / "out"]
+        said = run([sys.executable, *map(str, produce), "--num_workers", "1"], OPENAI_API_KEY="none")
     assert (tmp_path / "out/report.html").is_file(), said
 
     made = AnnotationFile(tmp_path / "out/sft_with_seeks.jsonl")
     samples = [made[i] for i in range(len(made))]
-    assert len(samples) >= 2
+    assert len(samples) >= 2 and len(server.requests) >= len(samples)
     words = " ".join(word.text.lower() for sample in samples for word in sample.words.words)
     assert sum(words.count(word) for word in ("orange", "cyan", "goal", "pass", "left", "right")) >= 5, words
     for sample in samples:
-        assert Path(sample.video.video).parent == tmp_path / "proxies"
+        assert sample.query.text == QUERY and Path(sample.video.video).parent == tmp_path / "proxies"
 
     flags = train_flags(Path(NANO), made.path, tmp_path / "model", "--max_steps", 3, "--per_device_train_batch_size", 1)
     run([sys.executable, "train.py", *flags])

@@ -105,9 +105,10 @@ class ShardWorker:
             job = after(job, report)
 
     def close(self) -> None:
-        """Tear the stages down."""
-        for stage in self._stages.values():
-            stage.teardown()
+        """Tear down the stages that were set up; those that only judge were not."""
+        for number, stage in self._stages.items():
+            if self.links[number].part == "process":
+                stage.teardown()
         self._stages = {}
 
     def _do(self, number: int, job: Job, held: Held | None, before: Done | None) -> tuple[Report, Held]:
