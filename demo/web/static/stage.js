@@ -44,6 +44,7 @@ export class Stage {
     video.addEventListener("pause", () => this.report("pause"));
     monitored("waiting", () => video.seeking || this.report("pause"));
     monitored("timeupdate", () => this.reportTime());
+    video.addEventListener("seeking", () => (this.moved = true)); // until the commentary has begun anew there
     video.addEventListener("seeked", () => this.seeked());
     video.addEventListener("ratechange", () => this.report("rate"));
     video.addEventListener("ended", () => this.report("ended"));
@@ -97,6 +98,7 @@ export class Stage {
     const target = this.video.currentTime;
     if (this.ignored !== null && Math.abs(target - this.ignored) < 0.3) {
       this.ignored = null;
+      this.moved = false;
       return;
     }
     clearTimeout(this.seeking);
@@ -124,6 +126,7 @@ export class Stage {
     this.say("");
     this.warn("");
     this.setRunning(true);
+    this.moved = false;
     this.liveSince = performance.now();
     if (this.held) {
       this.held = false;
@@ -156,7 +159,7 @@ export class Stage {
   add(step) {
     const delay = Math.max(0, this.seconds() - step.end_s);
     step.delay_s = delay / (this.live ? 1 : this.video.playbackRate);
-    if (this.live || !this.video.paused || this.video.ended) this.delays.push(step.delay_s);
+    if (!this.moved && (this.live || !this.video.paused || this.video.ended)) this.delays.push(step.delay_s);
     this.delays = this.delays.slice(-4000);
     this.captions.add(step);
     this.captions.show(this.seconds());
