@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Lint, format check and tests, set-up included; prints every skipped test and fails when one was not expected.
 #
-#   bash scripts/test.sh                       what continuous integration runs: 2 cores, no GPU, about 9 minutes
+#   bash scripts/test.sh                       what continuous integration runs: 2 cores, no GPU, about 15 minutes
 #   bash scripts/test.sh --golden DIR          also the tests on the full golden files (other pytest options work too)
 #   bash scripts/test.sh tests/test_cli.py     a part; the set of skipped tests is then shown but not compared
 #
