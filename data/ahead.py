@@ -7,6 +7,7 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 POLL_S = 0.1  # how soon the thread notices that nobody listens any more
+LEAVE_S = 2.0  # how long its end is waited for: more than a frame takes
 
 
 def read_ahead(items: Iterable[Item], n_ahead: int) -> Iterator[Item]:
@@ -16,7 +17,8 @@ def read_ahead(items: Iterable[Item], n_ahead: int) -> Iterator[Item]:
     """
     queue: Queue[tuple[bool, object]] = Queue(n_ahead)  # (whether it is an item, item or how it ended)
     left = threading.Event()
-    threading.Thread(target=_read, args=(items, queue, left), daemon=True).start()
+    thread = threading.Thread(target=_read, args=(items, queue, left), daemon=True)
+    thread.start()
     try:
         while True:
             is_item, value = queue.get()
@@ -27,6 +29,8 @@ def read_ahead(items: Iterable[Item], n_ahead: int) -> Iterator[Item]:
             yield value
     finally:
         left.set()
+        # A thread that still decodes when the interpreter ends can abort it; one that waits for a source is left.
+        thread.join(LEAVE_S)
 
 
 def _read(items: Iterable[Item], queue: Queue, left: threading.Event) -> None:
