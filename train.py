@@ -14,10 +14,12 @@ and beside it train_log.jsonl, train_summary.json and bad_samples.json. A run th
 its last complete checkpoint when its command is given again, unless with --overwrite_output_dir True.
 """
 
+import atexit
 import contextlib
 import functools
 import logging
 import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -187,8 +189,13 @@ def run_process() -> None:
     """One process of a run: train, then leave the others."""
     main()
     if dist.is_initialized():
-        # Left to the interpreter's end, the threads of a process group may abort a run that is done.
+        # Native threads of a process group may abort the interpreter's end, and with it a run that is done and saved:
+        # what is registered for the end runs now, and the process leaves without one.
         dist.destroy_process_group()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 if __name__ == "__main__":
