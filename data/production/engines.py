@@ -13,6 +13,7 @@ can grow to, and the shards stream through as many groups at once as have room i
 that all machines see.
 """
 
+import json
 import os
 import pickle
 import shutil
@@ -266,16 +267,20 @@ class RayWorker:
         return {"state": pickle.dumps(state)}
 
     def _try(self, digests: list[bytes]) -> None:
-        put(self.notes / str(self.job.shard), pickle.dumps((self.job.suspects, self.job.poisonous, digests)))
+        died_on = {"suspects": self.job.suspects, "poisonous": self.job.poisonous, "trying": digests}
+        note = {name: [digest.hex() for digest in some] for name, some in died_on.items()}
+        put(self.notes / str(self.job.shard), json.dumps(note).encode())
 
 
 def job_after_death(job: Job, note: Path) -> Job:
     """The job as it must be done now, if an actor has died on it before."""
     try:
-        suspects, poisonous, trying = pickle.loads(note.read_bytes())
+        kept = json.loads(note.read_bytes())
     except FileNotFoundError:
         return job
-    return replace(job, suspects=suspects, poisonous=poisonous).after_death(trying)
+    found = {name: [bytes.fromhex(digest) for digest in digests] for name, digests in kept.items()}
+    died_on = {name: frozenset(found[name]) for name in ("suspects", "poisonous")}
+    return replace(job, **died_on).after_death(found["trying"])
 
 
 def make_engine(

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import ctypes
 import logging
-import re
 import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,6 @@ TRIM_S = 30.0
 GRACE_S = 60.0  # that a tab which lost its connection may take to come back; its place is given up at once
 MOST_VIEWERS = 256  # tabs, watching or not
 TALK_IDLE_S = 300.0
-VIEWER_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class Viewers:
