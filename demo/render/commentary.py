@@ -65,13 +65,8 @@ class Commentary:
         self.questions = sorted((q for q in questions if q.question or q.answer), key=lambda q: q.asked_s)
 
     def to_json(self) -> str:
-        """One JSON object, as `from_json` reads it."""
+        """One JSON object, as a file of it holds; `read_commentary` reads it."""
         return json.dumps({"type": TYPE, **asdict(self)}, ensure_ascii=False, indent=1) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> "Commentary":
-        """Read what `to_json` wrote, or another form of KINDS. Raises ValueError that says what is wrong."""
-        return _from_records(_records(text))
 
     def write(self, path: Path) -> None:
         """Write the JSON file, whole or not at all."""
