@@ -21,6 +21,7 @@ from data.production.model_files import local_model, model_fingerprint
 from data.production.near_duplicates import WORD
 from data.production.record import Record, Timed
 from data.production.stage import RecordFailed, Stage, Worker
+from data.production.whisper import load_whisper
 from data.sound import RATE, read_sound
 from utils.errors import UserError
 
@@ -63,8 +64,7 @@ class CaptionOffset(Stage):
         for name in ("sample_s", "search_s", "max_offset_s"):
             if not getattr(self.options, name) > 0:
                 raise UserError(f"--{name} {getattr(self.options, name)}: give a number of seconds above 0")
-        if "/" in self.options.model:
-            local_model(self.options.model)
+        local_model(self.options.model)
 
     def fingerprint(self) -> str:
         """The recogniser's files."""
@@ -72,16 +72,7 @@ class CaptionOffset(Stage):
 
     def setup(self, worker: Worker) -> None:
         """Load the recogniser."""
-        from faster_whisper import WhisperModel
-
-        device = "cuda" if worker.device.startswith("cuda") else "cpu"
-        try:
-            self._model = WhisperModel(self.options.model, device=device, cpu_threads=worker.n_threads)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise UserError(
-                f"--model {self.options.model}: no Whisper model of faster-whisper there ({error}); give a folder with "
-                "its model.bin, or a name such as base.en where the hub can be reached"
-            ) from error
+        self._model = load_whisper(self.options.model, worker)
 
     def expand(self, record: Record) -> Iterable[Record]:
         """Listen, and compare."""

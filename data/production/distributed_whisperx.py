@@ -18,6 +18,7 @@ from data.container import VideoError
 from data.production.model_files import local_model, model_fingerprint
 from data.production.record import Record
 from data.production.stage import RecordFailed, Stage, Worker
+from data.production.whisper import load_whisper
 from data.sound import RATE, read_sound
 from utils.errors import UserError
 
@@ -51,28 +52,15 @@ class Whisper(Stage):
     def check(self) -> None:
         if self.options.beam_size < 1 or self.options.stretches < 1:
             raise UserError("--beam_size and --stretches must be at least 1")
-        if "/" in self.options.model:
-            local_model(self.options.model)
+        local_model(self.options.model)
 
     def fingerprint(self) -> str:
         return model_fingerprint(self.options.model)
 
     def setup(self, worker: Worker) -> None:
-        from faster_whisper import BatchedInferencePipeline, WhisperModel
+        from faster_whisper import BatchedInferencePipeline
 
-        device = "cuda" if worker.device.startswith("cuda") else "cpu"
-        try:
-            model = WhisperModel(
-                self.options.model,
-                device=device,
-                compute_type=self.options.compute_type,
-                cpu_threads=worker.n_threads,
-            )
-        except (OSError, RuntimeError, ValueError) as error:
-            raise UserError(
-                f"--model {self.options.model}: no Whisper model of faster-whisper there ({error}); give a folder with "
-                "its model.bin, or a name such as large-v3-turbo where the hub can be reached"
-            ) from error
+        model = load_whisper(self.options.model, worker, self.options.compute_type)
         self._pipeline = BatchedInferencePipeline(model)
 
     def expand(self, record: Record) -> list[Record]:
