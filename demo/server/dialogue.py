@@ -20,6 +20,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from demo.server.access import matches, unauthorised
 from demo.server.arrivals import LONGEST_S
+from demo.server.directions import until_one_ends
 from demo.server.protocol import QUESTION_CHARACTERS, Question
 from demo.server.refusal import Refusal
 from utils.errors import UserError
@@ -39,15 +40,7 @@ async def converse(socket: WebSocket, sessions, session_id: str, after: int, tok
             await dialogue.refuse(refusal)
             await socket.close(POLICY_VIOLATION)
             return
-        tasks = {asyncio.create_task(dialogue.tell(after)), asyncio.create_task(dialogue.listen())}
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for task in done:
-            task.result()
+        await until_one_ends(dialogue.tell(after), dialogue.listen())
         await socket.close(ENDED)
 
 

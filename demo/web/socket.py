@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from demo.server.bucket import TokenBucket
+from demo.server.directions import until_one_ends
 from demo.server.refusal import Refusal
 from demo.web.player import FASTEST
 from demo.web.settings import QUERY_CHARACTERS, Settings
@@ -77,15 +78,7 @@ class Tab:
             "max_upload_mb": self.viewers.options.max_upload_mb, "max_minutes": self.viewers.options.max_minutes,
         }  # fmt: skip
         await self._send(json.dumps(welcome))
-        tasks = {asyncio.create_task(work) for work in (self._tell(after), self._show(), self._listen())}
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        for task in done:
-            task.result()
+        await until_one_ends(self._tell(after), self._show(), self._listen())
         with contextlib.suppress(RuntimeError):
             await self.socket.close()
 
