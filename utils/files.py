@@ -1,21 +1,60 @@
 """Files that are there whole or not at all."""
 
+import contextlib
 import os
+import re
+import socket
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from utils.errors import UserError
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file beside its place and move it there, so that no reader sees half of it.
+@contextlib.contextmanager
+def partial_file(path: Path) -> Iterator[Path]:
+    """Yield the name of a hidden file beside `path`, which takes its place at the end, or goes after an exception.
 
-    Raises UserError where it cannot be written.
+    The name is the process's and thread's own, also in a folder that other machines write to. Raises OSError.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}-{threading.get_native_id()}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_whole(path: Path, content: str | bytes, next_step: str = "give another path") -> None:
+    """Write a file beside its place and move it there, so that no reader sees half of it; a text in UTF-8.
+
+    It is not forced onto the disk: a machine that goes down may lose it. Raises UserError, which ends with next_step,
+    where it cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
+        with partial_file(path) as partial:
+            partial.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written ({error}); give another path") from error
+        raise UserError(f"{path}: cannot be written ({error}); {next_step}") from error
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove the partial files of `path` that killed processes of this machine left behind."""
+    form = re.compile(rf"\.{re.escape(path.name)}\.{re.escape(socket.gethostname())}-(\d+)-\d+\.partial")
+    with contextlib.suppress(OSError):
+        for sibling in path.absolute().parent.iterdir():
+            match = form.fullmatch(sibling.name)
+            if match and not _is_running(int(match[1])):
+                sibling.unlink()
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True

@@ -8,9 +8,6 @@
 INPUT is the digest of the shard's input, 0 the attempt that the marker names. Every file is moved into place whole.
 """
 
-import os
-import socket
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -20,7 +17,7 @@ import orjson
 
 from data.production.link import Link
 from data.production.record import Record, join_lines, read_lines
-from utils.errors import UserError
+from utils.files import write_whole
 
 DIGEST_BYTES = 16
 # Of a record of the input: its digest, and how many lines of either file are its own.
@@ -167,17 +164,8 @@ class Earlier:
 
 def put(path: Path, data: bytes) -> None:
     """Write a file beside its place and move it there. Raises UserError where the disk does not take it."""
-    partial = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(
-            f"{path}: cannot be written ({error}); free some space or give another --output_dir, then run the same "
-            "command again: what is done is kept"
-        ) from error
+    advice = "free some space or give another --output_dir, then run the same command again: what is done is kept"
+    write_whole(path, data, advice)
 
 
 def partial_files(folder: Path) -> Iterator[Path]:
