@@ -265,6 +265,14 @@ def test_an_estimate_that_was_too_low_is_corrected():
         spending.reserve(500_000, 500_000)
 
 
+def test_requests_in_flight_together_correct_an_estimate_once():
+    spending = Spending(Prices(1.0, 1.0), max_cost=100.0)
+    for reservation in [spending.reserve(500_000, 500_000) for _ in range(10)]:
+        reservation.settle(1_500_000, 1_500_000)
+    spending.reserve(500_000, 500_000).settle(500_000, 500_000)
+    assert spending.cost == 31.0
+
+
 def test_requests_that_may_have_been_billed_count_for_the_cap():
     with JudgeServer(lambda number, _: Response(hang_s=5.0)) as server:
         endpoint = endpoint_of(server, Patience(9, 0.01, 0.01), timeout_s=0.05, max_cost=0.0015)

@@ -1,6 +1,11 @@
 """Queries from a language model: strict reading, kept replies, caps, and servers that misbehave."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +15,9 @@ from hypothesis import strategies as st
 from data.production.make_prompt import MakePrompt, PromptOptions, read_reply, shared_words
 from data.production.record import Record, from_line, to_line
 from data.production.stage import StopRun, Worker
+from tests.conftest import REPOSITORY
 from tests.judge_server import JudgeServer, Response
+from tests.production import run
 from utils.endpoint import Patience
 from utils.errors import UserError
 
@@ -146,6 +153,30 @@ def test_a_server_that_is_gone_and_a_cap_end_the_run_and_keep_what_is_done(tmp_p
         assert 0 < n_done < 38 and cost <= 0.01
         done = Prompting(server, tmp_path, monkeypatch, **prices)(*(clip(i, f"text number {i}") for i in range(40)))
         assert len(server.requests) == 38 and all(record.query for record in done)
+
+
+def test_a_killed_run_goes_on_under_the_same_cap(tmp_path: Path, monkeypatch):
+    for name in ("AZURE_OPENAI_ENDPOINT", "OPENAI_BASE_URL", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    clips = tmp_path / "clips.jsonl"
+    clips.write_bytes(b"".join(to_line(clip(i, f"text number {i}")) + b"\n" for i in range(60)))
+    with JudgeServer(lambda number, prompt: Response(GOOD, hang_s=0.05)) as server:
+        words = [sys.executable, "-m", "data.production.make_prompt", str(clips), str(tmp_path / "out.jsonl")]
+        words += ["--api_base", server.api_base, "--model", "m", "--price_input", "2.5", "--price_output", "10"]
+        capped = [*words, "--n_requests", "2", "--max_cost", "0.04"]
+        process = subprocess.Popen(capped, cwd=REPOSITORY, start_new_session=True)
+        while len(server.requests) < 9:
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for _ in range(2):
+            assert "max_cost" in run(capped, status=2).stderr
+        n_capped = len(server.requests)
+        assert 0.02 < server.cost <= 0.04 and n_capped < 60
+        run(words)
+        assert len(server.requests) <= 60 + 2, "only what the kill cut off is asked again"
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 60
 
 
 def test_a_transcript_cannot_close_its_tags_or_fill_the_template(tmp_path: Path, monkeypatch):

@@ -21,6 +21,7 @@ import openai
 from utils.errors import UserError
 from utils.fingerprint import digest
 from utils.journal import Journal
+from utils.ledger import Ledger
 from utils.pace import Pace, asked_wait_s
 from utils.spending import KNOWN_PRICES, CapReached, Prices, Spending
 
@@ -129,7 +130,11 @@ class Endpoint:
         self._client, self._secret = client, secret
         self._pace, self._patience = pace or Pace(), patience or Patience()
         self._journal = replies
-        self._replies = {row["key"]: row for row in replies.rows()} if replies else {}
+        self._replies: dict[str, dict[str, Any]] = {}
+        for row in replies.rows() if replies else ():
+            self._replies[row["key"]] = row
+            if spending.is_shared and not row.get("in_ledger"):
+                spending.count_before(self._price_of(row))
         self._n_failures, self._stop_reason = 0, ""
         self._lock = threading.Lock()
 
@@ -159,7 +164,7 @@ class Endpoint:
             said = {name: value for name, value in asdict(reply).items() if name != "cached"}
             self._replies[key] = row = {"key": key, "asked": self.model, "reply": said}
             if self._journal is not None:
-                self._journal.append(row)
+                self._journal.append(row | ({"in_ledger": True} if self.spending.is_shared else {}))
         if reply.model:
             self.served.add(reply.model)
         return reply
@@ -169,6 +174,12 @@ class Endpoint:
         with self._lock:
             self._stop_reason = self._stop_reason or self._without_secret(reason)
         self._pace.stop()
+
+    def _price_of(self, row: dict[str, Any]) -> float:
+        """Dollars of a reply that was kept."""
+        own = self.spending.prices
+        prices = own if row["asked"] == self.model else KNOWN_PRICES.get(row["asked"], own)
+        return prices.cost(row["reply"]["n_input"], row["reply"]["n_output"]) if prices else 0.0
 
     def _ask(self, request: dict[str, Any]) -> Reply:
         for attempt in range(self._patience.max_retries + 1):
@@ -263,14 +274,19 @@ class Endpoint:
 
 
 def connect(
-    model: str, arguments: EndpointArguments, replies: Journal | None = None, patience: Patience | None = None
+    model: str,
+    arguments: EndpointArguments,
+    replies: Journal | None = None,
+    patience: Patience | None = None,
+    ledger: Ledger | None = None,
 ) -> Endpoint:
-    """The endpoint that flags and environment name. Raises UserError where its URL or key is missing."""
+    """The endpoint that flags and environment name; those with one ledger share the cap, and kept replies that do not
+    stand in it count too. Raises UserError where URL or key is missing."""
     client, secret = _client(arguments)
     return Endpoint(
         client,
         model,
-        Spending(arguments.prices(model), arguments.max_cost),
+        Spending(arguments.prices(model), arguments.max_cost, ledger),
         Pace(arguments.requests_per_minute),
         patience or Patience(max_retries=arguments.max_retries),
         replies,

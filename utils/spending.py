@@ -4,6 +4,7 @@ import threading
 from dataclasses import dataclass
 
 from utils.errors import UserError
+from utils.ledger import Ledger
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,13 @@ class CapReached(UserError):
 
 
 class Spending:
-    """Tokens and dollars of the requests of one run, shared by its threads.
+    """Tokens and dollars of the requests of one process, shared by its threads.
 
-    prices: None where they are not known; then tokens are counted only. max_cost: dollars. Raises UserError for a cap
-    without prices.
+    prices: None where they are not known; then tokens are counted only. max_cost: dollars, of all processes that share
+    `ledger` together. Raises UserError for a cap without prices.
     """
 
-    def __init__(self, prices: Prices | None, max_cost: float | None = None):
+    def __init__(self, prices: Prices | None, max_cost: float | None = None, ledger: Ledger | None = None):
         if max_cost is not None and (prices is None or not max_cost >= 0):
             raise UserError(
                 f"--max_cost {max_cost}: a cap is a number of dollars from 0 on, and needs prices that are known; give "
@@ -47,9 +48,14 @@ class Spending:
         self.prices, self.max_cost = prices, max_cost
         self.n_requests = self.n_cached = self.n_input = self.n_output = self.n_unsure = 0
         self.unsure = 0.0  # dollars at most of requests that may have been billed and did not say so
-        self._in_flight, self._n_in_flight = 0.0, 0
-        self._factor = 1.0  # by how much an estimate was exceeded at most
+        self._before = 0.0
+        self._ledger = ledger or Ledger()
         self._changed = threading.Condition()
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the ledger outlives this process."""
+        return self._ledger.is_shared
 
     @property
     def cost(self) -> float:
@@ -61,25 +67,35 @@ class Spending:
 
         Waits for requests in flight where only they stand in its way. Raises CapReached where the rest is too small.
         """
+        estimate = self.prices.cost(n_input, n_output) if self.prices else 0.0
         with self._changed:
             while True:
-                most = self._factor * self.prices.cost(n_input, n_output) if self.prices else 0.0
-                taken = self.cost + self.unsure
-                if self.max_cost is None or taken + self._in_flight + most <= self.max_cost:
-                    self._in_flight += most
-                    self._n_in_flight += 1
-                    return Reservation(self, most)
-                if not self._n_in_flight:
+                with self._ledger.opened() as balance:
+                    most = balance.factor * estimate
+                    if self.max_cost is None or self._before + balance.taken + most <= self.max_cost:
+                        balance.reserve(self._ledger.holder, most)
+                        return Reservation(self, most, estimate)
+                    self._ledger.count_dead(balance)
+                    spent, must_wait = self._before + balance.spent, bool(balance.in_flight)
+                if not must_wait:
                     raise CapReached(
-                        f"--max_cost {self.max_cost:g} reached: ${taken:.4f} spent and the next request may cost "
+                        f"--max_cost {self.max_cost:g} reached: ${spent:.4f} spent and the next request may cost "
                         f"${most:.4f}. What is done is kept; give a higher --max_cost to go on from there"
                     )
-                self._changed.wait()
+                self._changed.wait(self._ledger.look_again_s)
 
     def count_cached(self) -> None:
         """Count a reply that was at hand."""
         with self._changed:
             self.n_cached += 1
+
+    def count_before(self, dollars: float) -> None:
+        """Count what was spent before, and stands in no ledger, towards the cap."""
+        self._before += dollars
+
+    def close(self) -> None:
+        """Leave the ledger to the others."""
+        self._ledger.close()
 
     def summary(self) -> str:
         """Requests, tokens and dollars in one line."""
@@ -95,45 +111,46 @@ class Spending:
         """The cost so far, for people."""
         return f"${self.cost:.4f}" if self.prices else "price unknown"
 
-    def _settle(self, reserved: float, n_input: int, n_output: int) -> None:
+    def _settle(self, reservation: "Reservation", n_input: int, n_output: int) -> None:
+        cost = self.prices.cost(n_input, n_output) if self.prices else 0.0
         with self._changed:
-            self._free(reserved)
             self.n_requests += 1
             self.n_input, self.n_output = self.n_input + n_input, self.n_output + n_output
-            if reserved:
-                self._factor = max(self._factor, self._factor * self.prices.cost(n_input, n_output) / reserved)
+            with self._ledger.opened() as balance:
+                balance.settle(self._ledger.holder, reservation.dollars, cost)
+                if reservation.estimate:
+                    balance.factor = max(balance.factor, cost / reservation.estimate)
+            self._changed.notify_all()
 
     def _release(self, reserved: float, unsure: bool) -> None:
         with self._changed:
-            self._free(reserved)
             if unsure:
                 self.unsure, self.n_unsure = self.unsure + reserved, self.n_unsure + 1
-
-    def _free(self, reserved: float) -> None:
-        self._n_in_flight -= 1
-        self._in_flight = self._in_flight - reserved if self._n_in_flight else 0.0  # not what rounding leaves
-        self._changed.notify_all()
+            with self._ledger.opened() as balance:
+                balance.settle(self._ledger.holder, reserved, reserved if unsure else 0.0)
+            self._changed.notify_all()
 
 
 class Reservation:
     """Money set aside for one request; left without a word, the request counts as possibly billed."""
 
-    def __init__(self, spending: Spending, dollars: float):
-        self._spending, self._dollars, self._open = spending, dollars, True
+    def __init__(self, spending: Spending, dollars: float, estimate: float):
+        self.dollars, self.estimate = dollars, estimate
+        self._spending, self._open = spending, True
 
     def __enter__(self) -> "Reservation":
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._open:
-            self._spending._release(self._dollars, unsure=True)
+            self._spending._release(self.dollars, unsure=True)
 
     def settle(self, n_input: int, n_output: int) -> None:
         """A reply came, and says what it cost."""
         self._open = False
-        self._spending._settle(self._dollars, n_input, n_output)
+        self._spending._settle(self, n_input, n_output)
 
     def release(self) -> None:
         """Nothing was billed."""
         self._open = False
-        self._spending._release(self._dollars, unsure=False)
+        self._spending._release(self.dollars, unsure=False)

@@ -5,8 +5,9 @@
 
 The model is behind any OpenAI-compatible endpoint; flags, environment and prices are those of the judge
 (utils/endpoint.py). Replies are kept: a run that was killed, or reached its cap, goes on without asking or paying
-twice. An answer that is not the JSON that the template asks for rejects the clip, as does a query that repeats the
-transcript. No hardware; time and cost are the endpoint's: about 600 tokens in and 40 out for a clip of a minute.
+twice, and counts what it has spent before. An answer that is not the JSON that the template asks for rejects the clip,
+as does a query that repeats the transcript. No hardware; time and cost are the endpoint's: about 600 tokens in and 40
+out for a clip of a minute.
 """
 
 import json
@@ -22,6 +23,7 @@ from utils.endpoint import SEED, Endpoint, EndpointArguments, Reply, RequestFail
 from utils.errors import UserError
 from utils.fingerprint import digest
 from utils.journal import Journal
+from utils.ledger import SharedLedger
 from utils.templates import Templates
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -49,13 +51,16 @@ class PromptOptions:
         default=None, metadata={"help": "URL of a server; default: as the environment says, else OpenAI", **SIDE}
     )
     max_cost: float | None = field(
-        default=None, metadata={"help": "dollars that each worker of this run may spend; default: no cap", **SIDE}
+        default=None,
+        metadata={"help": "dollars that this run may spend, resumed ones included; default: no cap", **SIDE},
     )
     price_input: float | None = field(
         default=None, metadata={"help": "dollars per million input tokens; known for OpenAI's", **SIDE}
     )
     price_output: float | None = field(default=None, metadata={"help": "dollars per million output tokens", **SIDE})
-    requests_per_minute: float | None = field(default=None, metadata={"help": "rate limit; default: none", **SIDE})
+    requests_per_minute: float | None = field(
+        default=None, metadata={"help": "rate limit of a worker; default: none", **SIDE}
+    )
     max_retries: int = field(default=6, metadata={"help": "of a request that failed", **SIDE})
     timeout_s: float = field(default=120.0, metadata={"help": "of a request", **SIDE})
 
@@ -78,7 +83,7 @@ class MakePrompt(Stage):
 
     name, version, Options = "make_prompt", 1, PromptOptions
     batch_size = 64
-    cpus = 0  # one worker, so that one rate limit and one cap hold
+    cpus = 0  # one worker on a machine, with one rate limit
 
     def check(self) -> None:
         """Prices, URL and key, and the template."""
@@ -103,7 +108,11 @@ class MakePrompt(Stage):
         """Read the replies that were kept."""
         self._worker = worker
         self._journal = Journal(worker.side, "replies")
-        self._endpoint: Endpoint = connect(self.options.model, self.options.endpoint(), self._journal)
+        # Only a cap needs to know at every request what the others do.
+        ledger = None if self.options.max_cost is None else SharedLedger(worker.side)
+        arguments = self.options.endpoint()
+        self._endpoint: Endpoint = connect(self.options.model, arguments, self._journal, ledger=ledger)
+        self._noted: dict[str, float] = {}
         self._pool = ThreadPoolExecutor(self.options.n_requests, thread_name_prefix="make_prompt")
 
     def process(self, records: list[Record]) -> list[list[Record]]:
@@ -117,6 +126,7 @@ class MakePrompt(Stage):
                 outcomes.append([record.reject(self.name, "no_reply", str(error), failed=True)])
             except UserError as error:  # the cap, a server that is gone, a full disk: what is in flight still comes in
                 ended = ended or error
+        self._note_spent()
         if ended:
             raise StopRun(str(ended)) from ended
         return outcomes
@@ -134,14 +144,20 @@ class MakePrompt(Stage):
             record.reject(self.name, "query_repeats_transcript", f"{' '.join(shared)!r}, {len(shared)} words")
 
     def teardown(self) -> None:
-        """Note what it cost."""
+        """Close files and threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._journal.close()
+        self._endpoint.spending.close()
+
+    def _note_spent(self) -> None:
+        """What was spent since the last note: batch by batch, since a worker may be killed."""
         spent = self._endpoint.spending
-        self._worker.note(
-            requests=spent.n_requests, cached=spent.n_cached, tokens_in=spent.n_input, tokens_out=spent.n_output,
-            dollars=round(spent.cost, 6), unsure_dollars=round(spent.unsure, 6),
-        )  # fmt: skip
+        now = {
+            "requests": spent.n_requests, "cached": spent.n_cached, "tokens_in": spent.n_input,
+            "tokens_out": spent.n_output, "dollars": spent.cost, "unsure_dollars": spent.unsure,
+        }  # fmt: skip
+        self._worker.note(**{name: round(total - self._noted.get(name, 0), 6) for name, total in now.items()})
+        self._noted = now
 
     def _ask(self, record: Record) -> Reply:
         return self._endpoint.complete([user_message([self._prompt(record)])], MAX_REPLY_TOKENS)
