@@ -12,6 +12,7 @@ import pytest
 
 from data.annotations import AnnotationFile
 from data.production import engines
+from data.production.command import stage_main
 from data.production.config import read_config
 from data.production.link import Link
 from data.production.run import EngineArguments, RunResult, run_config
@@ -323,6 +324,27 @@ def test_a_stage_is_a_command(videos, tmp_path):
     clips = [json.loads(line) for line in (tmp_path / "clips.jsonl").open()]
     assert clips and all(clip["end_s"] - clip["start_s"] >= 12 for clip in clips)
     assert f"{N_VIDEOS} records in, {len(clips)} out" in done.stdout and "too_short" in done.stdout
+
+
+def test_held_out_samples_of_a_command_lie_beside_its_output(videos, tmp_path):
+    words = ["pretrain_to_clips", "held_out_split", "to_conversation"]
+    paths = [videos, *(tmp_path / f"{word}.jsonl" for word in words)]
+    flags = {"pretrain_to_clips": ["--min_s", "10"], "held_out_split": ["--share", "0.3"]}
+    for word, given, made in zip(words, paths, paths[1:], strict=False):
+        assert stage_main(word, [str(given), str(made), "--num_workers", "1", *flags.get(word, [])]) == 0
+    marked = [json.loads(line) for line in paths[2].open()]
+    clips_held_out = [clip for clip in marked if clip.get("split") == "held_out"]
+    train, held_out = tmp_path / "to_conversation.jsonl", tmp_path / "to_conversation_held_out.jsonl"
+    videos_of = [[json.loads(line)[0]["content"][0]["video"] for line in path.open()] for path in (train, held_out)]
+    assert videos_of[1] == [clip["video"] for clip in clips_held_out] and set(videos_of[0]).isdisjoint(videos_of[1])
+    assert len(videos_of[0]) + len(videos_of[1]) == len(marked) and all(videos_of)
+    # Nothing is held out any more: the file of before goes, and only that.
+    (tmp_path / "other_held_out.jsonl").touch()
+    assert stage_main("held_out_split", [str(paths[1]), str(paths[2]), "--num_workers", "1", "--share", "0"]) == 0
+    assert stage_main("to_conversation", [str(paths[2]), str(train), "--num_workers", "1"]) == 0
+    assert not held_out.exists() and len(train.read_text().splitlines()) == len(marked)
+    assert stage_main("to_conversation", [str(paths[2]), str(tmp_path / "other.jsonl"), "--num_workers", "1"]) == 0
+    assert (tmp_path / "other_held_out.jsonl").exists(), "not of this command"
 
 
 def test_seeks_are_bytes(tmp_path):

@@ -1,13 +1,16 @@
 """A stage as a command over JSON lines: a run with one stage, so it resumes, shows progress and runs on Ray as well."""
 
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.production.config import OutputOptions, RunConfig
+from data.production.output import HELD_OUT
 from data.production.run import EngineArguments, RunResult, run_config
 from data.production.stage import Stage, load_source, load_stage
 from utils.errors import UserError, run_command
+from utils.files import partial_file, write_whole
 
 
 @dataclass
@@ -28,7 +31,10 @@ def run_stage(stage: type[Stage]) -> None:
 
 
 def stage_main(name: str, argv: list[str] | None = None) -> int:
-    """Take the records of one file through one stage into another; 3 where records failed."""
+    """Take the records of one file through one stage into another; 3 where records failed.
+
+    Samples that are held out go to OUT_held_out.jsonl, as those of a run do.
+    """
     from utils.arguments import parse_arguments
 
     # The stage may be this process's main module: workers need it by its name.
@@ -49,25 +55,30 @@ def stage_main(name: str, argv: list[str] | None = None) -> int:
     if output.resolve() == Path(arguments.input).resolve():
         raise UserError(f"{output}: is the input too; give another name for the output")
     folder = output.with_suffix(".work")
+    before = places_of(folder, output)
     result = run_config(config, folder, arguments)
-    return finish(result, output)
+    return finish(result, output, before)
 
 
-def finish(result: RunResult, output: Path) -> int:
-    """Put the output beside its work folder, and say what became of the records."""
-    import os
+def finish(result: RunResult, output: Path, before: dict[str, Path]) -> int:
+    """Put the outputs beside their work folder, and say what became of the records.
 
-    made = folder_file(result, output.name)
-    if made is None:
-        output.write_bytes(b"")
-    else:
-        link = output.with_name(f".{output.name}.{os.getpid()}.partial")
-        os.link(made, link)
-        os.replace(link, output)
-    count = result.progress.counts
-    n_in, last = count[0].kept.records, count[-1].kept
-    print(f"{n_in:,} records in, {last.records:,} out in {output}")
-    for link, counted in zip(result.links, count, strict=True):
+    before: what an earlier run has put there; what this one has not made goes.
+    """
+    places = places_of(result.folder, output)
+    for name, place in places.items():
+        link_file(result.folder / name, place)
+    for name in before.keys() - places.keys():
+        before[name].unlink(missing_ok=True)
+    if output.name not in places:
+        write_whole(output, b"")
+    counts = result.progress.counts
+    held_out = {name: n for name, n in result.files.items() if name in places and name != output.name}
+    n_out = counts[-1].kept.records - sum(held_out.values())
+    print(f"{counts[0].kept.records:,} records in, {n_out:,} out in {output}")
+    for name, n in held_out.items():
+        print(f"{n:,} more held out, in {places[name]}")
+    for link, counted in zip(result.links, counts, strict=True):
         for reason, tally in counted.reasons.items():
             print(f"  {link.name}: {tally.records:,} {reason}, {tally.words:,} words")
     if result.n_failed:
@@ -75,6 +86,16 @@ def finish(result: RunResult, output: Path) -> int:
     return 3 if result.n_failed else 0
 
 
-def folder_file(result: RunResult, name: str) -> Path | None:
-    """A file of the run, where there is one."""
-    return result.folder / name if name in result.files else None
+def places_of(folder: Path, output: Path) -> dict[str, Path]:
+    """The files of a run that belong beside its work folder, by name: the output, and samples that are held out."""
+    names = (output.name, f"{output.stem}_{HELD_OUT}.jsonl")
+    return {name: output.with_name(name) for name in names if (folder / name).is_file()}
+
+
+def link_file(made: Path, place: Path) -> None:
+    """Give a file another name, in place of what has it. Raises UserError where that cannot be."""
+    try:
+        with partial_file(place) as partial:
+            os.link(made, partial)
+    except OSError as error:
+        raise UserError(f"{place}: cannot be written ({error}); {made} has it") from error

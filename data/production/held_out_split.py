@@ -1,9 +1,12 @@
 """Holds out whole channels: what a model is tested on comes from nobody whom it was trained on.
 
     python -m data.production.held_out_split clips.jsonl marked.jsonl --share 0.01
+    python -m data.production.to_conversation marked.jsonl train.jsonl        # and train_held_out.jsonl
 
 A channel is held out when the hash of its name falls below the share; so the choice never changes as data are added. A
-video without a channel counts as a channel of its own. Held-out samples go to NAME_held_out_with_seeks.jsonl. CPU.
+video without a channel counts as a channel of its own. Held-out records go on beside the others, with their split; as
+samples, which have none, they get a file of their own: NAME_held_out_with_seeks.jsonl of a run, OUT_held_out.jsonl of a
+command. CPU.
 """
 
 import hashlib
