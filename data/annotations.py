@@ -108,14 +108,28 @@ class AnnotationFile:
         if not 0 <= i < len(self):
             raise IndexError(f"{self.path}: sample {i} of {len(self)}")
         start, stop = self._index.span(i)
-        if self._fd is None:
-            self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        # pread moves no file position, so forked processes can share the descriptor.
-        return os.pread(self._fd, stop - start, start).strip()
+        return self._read(start, stop).strip()
+
+    def lines(self, start: int, stop: int) -> list[tuple[int, bytes]]:
+        """Line number and line of samples [start, stop), read at once."""
+        if not 0 <= start < stop <= len(self):
+            raise IndexError(f"{self.path}: samples {start} to {stop} of {len(self)}")
+        text = self._read(self._index.span(start)[0], self._index.span(stop - 1)[1])
+        numbered = enumerate(text.split(b"\n"), start=self.line_no(start))
+        lines = [(line_no, stripped) for line_no, line in numbered if (stripped := line.strip())]
+        if len(lines) != stop - start:
+            raise UserError(f"{self.path}: changed while it was in use; start again")
+        return lines
 
     def line_no(self, i: int) -> int:
         """Number of sample i's line, counted from 1, blank lines included."""
         return self._index.line_no(i)
+
+    def _read(self, start: int, stop: int) -> bytes:
+        if self._fd is None:
+            self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        # pread moves no file position, so forked processes can share the descriptor.
+        return os.pread(self._fd, stop - start, start)
 
     def close(self) -> None:
         """Close the file; the next read opens it again."""

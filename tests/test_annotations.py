@@ -75,6 +75,8 @@ def test_blank_lines_count_as_lines_only(tmp_path):
     assert questions(file) == ["a", "b", "c"]
     assert [file.line_no(i) for i in range(3)] == [2, 5, 6]
     assert file[1].line_no == 5 and file[1].index == 1
+    for start, stop in ((0, 3), (1, 2), (1, 3)):
+        assert file.lines(start, stop) == [(file.line_no(i), file.line(i)) for i in range(start, stop)]
 
 
 def test_windows_line_ends_and_a_byte_order_mark_are_read(tmp_path):

@@ -59,6 +59,64 @@ R&amp;B<00:00:30.500><c> goal</c>
 """.replace("~", " ")
 ROLLED_WORDS = "and here they come no no what a R&B R&B goal"
 
+# Two segments of a live stream in one file: two letters at a time, times that begin anew, and the screen said again.
+LIVE_VTT = """WEBVTT
+X-TIMESTAMP-MAP=LOCAL:00:00.000,MPEGTS:900000
+Kind: captions
+
+00:00:00.000 --> 00:00:02.000 align:start position:0%
+the reds
+be<00:00:00.400><c>gi</c><00:00:00.433><c>n </c><00:00:00.466><c>it</c><00:00:01.300><c>.</c>
+
+00:00:02.000 --> 00:00:05.000 align:start position:0%
+the reds
+begin it.
+no<00:00:04.600><c>w </c><00:00:04.633><c>a</c>
+
+WEBVTT
+X-TIMESTAMP-MAP=LOCAL:00:00.000,MPEGTS:1350000
+Kind: captions
+
+00:00:00.000 --> 00:00:01.500 align:start position:0%
+the reds
+begin it.
+now a<00:00:01.000><c> sh</c><00:00:01.033><c>ot</c>
+
+00:00:01.500 --> 00:00:01.567 align:start position:0%
+begin it.
+now a shot
+~
+""".replace("~", " ")
+# A downloader has moved the cues of such a stream, and not the words' times.
+MOVED_VTT = """WEBVTT
+
+02:00:10.000 --> 02:00:12.000
+we<00:00:02.051><c> st</c><00:00:02.084><c>art</c><00:00:02.118><c> anew</c>
+"""
+# An editor has stripped the space that clears the screen.
+STRIPPED_VTT = """WEBVTT
+
+00:00:01.000 --> 00:00:02.990 align:start position:0%
+
+a<00:00:01.500><c> corner</c>
+
+00:00:02.990 --> 00:00:03.000 align:start position:0%
+a corner
+
+
+00:00:03.000 --> 00:00:04.000 align:start position:0%
+a corner
+kick
+
+00:00:04.000 --> 00:00:04.010 align:start position:0%
+
+
+2
+00:00:05.000 --> 00:00:06.000 align:start position:0%
+
+it<00:00:05.500><c> is</c>
+"""
+
 # A converter has made SubRip of it: tags, blank lines and word times are gone, rolling lines are not.
 ROLLED_SRT = """1
 00:00:00,160 --> 00:00:02,389
@@ -201,6 +259,11 @@ WRITTEN_JSON3 = json3(
     (9000, 500, [(None, "[x]")]),
 )
 
+STYLED_JSON3 = json3(
+    (0, 900, [(None, "G"), (None, "oal"), (None, "! "), (None, "for")]), (950, 500, [(None, "red\u4e00\u4e8c")])
+)
+PARTLESS_JSON3 = json3((0, 2500, [(None, "\u8fdb\u7403"), (1500, "\u4e86"), (1800, " yes")]))
+
 CASES = [
     # name, suffix, data, words, left out
     ("rolled vtt", ".vtt", ROLLED_VTT, ROLLED_WORDS, {"bleeped": 1, "sound": 1}),
@@ -213,6 +276,11 @@ CASES = [
     ("hand-made srt", ".srt", HAND_MADE_SRT,
      "Goal! Goal! it's 2-1 no number here before a blank line after it it ends 1984",
      {"sound": 7, "speaker": 1}),
+    ("live segments", ".vtt", LIVE_VTT, "the reds begin it. now a shot", {}),
+    ("moved cues", ".vtt", MOVED_VTT, "we start anew", {}),
+    ("stripped blank lines", ".vtt", STRIPPED_VTT, "a corner kick it is", {}),
+    ("styled json3", ".json3", STYLED_JSON3, "Goal! for red\u4e00\u4e8c", {}),
+    ("json3 without spaces", ".json3", PARTLESS_JSON3, "\u8fdb\u7403 \u4e86 yes", {}),
     ("utf-16", ".srt", PAINTED_SRT.encode("utf-16"), "the ball is <in> and now again", {}),
     ("byte order mark, old line ends", ".vtt", b"\xef\xbb\xbf" + ODD_VTT.replace("\n", "\r\n").encode(),
      "Hello & welcome the score is 3 overlaps Yes. Well-done! backwards", {"speaker": 1, "unreadable_cue": 2}),
@@ -236,7 +304,7 @@ def test_every_word_comes_out_once_and_in_order(suffix, data, words, left_out):
 def test_every_word_goes_to_one_clip_or_one_rejection(suffix, data, words, left_out, min_s):
     transcript = parse_captions(data if isinstance(data, bytes) else data.encode(), suffix)
     stage = PretrainToClips(PretrainClipOptions(min_s=min_s, min_words_per_s=0.1, max_words_per_s=100))
-    parts = list(stage.expand(Record("v", words=transcript.words, captions=transcript.captions)))
+    parts = stage.process([Record("v", words=transcript.words, captions=transcript.captions)])[0]
     entries = sorted((start_s, text) for part in parts for start_s, _, text in [*part.words, *part.captions])
     assert " ".join(text for _, text in entries).split() == words.split()
     assert all(part.rejection for part in parts) == (min_s == 30.0)
@@ -258,6 +326,17 @@ def test_word_times_are_kept():
         assert [start_s for start_s, _, word in transcript.words if word == "no"] == [2.399, 4.01]
         assert [(a, b) for a, b, word in transcript.words if word == "R&B"] == [(6.9, 7.9), (30.0, 30.5)]
     assert parse_captions(ROLLED_VTT.encode(), ".vtt").language == "en"
+
+
+def test_word_times_of_live_streams():
+    """Segments lie on one clock; times that were left behind are spread over their cue; stripped lines lose none."""
+    assert parse_captions(LIVE_VTT.encode(), ".vtt").words[2:] == [
+        [0.311, 0.466, "begin"], [0.466, 1.466, "it."], [2.0, 3.0, "now"], [4.633, 5.0, "a"], [6.0, 6.5, "shot"],
+    ]  # fmt: skip
+    spread = [start_s for start_s, _, _ in parse_captions(MOVED_VTT.encode(), ".vtt").words]
+    assert spread == [7210.0, 7210.667, 7211.333]
+    stripped = parse_captions(STRIPPED_VTT.encode(), ".vtt").words
+    assert [start_s for start_s, _, _ in stripped] == [1.0, 1.5, 3.0, 5.0, 5.5]
 
 
 def test_captions_keep_their_times_without_overlaps():

@@ -9,11 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from data.annotations import AnnotationFile
 from data.production import engines
 from data.production.command import stage_main
 from data.production.config import read_config
+from data.production.jsonl_input import parse_line
 from data.production.link import Link
 from data.production.run import EngineArguments, RunResult, run_config
 from tests.conftest import REPOSITORY
@@ -283,6 +285,16 @@ def test_bad_lines_are_rejected_with_file_and_line(tmp_path):
     assert [r["detail"].partition(": ")[0] for r in rejected] == [f"{path}:{i}" for i in range(3, 8)]
     assert "did you mean 'idd'" in rejected[-1]["detail"]
     assert result.progress.counts[0].kept.records == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    ["extra: [1]", "scores: 3", "flags: {}", "conversation: x", "rejection: {why: x}", "source: 3", "height: true"],
+)
+def test_a_field_of_another_kind_is_rejected_with_its_name(fields):
+    record = parse_line(json.dumps({"id": "a", **yaml.safe_load(fields)}).encode(), "in.jsonl", 4)
+    assert record.rejection.reason == "malformed_record" and "in.jsonl:4" in record.rejection.detail
+    assert fields.partition(":")[0] in record.rejection.detail
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from data.production.held_out_split import HeldOutSplit, SplitOptions
 from data.production.metadata_filter import MetadataFilter, MetadataOptions
-from data.production.pretrain_to_clips import PretrainClipOptions, PretrainToClips, split_evenly
+from data.production.pretrain_to_clips import PretrainClipOptions, PretrainToClips, sort_out, split_evenly
 from data.production.record import Record, from_line, to_line
 from data.production.sft_to_clips import SftClipOptions, SftToClips
 from data.production.to_conversation import ToConversation
+from data.production.transcript import transcript_of
 
 FUZZ = settings(derandomize=True, deadline=None, database=None)
 TEXTS = ["the ball", "The ball.", "GOAL!", "he said “no.”", "iPhone", "3 points", "进球 了。", "é", "A. Müller scores"]
@@ -37,6 +38,11 @@ def timed(entries) -> list:
     return made
 
 
+def parts_of(stage: PretrainToClips, record: Record) -> list[Record]:
+    (parts,) = stage.process([record])
+    return parts
+
+
 def spoken(parts: list[Record]) -> list[str]:
     return [word for part in parts for entry in part.captions or part.words for word in entry[2].split()]
 
@@ -49,7 +55,7 @@ def by_reason(parts: list[Record], reason: str | None) -> list[Record]:
 @FUZZ
 def test_no_word_of_captions_is_lost_or_doubled(entries):
     record = Record("v", captions=timed(entries))
-    parts = list(PretrainToClips(PretrainClipOptions(min_s=5, max_s=40)).expand(record))
+    parts = list(parts_of(PretrainToClips(PretrainClipOptions(min_s=5, max_s=40)), record))
     left_out = [part for part in parts if part.rejection and part.rejection.reason in ("bracketed", "repeated")]
     cut = [part for part in parts if part not in left_out]
     every = sorted(word for entry in entries for word in entry[2].split())
@@ -114,19 +120,48 @@ def test_speech_without_a_sentence_is_a_counted_rejection():
 
 
 def test_even_split_overlaps_and_captions_at_one_time():
-    made, starts_ms, ends_ms = split_evenly([(0, 4, [*"abcd"]), (2, 5, [*"ef"]), (5, 5, ["g"]), (5, 6, ["h"])])
+    (made,) = split_evenly([sort_out([(0, 4, "a b c d"), (2, 5, "e f"), (5, 5, "g"), (5, 6, "h")])])
     edges = [(0, 0.5), (0.5, 1), (1, 1.5), (1.5, 2), (2, 3.5), (3.5, 5), (5, 5), (5, 6)]
-    assert made == [(*edge, text) for edge, text in zip(edges, "abcdefgh", strict=True)]
-    assert [*starts_ms] == [1000 * start_s for start_s, _ in edges] and ends_ms[-1] == 6000
+    assert made.words(0, 8) == [[*edge, text] for edge, text in zip(edges, "abcdefgh", strict=True)]
+    assert [*made.starts_ms] == [1000 * start_s for start_s, _ in edges] and made.ends_ms[-1] == 6000
+
+
+@given(st.lists(captions, max_size=5))
+@FUZZ
+def test_a_video_is_cut_the_same_alone_and_beside_others(videos):
+    def records():
+        return [Record(f"v{i}", captions=timed(entries)) for i, entries in enumerate(videos)]
+
+    stage = PretrainToClips(PretrainClipOptions(min_s=5, max_s=40))
+    alone = [parts_of(stage, record) for record in records()]
+    assert [list(map(to_line, parts)) for parts in stage.process(records())] == [list(map(to_line, p)) for p in alone]
+
+
+@given(words)
+@FUZZ
+def test_packed_words_are_what_they_were_made_of(entries):
+    made, stage = timed(entries), ToConversation()
+    packed = transcript_of(made).words(0, len(made))
+    assert packed == made and len(packed) == len(made) and packed[-1] == made[-1] and packed[1:3] == made[1:3]
+    plain, other = (Record("v", video="v.mp4", words=timed_words) for timed_words in (made, packed))
+    assert to_line(plain) == to_line(other) and plain.text == other.text and plain.n_words == other.n_words
+    assert [to_line(r) for r in stage.expand(plain)] == [to_line(r) for r in stage.expand(other)]
+
+
+def test_words_out_of_order_are_noticed_in_their_clip_alone():
+    made = [[0, 1, "a"], [2, 3, "b"], [1, 4, "c"], [5, 6, "d"]]
+    transcript = transcript_of(made)
+    assert [transcript.words(*span).in_order for span in ((0, 2), (0, 4), (2, 4))] == [True, False, True]
+    (record,) = ToConversation().expand(Record("v", video="v.mp4", words=transcript.words(0, 4)))
+    assert record.rejection.reason == "words_out_of_order"
 
 
 def test_word_times_that_the_input_brings_can_be_kept():
     record = Record("v", captions=[[0, 4, "a b"]], words=[[0, 1, "a"], [1.2, 4, "b"]])
-    (even,) = PretrainToClips(PretrainClipOptions(min_s=1, min_words_per_s=0)).expand(record)
-    (given_times,) = PretrainToClips(PretrainClipOptions(min_s=1, min_words_per_s=0, given_word_times=True)).expand(
-        record
-    )
-    assert even.words == [(0, 2, "a"), (2, 4, "b")] and given_times.words == [[0, 1, "a"], [1.2, 4, "b"]]
+    (even,) = parts_of(PretrainToClips(PretrainClipOptions(min_s=1, min_words_per_s=0)), record)
+    given_times_too = PretrainClipOptions(min_s=1, min_words_per_s=0, given_word_times=True)
+    (given_times,) = parts_of(PretrainToClips(given_times_too), record)
+    assert even.words == [[0, 2, "a"], [2, 4, "b"]] and given_times.words == [[0, 1, "a"], [1.2, 4, "b"]]
 
 
 @pytest.mark.parametrize(

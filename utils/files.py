@@ -5,10 +5,12 @@ import os
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from utils.errors import UserError
+
+BUFFER = 1 << 16  # bytes
 
 
 @contextlib.contextmanager
@@ -26,16 +28,18 @@ def partial_file(path: Path) -> Iterator[Path]:
         raise
 
 
-def write_whole(path: Path, content: str | bytes, next_step: str = "give another path") -> None:
+def write_whole(path: Path, content: str | bytes | Iterable[bytes], next_step: str = "give another path") -> None:
     """Write a file beside its place and move it there, so that no reader sees half of it; a text in UTF-8.
 
-    It is not forced onto the disk: a machine that goes down may lose it. Raises UserError, which ends with next_step,
-    where it cannot be written.
+    Pieces are written one after the other, which is far quicker than to join megabytes of them. The file is not forced
+    onto the disk: a machine that goes down may lose it. Raises UserError, which ends with next_step, where it cannot be
+    written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial_file(path) as partial:
-            partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        content = content.encode() if isinstance(content, str) else content
+        with partial_file(path) as partial, partial.open("wb", buffering=BUFFER) as file:
+            file.writelines([content] if isinstance(content, bytes) else content)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error}); {next_step}") from error
 

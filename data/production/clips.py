@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.production.record import Record, Timed
+from data.production.record import Record
+from data.production.transcript import Transcript
 
 ENDS_SENTENCE = re.compile(r"[.?!\u2026\u3002\uff01\uff1f][\"'\u201d\u2019)\]]*$")
 FIRST_LETTER = re.compile(r"\w")
@@ -22,26 +23,20 @@ class Part:
     detail: str = ""
 
 
-def make_parts(record: Record, words: list[Timed], parts: Sequence[Part], stage: str) -> Iterator[Record]:
+def make_parts(record: Record, transcript: Transcript, parts: Sequence[Part], stage: str) -> Iterator[Record]:
     """The parts as records, numbered in their order; a clip has its window and all earlier speech."""
-    texts = [word[2] for word in words]
-    joined = [" ".join(texts[part.start : part.stop]) for part in parts]
+    joined = [" ".join(transcript.texts[part.start : part.stop]) for part in parts]
     text = " ".join(joined)  # earlier speech is a beginning of it
     offset = 0
     for number, (part, said) in enumerate(zip(parts, joined, strict=True)):
-        inside = words[part.start : part.stop]
-        made = record.part(number, inside, inside[0][0], inside[-1][1])
+        words = transcript.words(part.start, part.stop)
+        made = record.part(number, words, transcript.starts_s[part.start], transcript.ends_s[part.stop - 1])
         if part.reason:
             made.reject(stage, part.reason, part.detail)
         else:
             made.previous = text[: max(offset - 1, 0)]
         offset += len(said) + 1
         yield made
-
-
-def milliseconds(times_s: Sequence[float]) -> np.ndarray:
-    """Times as whole milliseconds, so that a gap of 3 s is one of 3 s whatever its floating-point difference."""
-    return np.rint(np.asarray(times_s, np.float64) * 1000).astype(np.int64)
 
 
 def cut_at_gaps(times_ms: np.ndarray, max_gap_s: float) -> list[tuple[int, int]]:
@@ -68,14 +63,14 @@ def cut_by_length(
         start = max(fits, start + 1)
 
 
-def sentence_starts(words: Sequence[Timed], start: int, stop: int) -> list[int]:
+def sentence_starts(texts: Sequence[str], start: int, stop: int) -> list[int]:
     """Words of a run that begin a sentence: the run's first, or one behind a sentence's end, unless it is in small
     letters ("The" begins one, and so does "3" or a word of a script without capitals)."""
     found = []
     for i in range(start, stop):
-        if i > start and not ENDS_SENTENCE.search(words[i - 1][2]):
+        if i > start and not ENDS_SENTENCE.search(texts[i - 1]):
             continue
-        letter = FIRST_LETTER.search(words[i][2])
+        letter = FIRST_LETTER.search(texts[i])
         if letter and not letter.group().islower():
             found.append(i)
     return found

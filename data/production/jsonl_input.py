@@ -9,22 +9,25 @@ to `extra`. A line that cannot be used is a rejected record that names file and 
 import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import le
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 
 from data.annotations import AnnotationFile
 from data.line_index import file_identity
+from data.production.packed_words import is_sorted
 from data.production.record import FIELDS, Record, Rejection, to_line
 from data.production.stage import Source
 from utils.errors import UserError
 
 SHOWN_CHARACTERS = 60
-TEXTS = ("id", "video", "title", "category", "channel", "language", "previous", "query", "split")
-NUMBERS = ("duration_s", "height", "width", "start_s", "end_s")
-TIMED = ("captions", "words")
+OWN = frozenset(FIELDS)
+TEXTS = frozenset({"id", "video", "title", "category", "channel", "language", "previous", "query", "split", "source"})
+NUMBERS = frozenset({"duration_s", "height", "width", "start_s", "end_s"})
+TIMED = frozenset({"captions", "words"})
+OBJECTS = frozenset({"scores", "extra", "rejection"})  # the others are lists
 MAX_S = 1e7
 
 
@@ -47,6 +50,7 @@ class JsonlInput(Source):
     """JSON lines by byte offset: a shard is a run of lines of one file."""
 
     name, version, Options = "jsonl_input", 1, JsonlOptions
+    _open: tuple[str, str] | None = None  # what the file that is open was when it was opened
 
     def shards(self, size: int) -> Iterator[dict]:
         """Runs of `size` lines."""
@@ -64,14 +68,14 @@ class JsonlInput(Source):
 
     def read_lines(self, shard: dict) -> Iterator[tuple[Record, bytes]]:
         """The same with their lines, which are the file's own where nothing had to be changed."""
-        file = AnnotationFile(shard["path"])
-        if file_identity(Path(shard["path"])).hex() != shard["identity"]:
-            raise UserError(f"{shard['path']}: changed while it was in use; run the same command again")
-        for i in range(shard["start"], shard["stop"]):
-            line = file.line(i)
-            record = parse_line(line, shard["path"], file.line_no(i))
+        path, identity = shard["path"], shard["identity"]
+        if file_identity(Path(path)).hex() != identity:
+            raise UserError(f"{path}: changed while it was in use; run the same command again")
+        if self._open != (path, identity):
+            self._open, self._file = (path, identity), AnnotationFile(path)
+        for line_no, line in self._file.lines(shard["start"], shard["stop"]):
+            record = parse_line(line, path, line_no)
             yield record, _own_line(record, line)
-        file.close()
 
 
 def parse_line(line: bytes, path: str, line_no: int) -> Record:
@@ -107,30 +111,46 @@ def _parse_json(line: bytes) -> dict:
 
 
 def _record(value: dict, where: str) -> Record:
-    own: dict[str, Any] = {name: value.pop(name) for name in FIELDS if name in value}
-    own.setdefault("id", own.get("video") or value.pop("video_id", ""))
-    for name in TEXTS:
-        _check(name, own, isinstance(own.get(name, ""), str), "a string")
+    others = value.keys() - OWN
+    own: dict[str, Any] = {name: item for name, item in value.items() if name in OWN} if others else value
+    if "id" not in own:
+        own["id"] = own.get("video", "")
+        if not own["id"] and "video_id" in others:
+            own["id"] = value["video_id"]
+            others.remove("video_id")
+    for name, item in own.items():
+        _check(name, item)
     if not own["id"]:
-        near = [other for other in value if difflib.get_close_matches(other, ("id", "video", "video_id"), n=1)]
+        near = [other for other in others if difflib.get_close_matches(other, ("id", "video", "video_id"), n=1)]
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise BadLine("no_id", f"neither id nor video is given{hint}")
-    for name in NUMBERS:
-        number = own.get(name)
-        plain = isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number < MAX_S
-        _check(name, own, number is None or plain, "a number from 0 on")
-    for name in TIMED:
-        if name in own:
-            _check_timed(name, own[name])
-    own["scores"], own["extra"] = dict(own.get("scores") or {}), {**(own.get("extra") or {}), **value}
+    own["scores"], own["flags"] = own.get("scores") or {}, own.get("flags") or []
+    own["extra"] = {**(own.get("extra") or {}), **{name: value[name] for name in value if name in others}}
     if own.get("rejection"):
-        own["rejection"] = Rejection(**own["rejection"])
+        own["rejection"] = _rejection(own["rejection"])
     return Record(**own)
 
 
-def _check(name: str, own: dict, is_right: bool, wanted: str) -> None:
-    if not is_right:
-        raise BadLine("malformed_record", f"{name} must be {wanted}, not {str(own[name])[:SHOWN_CHARACTERS]!r}")
+def _rejection(item: dict) -> Rejection:
+    try:
+        return Rejection(**item)
+    except TypeError as error:
+        raise BadLine("malformed_record", f"rejection: {error}") from None
+
+
+def _check(name: str, item: Any) -> None:
+    wanted = ""
+    if name in TEXTS:
+        wanted = "" if isinstance(item, str) else "a string"
+    elif name in NUMBERS:
+        is_number = isinstance(item, int | float) and not isinstance(item, bool)
+        wanted = "" if item is None or (is_number and 0 <= item < MAX_S) else "a number from 0 on"
+    elif name in TIMED:
+        _check_timed(name, item)
+    elif item is not None and not isinstance(item, dict if name in OBJECTS else list):
+        wanted = "an object" if name in OBJECTS else "a list"
+    if wanted:
+        raise BadLine("malformed_record", f"{name} must be {wanted}, not {str(item)[:SHOWN_CHARACTERS]!r}")
 
 
 def _check_timed(name: str, value: Any) -> None:
@@ -159,9 +179,8 @@ def _is_timed(value: list) -> bool:
     starts_s, ends_s, texts = zip(*value, strict=True)
     if set(map(type, texts)) != {str} or not {*map(type, starts_s), *map(type, ends_s)} <= {int, float}:
         return False
-    start, end = np.asarray(starts_s, np.float64), np.asarray(ends_s, np.float64)
-    in_order = (start[1:] >= start[:-1]).all() and (end >= start).all()
-    return bool(in_order and start[0] >= 0 and end.max() < MAX_S)
+    in_order = is_sorted(starts_s) and all(map(le, starts_s, ends_s))
+    return in_order and starts_s[0] >= 0 and max(ends_s) < MAX_S
 
 
 SOURCE = JsonlInput

@@ -8,18 +8,19 @@ second. Every word of a video comes out once, in order: in a clip, or in a rejec
 of clips a second and core.
 """
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, compress, pairwise
 
 import numpy as np
 
-from data.production.clips import Part, cut_at_gaps, cut_by_length, make_parts, milliseconds
-from data.production.record import Record, Timed
+from data.production.clips import Part, cut_at_gaps, cut_by_length, make_parts
+from data.production.packed_words import Timed
+from data.production.record import Record
 from data.production.stage import Stage
+from data.production.transcript import Transcript, transcript_of
 
-HAS_BRACKET = re.compile(r"[\[\](){}]").search
+BRACKETS = "[](){}"
 
 
 @dataclass
@@ -40,22 +41,29 @@ class PretrainToClips(Stage):
     """See the module."""
 
     name, version, Options = "pretrain_to_clips", 1, PretrainClipOptions
-    batch_size = 256
+    batch_size = 64
 
-    def expand(self, record: Record) -> Iterable[Record]:
-        """The parts of a video."""
-        if record.words and (self.options.given_word_times or not record.captions):
-            words, left_out = record.words, {}
-            starts_ms, ends_ms = (milliseconds([word[side] for word in words]) for side in (0, 1))
-        else:
-            captions, left_out = sort_out(record.captions)
-            words, starts_ms, ends_ms = split_evenly(captions)
-        if not words and not left_out:
-            return [record.reject(self.name, "no_words", "no caption has a word")]
+    def process(self, records: list[Record]) -> list[list[Record]]:
+        """The parts of each video; word times of all of them are computed at once, which takes a fifth of the time."""
+        speeches = [self._speech(record) for record in records]
+        evenly = iter(split_evenly([speech for speech in speeches if speech is not None]))
         return [
-            *self._left_out(record, left_out),
-            *make_parts(record, words, self._parts(words, starts_ms, ends_ms), self.name),
+            list(self._clips(record, transcript_of(record.words) if speech is None else next(evenly), speech))
+            for record, speech in zip(records, speeches, strict=True)
         ]
+
+    def _speech(self, record: Record) -> "Speech | None":
+        """What is spoken by its captions; None where the record's own words are used."""
+        if record.words and (self.options.given_word_times or not record.captions):
+            return None
+        return sort_out(record.captions)
+
+    def _clips(self, record: Record, transcript: Transcript, speech: "Speech | None") -> Iterable[Record]:
+        left_out = speech.left_out if speech else {}
+        if not len(transcript) and not left_out:
+            return [record.reject(self.name, "no_words", "no caption has a word")]
+        parts = make_parts(record, transcript, self._parts(transcript), self.name)
+        return chain(self._left_out(record, left_out), parts)
 
     def _left_out(self, record: Record, left_out: dict[str, list[Timed]]) -> Iterator[Record]:
         """Captions that are left out, as one rejected part for each reason."""
@@ -65,16 +73,16 @@ class PretrainToClips(Stage):
             part.duration_s = round(sum(caption[1] - caption[0] for caption in captions), 3)
             yield part.reject(self.name, reason, f"{len(captions)} captions")
 
-    def _parts(self, words: list[Timed], starts_ms: np.ndarray, ends_ms: np.ndarray) -> list[Part]:
-        o, ends_ms = self.options, np.maximum.accumulate(ends_ms)
+    def _parts(self, transcript: Transcript) -> list[Part]:
+        o, ends_ms = self.options, np.maximum.accumulate(transcript.ends_ms)
         return [
-            self._part(words, *piece)
+            self._part(transcript, *piece)
             for run in cut_at_gaps(ends_ms, o.max_gap_s)
-            for piece in cut_by_length(starts_ms, ends_ms, *run, o.max_s)
+            for piece in cut_by_length(transcript.starts_ms, ends_ms, *run, o.max_s)
         ]
 
-    def _part(self, words: list[Timed], start: int, stop: int) -> Part:
-        o, seconds = self.options, round(words[stop - 1][1] - words[start][0], 3)
+    def _part(self, words: Transcript, start: int, stop: int) -> Part:
+        o, seconds = self.options, round(words.ends_s[stop - 1] - words.starts_s[start], 3)
         speed = (stop - start) / seconds if seconds > 0 else float("inf")
         if seconds < o.min_s:
             return Part(start, stop, "too_short", f"{seconds:.1f} s, at least {o.min_s:g}")
@@ -87,50 +95,87 @@ class PretrainToClips(Stage):
         return Part(start, stop)
 
 
-def sort_out(captions: Iterable[Timed]) -> tuple[list[Timed], dict[str, list[Timed]]]:
-    """Captions that are speech, and the others by reason: "bracketed", "repeated" (the words of the one before).
+@dataclass(slots=True)
+class Speech:
+    """The captions of a video that are speech, as columns: starts, ends and numbers of words; and all the words.
 
-    Those that are speech have a list of words in place of their text; those without a word are gone.
+    left_out: other captions by reason: "bracketed", "repeated" (the words of the one before them).
     """
-    speech, left_out, before = [], {}, None
-    for caption in captions:
-        start_s, end_s, text = caption
-        texts = text.split()
-        if not texts:
-            continue
-        if HAS_BRACKET(text):
-            left_out.setdefault("bracketed", []).append(caption)
-        elif texts == before:
-            left_out.setdefault("repeated", []).append(caption)
-        else:
-            speech.append((start_s, end_s, texts))
-            before = texts
-    return speech, left_out
+
+    starts_s: list[float]
+    ends_s: list[float]
+    n_words: list[int]
+    texts: list[str]
+    left_out: dict[str, list[Timed]]
 
 
-def split_evenly(captions: list[Timed]) -> tuple[list[Timed], np.ndarray, np.ndarray]:
-    """Words with times in order, from captions with lists of words, and their starts and ends in milliseconds.
+def sort_out(captions: Sequence[Timed]) -> Speech:
+    """What is speech and what is not; captions without a word are gone."""
+    starts_s, ends_s, texts = zip(*captions, strict=True) if captions else ((), (), ())
+    lines, bracketed = list(map(str.split, texts)), with_brackets(texts)
+    spoken = [bool(line) and i not in bracketed for i, line in enumerate(lines)]
+    places = list(compress(range(len(lines)), spoken))
+    repeated = {i for before, i in pairwise(places) if lines[before] == lines[i]}
+    for i in repeated:
+        spoken[i] = False
+    starts_s, ends_s, lines = (list(compress(column, spoken)) for column in (starts_s, ends_s, lines))
+    left_out = {"bracketed": bracketed, "repeated": repeated}
+    return Speech(
+        starts_s,
+        ends_s,
+        list(map(len, lines)),
+        list(chain.from_iterable(lines)),
+        {reason: [captions[i] for i in sorted(places)] for reason, places in left_out.items() if places},
+    )
+
+
+def with_brackets(texts: Sequence[str]) -> set[int]:
+    """Numbers of the captions that have a bracket."""
+    everything = "".join(texts)
+    marks = [mark for mark in BRACKETS if mark in everything]
+    return {i for mark in marks for i, text in enumerate(texts) if mark in text}
+
+
+def split_evenly(speeches: Sequence[Speech]) -> list[Transcript]:
+    """The words of videos with a share of their caption's time each.
 
     A caption that is still shown when the next one begins ends there; one that begins while another's words last begins
     behind them.
     """
-    if not captions:
-        return [], milliseconds([]), milliseconds([])
-    starts_s, ends_s, texts = zip(*captions, strict=True)
-    start, end = np.asarray(starts_s, np.float64), np.asarray(ends_s, np.float64)
-    overlaps = (start[:-1] < start[1:]) & (start[1:] < end[:-1])
-    end[:-1][overlaps] = start[1:][overlaps]
-    end = np.maximum.accumulate(np.maximum(end, start))
-    start[1:] = np.maximum(start[1:], end[:-1])
-    n_words = np.fromiter(map(len, texts), np.int64, len(texts))
+    start, end = (
+        np.fromiter(chain.from_iterable(getattr(speech, side) for speech in speeches), np.float64)
+        for side in ("starts_s", "ends_s")
+    )
+    n_lines = [len(speech.n_words) for speech in speeches]
+    untangle(start, end, np.cumsum([0, *n_lines]))
+    n_words = np.fromiter(chain.from_iterable(speech.n_words for speech in speeches), np.int64)
     first = np.repeat(np.cumsum(n_words) - n_words, n_words)
     place = np.arange(len(first)) - first  # of a word in its caption
     step = np.repeat((end - start) / n_words, n_words)
     start = np.repeat(start, n_words)
     starts_ms, ends_ms = (np.rint((start + step * k) * 1000) for k in (place, place + 1))
-    times_s = ((edge / 1000).tolist() for edge in (starts_ms, ends_ms))
-    words = list(zip(*times_s, chain.from_iterable(texts), strict=True))
-    return words, starts_ms.astype(np.int64), ends_ms.astype(np.int64)
+    starts_s, ends_s = ((edge / 1000).tolist() for edge in (starts_ms, ends_ms))
+    starts_ms, ends_ms = starts_ms.astype(np.int64), ends_ms.astype(np.int64)
+    made, at = [], 0
+    for speech in speeches:
+        here = slice(at, at + len(speech.texts))
+        made.append(Transcript(speech.texts, starts_s[here], ends_s[here], starts_ms[here], ends_ms[here]))
+        at = here.stop
+    return made
+
+
+def untangle(start: np.ndarray, end: np.ndarray, edges: np.ndarray) -> None:
+    """Change starts and ends of captions so that none overlap. Video k has captions edges[k] to edges[k + 1]."""
+    is_inside = np.ones(max(len(start) - 1, 0), bool)  # whether a caption and the next one are of the same video
+    is_inside[edges[1:-1][(edges[1:-1] > 0) & (edges[1:-1] < len(start))] - 1] = False
+    overlaps = is_inside & (start[:-1] < start[1:]) & (start[1:] < end[:-1])
+    end[:-1][overlaps] = start[1:][overlaps]
+    np.maximum(end, start, out=end)
+    rest = np.flatnonzero(is_inside & (start[1:] < end[:-1]))
+    for video in np.unique(np.searchsorted(edges, rest, side="right") - 1):
+        here = slice(edges[video], edges[video + 1])
+        end[here] = np.maximum.accumulate(end[here])
+        start[here][1:] = np.maximum(start[here][1:], end[here][:-1])
 
 
 STAGE = PretrainToClips

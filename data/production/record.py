@@ -4,18 +4,16 @@ A record starts as a whole video (start_s and end_s are None) and ends as a clip
 object a line; fields that say nothing are left out.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from data.production.packed_words import Timed, as_json
 from utils.errors import UserError
-
-# [start_s, end_s, text], as JSON has it: a million clips hold 150 million of them. Reading gives lists, writing takes
-# tuples (data.words.Word too). Seconds of the video's own clock, in the order of their start.
-Timed = list | tuple
 
 
 @dataclass(slots=True)
@@ -45,7 +43,7 @@ class Record:
     height: int | None = None
     width: int | None = None
     captions: list[Timed] = field(default_factory=list)  # [start_s, end_s, text] a line
-    words: list[Timed] = field(default_factory=list)  # [start_s, end_s, word]
+    words: Sequence[Timed] = field(default_factory=list)  # [start_s, end_s, word]
     start_s: float | None = None  # the clip's window
     end_s: float | None = None
     previous: str = ""  # all speech of the video before the clip
@@ -68,7 +66,7 @@ class Record:
         return self.duration_s or 0.0
 
     @property
-    def spoken(self) -> list[Timed]:
+    def spoken(self) -> Sequence[Timed]:
         """The words, also where they have moved into the conversation."""
         return self.conversation[-1]["content"][0]["text_stream"] if self.conversation else self.words
 
@@ -93,7 +91,7 @@ class Record:
             self.rejection = Rejection(stage, reason, detail, failed)
         return self
 
-    def part(self, number: int | str, words: list[Timed], start_s: float | None, end_s: float | None) -> "Record":
+    def part(self, number: int | str, words: Sequence[Timed], start_s: float | None, end_s: float | None) -> "Record":
         """A clip of this record: what the video is stays, captions go, its id gets the number."""
         # Every field by its place: dataclasses.replace takes ten times as long, and there are 15 parts in a video.
         return Record(
@@ -120,8 +118,10 @@ class Record:
         )
 
 
+BUFFER = 1 << 16  # bytes
 CONVERSATION = b',"conversation":'
 FIELDS = tuple(field.name for field in fields(Record))
+VALUES = attrgetter(*FIELDS)
 
 
 def to_line(record: Record) -> bytes:
@@ -129,14 +129,10 @@ def to_line(record: Record) -> bytes:
 
     Raises TypeError for what JSON has not, numpy's numbers too: what is read back must equal what was written.
     """
-    kept = {}
-    for name in FIELDS:
-        value = getattr(record, name)
-        if value is not None and (value or value == 0):
-            kept[name] = value
-    if kept.get("scores"):
+    kept = {name: value for name, value in zip(FIELDS, VALUES(record), strict=True) if value or value == 0}
+    if "scores" in kept:
         kept["scores"] = {name: kept["scores"][name] for name in sorted(kept["scores"])}
-    return orjson.dumps(kept)
+    return orjson.dumps(kept, default=as_json)
 
 
 def sample_in(line: bytes) -> tuple[bytes, bytes]:
@@ -165,11 +161,16 @@ def read_records(path: Path) -> Iterator[Record]:
             raise UserError(f"{path}:{number}: not a record of this program ({error}); delete the file") from None
 
 
-def read_lines(path: Path) -> list[bytes]:
-    """The lines of a file that this program wrote, without their ends."""
-    return path.read_bytes().split(b"\n")[:-1]
+def read_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file that this program wrote, without their ends, one after the other: memory that a whole file
+    would take anew costs more time than all that is done with it."""
+    with path.open("rb", buffering=BUFFER) as file:
+        for line in file:
+            yield line.removesuffix(b"\n")
 
 
-def join_lines(lines: Iterable[bytes]) -> bytes:
-    """Lines as a file holds them."""
-    return b"".join([part for line in lines for part in (line, b"\n")])
+def with_ends(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines as the pieces of a file."""
+    for line in lines:
+        yield line
+        yield b"\n"

@@ -12,9 +12,10 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from data.production.clips import Part, cut_at_gaps, make_parts, milliseconds, sentence_starts
-from data.production.record import Record, Timed
+from data.production.clips import Part, cut_at_gaps, make_parts, sentence_starts
+from data.production.record import Record
 from data.production.stage import Stage
+from data.production.transcript import Transcript, transcript_of
 
 
 @dataclass
@@ -34,16 +35,16 @@ class SftToClips(Stage):
 
     def expand(self, record: Record) -> Iterable[Record]:
         """The parts of a video."""
-        words = record.words
-        if not words:
+        if not record.words:
             return [record.reject(self.name, "no_words", "nobody speaks")]
-        runs = cut_at_gaps(milliseconds([word[0] for word in words]), self.options.max_gap_s)
-        parts = [part for run in runs for part in self._parts(words, *run)]
-        return list(make_parts(record, words, parts, self.name))
+        transcript = transcript_of(record.words)
+        runs = cut_at_gaps(transcript.starts_ms, self.options.max_gap_s)
+        parts = [part for run in runs for part in self._parts(transcript, *run)]
+        return list(make_parts(record, transcript, parts, self.name))
 
-    def _parts(self, words: list[Timed], start: int, stop: int) -> Iterator[Part]:
+    def _parts(self, words: Transcript, start: int, stop: int) -> Iterator[Part]:
         """The parts of words spoken without a gap."""
-        starts = sentence_starts(words, start, stop)
+        starts = sentence_starts(words.texts, start, stop)
         while start < stop:
             at = bisect_right(starts, start - 1)  # the first sentence from here on
             if at == len(starts):
@@ -56,20 +57,20 @@ class SftToClips(Stage):
             yield self._part(words, start, end)
             start = end
 
-    def _end(self, words: list[Timed], starts: list[int], start: int, stop: int) -> int:
+    def _end(self, words: Transcript, starts: list[int], start: int, stop: int) -> int:
         """Where a clip from `start` ends: with the words, else before a sentence, else where its time is over."""
-        latest_s = words[start][0] + self.options.max_s
+        latest_s = words.starts_s[start] + self.options.max_s
         fits = start + 1
-        while fits < stop and words[fits][1] <= latest_s:
+        while fits < stop and words.ends_s[fits] <= latest_s:
             fits += 1
         if fits == stop:
             return stop
         last = starts[bisect_right(starts, fits) - 1]  # the last sentence start up to there
-        is_long = last > start and words[last - 1][1] - words[start][0] >= self.options.min_s
+        is_long = last > start and words.ends_s[last - 1] - words.starts_s[start] >= self.options.min_s
         return last if is_long else fits
 
-    def _part(self, words: list[Timed], start: int, stop: int) -> Part:
-        seconds = words[stop - 1][1] - words[start][0]
+    def _part(self, words: Transcript, start: int, stop: int) -> Part:
+        seconds = words.ends_s[stop - 1] - words.starts_s[start]
         if seconds < self.options.min_s:
             return Part(start, stop, "too_short", f"{seconds:.1f} s, at least {self.options.min_s:g}")
         if seconds > self.options.max_s:

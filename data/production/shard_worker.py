@@ -5,13 +5,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, compress, islice
 from pathlib import Path
 
 import xxhash
 
 from data.production.link import Link
 from data.production.record import Record, from_line, read_lines, to_line
-from data.production.stage import RecordFailed, Stage, StopRun, Worker
+from data.production.stage import RecordFailed, Source, Stage, StopRun, Worker
 from data.production.store import DIGEST_BYTES, Done, Output, Store, Tally
 
 DETAIL_CHARACTERS = 500
@@ -53,11 +54,34 @@ class Report:
 
 @dataclass
 class Held:
-    """Records between two links: their lines, and themselves where they are at hand."""
+    """Records between two links: their lines, and themselves where they are at hand, else None.
+
+    numbers: words and seconds of each, where they have been counted.
+    """
 
     lines: list[bytes]
     digests: list[bytes]
     records: list[Record] | None = None
+    numbers: list[tuple[int, float]] | None = None
+
+    @classmethod
+    def of(cls, lines: list[bytes], records: list[Record] | None = None) -> "Held":
+        """Lines with their digests."""
+        return cls(lines, digests_of(lines), records)
+
+    def only(self, are_kept: list[bool]) -> "Held":
+        """Those that are kept."""
+        if all(are_kept):
+            return self
+        columns = (self.lines, self.digests, self.records, self.numbers)
+        return Held(*(None if column is None else list(compress(column, are_kept)) for column in columns))
+
+    def count(self) -> None:
+        """Read the records and count, where that has not been done."""
+        if self.records is None:
+            self.records = list(map(from_line, self.lines))
+        if self.numbers is None:
+            self.numbers = [(record.n_words, record.seconds) for record in self.records]
 
 
 class ShardWorker:
@@ -78,6 +102,7 @@ class ShardWorker:
         self.links, self.device, self.n_threads, self.retry_failed = links, device, n_threads, retry_failed
         self.store, self.side = Store(folder / "work"), folder / "side"
         self._trying = trying or (lambda digests: None)
+        self._source: Source | None = None
         self._stages: dict[int, Stage] = {}
 
     def run(self, job: Job) -> Iterator[Report]:
@@ -115,68 +140,66 @@ class ShardWorker:
         link, started = self.links[number], time.perf_counter()
         worker = Worker(self.device, self.n_threads, self.side / link.stage)
         if link.part == "read":
-            output, records, n_ran = self._read(link, job)
+            output, made, n_ran = self._read(link, job)
         else:
-            held = held or hold(read_lines(Path(job.kept)))
+            held = held or Held.of(list(read_lines(Path(job.kept))))
             make = self._judged if link.part == "judge" else self._processed
-            output, records, n_ran = make(number, job, held, worker, before)
-        after_link = Held(lines := [line for part in output.kept for line in part], digests_of(lines), records)
-        if records is None:
-            after_link.records = list(map(from_line, lines))
-        done = summarise(job, output, after_link, before)
+            output, made, n_ran = make(number, job, held, worker, before)
+        made.count()
+        done = summarise(job, output, made, before)
         self.store.keep(link, job.shard, done, output)
         took_s = time.perf_counter() - started
         worker.note(link=link.name, shard=job.shard, n_in=done.n_in, n_ran=n_ran, took_s=round(took_s, 4))
-        return replace(self._report(number, job, done), ran=n_ran, took_s=took_s), after_link
+        return replace(self._report(number, job, done), ran=n_ran, took_s=took_s), made
 
     def _report(self, number: int, job: Job, done: Done) -> Report:
         return Report(number, job.shard, done, str(self.store.kept_path(self.links[number], job.shard, done)))
 
-    def _read(self, link: Link, job: Job) -> tuple[Output, list[Record], int]:
+    def _read(self, link: Link, job: Job) -> tuple[Output, Held, int]:
         digest = bytes.fromhex(job.digest)[:DIGEST_BYTES]
-        lines = list(link.make_source().read_lines(job.source))
-        kept = [line for record, line in lines if record.rejection is None]
-        dropped = [line for record, line in lines if record.rejection is not None]
-        records = [record for record, _ in lines if record.rejection is None]
-        rejected = [record for record, _ in lines if record.rejection is not None]
-        return Output([digest], [kept], [dropped], rejected), records, len(lines)
+        self._source = self._source or link.make_source()
+        pairs = list(self._source.read_lines(job.source))
+        kept = [pair for pair in pairs if pair[0].rejection is None]
+        dropped = [pair for pair in pairs if pair[0].rejection is not None]
+        made = Held.of([line for _, line in kept], [record for record, _ in kept])
+        rejected = [record for record, _ in dropped]
+        return Output([digest], [made.lines], [[line for _, line in dropped]], rejected), made, len(pairs)
 
     def _judged(
         self, number: int, job: Job, held: Held, worker: Worker, before: Done | None
-    ) -> tuple[Output, list[Record], int]:
-        stage, goes_on = self._stage(number, worker), []
-        output = Output(held.digests, [], [], [])
-        for line, record in zip(held.lines, held.records or map(from_line, held.lines), strict=True):
+    ) -> tuple[Output, Held, int]:
+        stage, n_in = self._stage(number, worker), len(held.lines)
+        held.count()  # a judge changes none of the numbers
+        for record in held.records:
             stage.judge(record)
-            is_kept = record.rejection is None
-            (goes_on if is_kept else output.rejected).append(record)
-            output.kept.append([line] if is_kept else [])
-            output.dropped.append([] if is_kept else [to_line(record)])
-        return output, goes_on, len(held.lines)
+        are_kept = [record.rejection is None for record in held.records]
+        rejected = [record for record in held.records if record.rejection is not None]
+        kept = [[line] if is_kept else [] for line, is_kept in zip(held.lines, are_kept, strict=True)]
+        dropped = [[] if is_kept else [to_line(r)] for r, is_kept in zip(held.records, are_kept, strict=True)]
+        return Output(held.digests, kept, dropped, rejected), held.only(are_kept), n_in
 
     def _processed(
         self, number: int, job: Job, held: Held, worker: Worker, before: Done | None
-    ) -> tuple[Output, list[Record] | None, int]:
+    ) -> tuple[Output, Held, int]:
         link = self.links[number]
         earlier = self.store.earlier(link, job.shard, before)
-        output = Output(held.digests, [], [])
         results = [earlier.get(digest) for digest in held.digests]
         fresh = [i for i, result in enumerate(results) if result is None]
-        made: dict[int, list[Record]] = {}
-        stage = self._stage(number, worker) if fresh else None
+        stage, outcomes = self._stage(number, worker) if fresh else None, []
         for batch in self._batches(fresh, held, job, stage.batch_size if stage else 1):
             self._trying([held.digests[i] for i in batch])
             poisonous = len(batch) == 1 and held.digests[batch[0]] in job.poisonous
             records = [self._record(held, i) for i in batch]
-            made |= dict(zip(batch, self._outcomes(stage, records, held, batch, poisonous), strict=True))
-        for i, result in enumerate(results):
-            lines = result or split_lines(made[i])
-            output.kept.append(lines[0])
-            output.dropped.append(lines[1])
+            for i, outcome in zip(batch, self._outcomes(stage, records, held, batch, poisonous), strict=True):
+                results[i] = split_lines(outcome)
+                outcomes.append(outcome)
+        output = Output(held.digests, [kept for kept, _ in results], [dropped for _, dropped in results])
+        lines = list(chain.from_iterable(output.kept))
         if len(fresh) < len(results):
-            return output, None, len(fresh)
-        output.rejected = [record for i in fresh for record in made[i] if record.rejection is not None]
-        return output, [record for i in fresh for record in made[i] if record.rejection is None], len(fresh)
+            return output, Held.of(lines), len(fresh)
+        made = list(chain.from_iterable(outcomes))
+        output.rejected = [record for record in made if record.rejection is not None]
+        return output, Held.of(lines, [record for record in made if record.rejection is None]), len(fresh)
 
     @staticmethod
     def _record(held: Held, i: int) -> Record:
@@ -245,32 +268,32 @@ def split_lines(records: Sequence[Record]) -> tuple[list[bytes], list[bytes]]:
     return kept, [to_line(record) for record in records if record.rejection is not None]
 
 
-def hold(lines: list[bytes]) -> Held:
-    """Records as a file holds them."""
-    return Held(lines, digests_of(lines))
-
-
 def digests_of(lines: Sequence[bytes]) -> list[bytes]:
     """A digest of each line."""
     return [xxhash.xxh3_128_digest(line) for line in lines]
 
 
-def summarise(job: Job, output: Output, after_link: Held, before: Done | None) -> Done:
+def summarise(job: Job, output: Output, made: Held, before: Done | None) -> Done:
     """The marker's content."""
-    kept, reasons, categories, n_failed = Tally(), {}, {}, 0
-    for record in after_link.records:
-        numbers = (1, record.n_words, record.seconds)
-        kept.add(*numbers)
-        if record.category in categories or len(categories) < MAX_CATEGORIES:
-            categories.setdefault(record.category, Tally()).add(*numbers)
     rejected = output.rejected
     if rejected is None:
         rejected = [from_line(line) for lines in output.dropped for line in lines]
-    for record in rejected:
-        reasons.setdefault(record.rejection.reason, Tally()).add(1, record.n_words, record.seconds)
-        n_failed += record.rejection.failed
-    digest = xxhash.xxh3_128_hexdigest(b"".join(after_link.digests))
-    size = sum(map(len, after_link.lines)) + len(after_link.lines)
+    reasons = tallies([record.rejection.reason for record in rejected], [(r.n_words, r.seconds) for r in rejected])
+    names = [record.category for record in made.records]
+    some = set(islice(dict.fromkeys(names), MAX_CATEGORIES))
+    categories = {name: tally for name, tally in tallies(names, made.numbers).items() if name in some}
+    digest = xxhash.xxh3_128_hexdigest(b"".join(made.digests))
+    size = sum(map(len, made.lines)) + len(made.lines)
     attempt = before.attempt + 1 if before else 0
-    n_in = len(output.digests) if job.source is None else kept.records + sum(t.records for t in reasons.values())
+    n_in = len(output.digests) if job.source is None else len(made.lines) + len(rejected)
+    n_failed = sum(record.rejection.failed for record in rejected)
+    kept = Tally.of(made.numbers)
     return Done(job.digest, digest, attempt, n_in, size, kept, dict(sorted(reasons.items())), n_failed, categories)
+
+
+def tallies(names: Sequence[str], numbers: Sequence[tuple[int, float]]) -> dict[str, Tally]:
+    """Tallies by name of records with their numbers of words and seconds."""
+    groups: dict[str, list[tuple[int, float]]] = {}
+    for name, pair in zip(names, numbers, strict=True):
+        groups.setdefault(name, []).append(pair)
+    return {name: Tally.of(group) for name, group in groups.items()}

@@ -35,6 +35,7 @@ What a stage returns for a record must depend on that record and on the options 
 order, the worker, the time, or chance (draw from record.id). Engines, resume and retries rely on it.
 """
 
+import functools
 import importlib
 import json
 import os
@@ -207,6 +208,7 @@ def load_source(name: str) -> type[Source]:
     return _load(name, "SOURCE")
 
 
+@functools.cache
 def names_of(kind: str) -> list[str]:
     """Modules of this folder that hold a STAGE or a SOURCE."""
     mark = f"\n{kind} = "

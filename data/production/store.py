@@ -8,15 +8,16 @@
 INPUT is the digest of the shard's input, 0 the attempt that the marker names. Every file is moved into place whole.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import orjson
 
 from data.production.link import Link
-from data.production.record import Record, join_lines, read_lines
+from data.production.record import Record, read_lines, with_ends
 from utils.files import write_whole
 
 DIGEST_BYTES = 16
@@ -31,6 +32,12 @@ class Tally:
     records: int = 0
     words: int = 0
     seconds: float = 0.0
+
+    @classmethod
+    def of(cls, numbers: Sequence[tuple[int, float]]) -> "Tally":
+        """The sum of records with their numbers of words and seconds."""
+        words, seconds = zip(*numbers, strict=True) if numbers else ((), ())
+        return cls(len(numbers), sum(words), round(sum(seconds), 3))
 
     def add(self, records: int, words: int, seconds: float) -> None:
         """Count more."""
@@ -74,6 +81,7 @@ class Store:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self._markers: dict[Path, dict[int, list[Path]]] = {}
 
     def find(self, link: Link, shard: int, input_digest: str) -> Done | None:
         """What the link made of this input; None where it has not, or where a file was lost since."""
@@ -92,8 +100,8 @@ class Store:
         parts["n_kept"] = [len(lines) for lines in output.kept]
         parts["n_dropped"] = [len(lines) for lines in output.dropped]
         for suffix, data in (
-            (".kept.jsonl", join_lines(line for lines in output.kept for line in lines)),
-            (".dropped.jsonl", join_lines(line for lines in output.dropped for line in lines)),
+            (".kept.jsonl", with_ends(chain.from_iterable(output.kept))),
+            (".dropped.jsonl", with_ends(chain.from_iterable(output.dropped))),
             (".parts", parts.tobytes()),
         ):
             put(base.with_name(base.name + suffix), data)
@@ -113,15 +121,23 @@ class Store:
         """What the link has made of records of this shard: `before`, else of the newest other input, if any."""
         if before:
             return Earlier(self, link, shard, before)
-        folder = self._folder(link)
-        markers = sorted(folder.glob(f"{shard:06d}-*.done.json"), key=lambda path: path.stat().st_mtime_ns)
-        for marker in reversed(markers):
+        for marker in sorted(self._markers_of(link, shard), key=lambda path: path.stat().st_mtime_ns, reverse=True):
             try:
                 done = _read_done(marker)
                 return Earlier(self, link, shard, done)
             except (OSError, ValueError, TypeError, KeyError):
                 continue
         return Earlier(self, link, shard, None)
+
+    def _markers_of(self, link: Link, shard: int) -> list[Path]:
+        """Markers of a shard when the folder was first looked at: a run needs none of those that it adds itself, and a
+        folder of many thousand shards takes long to list."""
+        folder = self._folder(link)
+        if folder not in self._markers:
+            found = self._markers.setdefault(folder, {})
+            for path in folder.glob("*.done.json"):
+                found.setdefault(int(path.name.partition("-")[0]), []).append(path)
+        return self._markers[folder].get(shard, [])
 
     def parts(self, link: Link, shard: int, done: Done) -> np.ndarray:
         """Which lines came from which record."""
@@ -150,8 +166,8 @@ class Earlier:
         self._results: dict[bytes, tuple[list[bytes], list[bytes]]] = {}
         if done is None:
             return
-        kept = iter(read_lines(store.kept_path(link, shard, done)))
-        dropped = iter(read_lines(store.dropped_path(link, shard, done)))
+        kept = read_lines(store.kept_path(link, shard, done))
+        dropped = read_lines(store.dropped_path(link, shard, done))
         for part in store.parts(link, shard, done):
             result = ([next(kept) for _ in range(part["n_kept"])], [next(dropped) for _ in range(part["n_dropped"])])
             if not any(b'"failed":true' in line for line in result[1]):
@@ -162,7 +178,7 @@ class Earlier:
         return self._results.get(digest)
 
 
-def put(path: Path, data: bytes) -> None:
+def put(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Write a file beside its place and move it there. Raises UserError where the disk does not take it."""
     advice = "free some space or give another --output_dir, then run the same command again: what is done is kept"
     write_whole(path, data, advice)

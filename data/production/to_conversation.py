@@ -7,6 +7,7 @@ CPU, tens of thousands of clips a second and core.
 
 from collections.abc import Iterable
 
+from data.production.packed_words import in_order
 from data.production.record import Record
 from data.production.stage import Stage
 
@@ -23,8 +24,7 @@ class ToConversation(Stage):
             return [record.reject(self.name, "no_video", "the record names no video file")]
         if not record.words:
             return [record.reject(self.name, "no_words", "nothing is said in the clip")]
-        starts = [word[0] for word in record.words]
-        if starts != sorted(starts):
+        if not in_order(record.words):
             return [record.reject(self.name, "words_out_of_order", "a word starts before the one before it")]
         record.conversation = sample_of(record)
         record.words, record.captions, record.previous = [], [], ""
