@@ -30,13 +30,21 @@ MAX_MS = 100 * 3_600_000  # later than 100 hours is a mistake
 LONGEST_WORD_MS = 1000  # a word whose end is not known ends with the next one's start, or so long after its own
 UNKNOWN_WORD_MS = 300  # of each word in a cue that ends before it starts
 TOGETHER_MS = 50  # cues that start within this are one
+SLACK_MS = 1000  # a word's time may lie so far outside of its cue
 FLASH_MS = 20  # cues this short are YouTube's, between a line and the next one
 ROLLING_SHARE = 0.5  # of the cues that begin with lines of the cue before, from which on a file's lines roll
 
 TIME = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2})[.,](\d{1,3})"
 WORD_TIME = re.compile(f"<{TIME}>")
+CLEARED = re.compile(r"(-->[^\n]*\n)\n(?!\n|(?:NOTE|STYLE|REGION|WEBVTT)\b|[^\n]*-->|[^\n]*\n[^\n]*-->)")
+SEGMENT = re.compile(
+    rf"^WEBVTT[^\n]*\nX-TIMESTAMP-MAP=(?=[^\n]*LOCAL:(?P<local>{TIME}))(?=[^\n]*MPEGTS:(?P<ticks>\d{{1,15}}))",
+    re.MULTILINE,
+)
 TAG = re.compile(r"</?[A-Za-z][^<>]*>|\{\\[^{}]*\}")
 INVISIBLE = re.compile(r"[\u0000-\u0008\u000e-\u001f\u007f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\ufffd]")
+# Thai to Khmer, kana and Chinese: scripts that part words by nothing.
+NO_SPACES = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 NO_WORD = re.compile(r"[-\u2010-\u2015.,;:!?\u2026\"'`\u2018-\u201f*_~|/\\()\[\]{}<>=\u266a-\u266f]*")
 LABEL = r"[A-Z][\w.'\u2019-]*(?: [A-Z][\w.'\u2019-]*){0,2}:(?=\s|$)"
 SPEAKER = re.compile(rf"(?<!\S)>>+(?:\s*{LABEL})?")
@@ -209,7 +217,12 @@ def _starts_with(shown: Sequence[str], before: Sequence[str]) -> bool:
 
 def _grown(before: Sequence[str], shown: Sequence[str], cue: Cue) -> list[Line] | None:
     """The new words of a cue that was painted further; None where it was not."""
-    if any(line.is_timed for line in cue.lines) or not _starts_with(shown, before):
+    if any(line.is_timed for line in cue.lines):
+        last = cue.lines[-1]
+        # The segments of a live stream: the first cue of each begins with all that is on the screen.
+        goes_on = len(shown) > 1 and list(before) == [*shown[:-1], Line(last.pieces[:1]).shown]
+        return [Line(last.pieces[1:])] if goes_on and last.is_timed else None
+    if not _starts_with(shown, before):
         return None
     return [Line([(None, html.escape(" ".join(" ".join(shown).split()[len(" ".join(before).split()) :])))])]
 
@@ -266,14 +279,27 @@ def _tokens(lines: Iterable[Line], left_out: Counter) -> list[tuple[int | None, 
     """The words of a cue's lines with their times, without what is not speech."""
     found: list[tuple[int | None, str]] = []
     for line in lines:
-        tokens = []
-        for at, text in line.pieces:
-            tokens += [(at, word) for word in plain(text).split()]
-        tokens = _blank(tokens, LINE_SPEAKER, "speaker", left_out)
+        tokens = _blank(_line_tokens(line), LINE_SPEAKER, "speaker", left_out)
         found += _blank(tokens, SPEAKER, "speaker", left_out)
     found = _blank(found, BLEEPED, "bleeped", left_out)
     found = _blank(found, SOUND, "sound", left_out)
     return [token for token in found if not NO_WORD.fullmatch(token[1])]
+
+
+def _line_tokens(line: Line) -> list[tuple[int | None, str]]:
+    """The words of a line. A word that is cut into pieces (of two letters, in captions of live streams; of two
+    colours, in written ones) is one, with the time of its first piece."""
+    tokens: list[tuple[int | None, str]] = []
+    is_open = False  # no space since the last word
+    for at, marked in line.pieces:
+        text = plain(marked)
+        words = text.split()
+        if words and is_open and not text[0].isspace() and not NO_SPACES.search(tokens[-1][1][-1] + words[0][0]):
+            start, begun = tokens[-1]
+            tokens[-1] = (start, begun + words.pop(0))
+        tokens += [(at, word) for word in words]
+        is_open = not text[-1].isspace() if text else is_open
+    return tokens
 
 
 def _blank(
@@ -297,26 +323,43 @@ def _blank(
 
 
 def _vtt_cues(text: str, left_out: Counter) -> list[Cue]:
-    try:
-        parsed = webvtt.from_string(text)
-    except (webvtt.errors.MalformedFileError, webvtt.errors.MalformedCaptionError, ValueError) as error:
-        raise BadCaptions("malformed_captions", f"no WebVTT ({error}); it must begin with WEBVTT") from None
+    # An editor that strips spaces at line ends makes the blank line that clears the screen end the cue.
+    text = CLEARED.sub(r"\1 \n", text)
     cues = []
-    for caption in parsed:
-        start, end = _milliseconds(caption.start), _milliseconds(caption.end)
-        cues.append(Cue(start, end, [_vtt_line(line, start) for line in caption.raw_text.split("\n")]))
+    for segment, shift in _vtt_segments(text):
+        try:
+            parsed = webvtt.from_string(segment)
+        except (webvtt.errors.MalformedFileError, webvtt.errors.MalformedCaptionError, ValueError) as error:
+            raise BadCaptions("malformed_captions", f"no WebVTT ({error}); it must begin with WEBVTT") from None
+        for caption in parsed:
+            start, end = _milliseconds(caption.start) + shift, _milliseconds(caption.end) + shift
+            lines = caption.raw_text.split("\n")
+            cues.append(Cue(start, end, [_vtt_line(line, start, end, shift) for line in lines]))
     left_out["unreadable_cue"] += max(0, len(re.findall(r"^.*-->", text, re.MULTILINE)) - len(cues))
     return cues
 
 
-def _vtt_line(line: str, start: int) -> Line:
-    """A line cut at its times of words."""
+def _vtt_segments(text: str) -> list[tuple[str, int]]:
+    """The segments of a live stream that were put into one file, with the ms that their times lack: each begins anew,
+    and says when (RFC 8216, section 3.5). Any other file is one segment."""
+    maps = list(SEGMENT.finditer(text))
+    if len(maps) < 2:
+        return [(text, 0)]
+    edges = [0, *(found.start() for found in maps[1:]), len(text)]
+    shifts = [int(found["ticks"]) // 90 - _ms_of(re.match(TIME, found["local"])) for found in maps]
+    return [(text[a:b], shift - shifts[0]) for (a, b), shift in zip(pairwise(edges), shifts, strict=True)]
+
+
+def _vtt_line(line: str, start: int, end: int, shift: int) -> Line:
+    """A line cut at its times of words. Times outside of the cue say nothing: a downloader that moves the cues of a
+    live stream leaves them as they were."""
     matches = list(WORD_TIME.finditer(line))
     if not matches:
         return Line([(None, line)])
-    times = [start, *(_ms_of(match) for match in matches)]
+    times = [_ms_of(match) + shift for match in matches]
+    known = [start, *(time if start - SLACK_MS <= time <= end + SLACK_MS else None for time in times)]
     edges = [0, *(edge for match in matches for edge in match.span()), len(line)]
-    return Line([(at, line[a:b]) for at, a, b in zip(times, edges[::2], edges[1::2], strict=True)])
+    return Line([(at, line[a:b]) for at, a, b in zip(known, edges[::2], edges[1::2], strict=True)])
 
 
 def _srt_cues(text: str, left_out: Counter) -> list[Cue]:

@@ -74,7 +74,7 @@ class FolderOptions:
 class FolderInput(Source):
     """Videos by their names: a shard is a run of names of one folder."""
 
-    name, version, Options = "folder_input", 1, FolderOptions
+    name, version, Options = "folder_input", 2, FolderOptions
 
     def shards(self, size: int) -> Iterator[dict]:
         """Runs of `size` videos, in the order of their names."""
