@@ -28,8 +28,12 @@ def fingerprint(path: str | Path) -> str:
 
 
 def checkpoint_fingerprint(folder: str | Path) -> str:
-    """Hex digest of a checkpoint's folder: the small files that decide what it says, and of its weights the headers,
-    sizes and sampled blocks: 16 digits. Raises FileNotFoundError where it holds no weights in safetensors."""
+    """Hex digest of a Hugging Face checkpoint's folder: 16 digits, which evaluations keep beside each answer.
+
+    Of the small files that decide what it says all bytes, of its weights the headers, sizes and sampled blocks. Raises
+    FileNotFoundError where it holds no weights in safetensors. Models that production loads, of any library and from
+    the hub too, have data.production.model_files.model_fingerprint, whose digests differ.
+    """
     folder = Path(folder)
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:

@@ -28,9 +28,11 @@ def local_model(name: str) -> Path | None:
 
 
 def model_fingerprint(name: str) -> str:
-    """Hex digest of a model's file or folder: 16 digits; "" for a hub id, which is its own name.
+    """Hex digest of a model's file or folder, of any library: 16 digits; "" for a hub id, which is its own name.
 
     (The hub's files are not looked at: they are there after the first run only, and then all would be made again.)
+    Every file is sampled, and none has to be there. `utils.fingerprint.checkpoint_fingerprint` is stricter, of a
+    Hugging Face checkpoint that is evaluated; neither can change, as kept work is found by one and rows by the other.
     """
     path = local_model(name)
     if path is None:
