@@ -106,7 +106,7 @@ class Tab:
                 await self._take(message)
             except (Refusal, UserError) as error:
                 self.viewer.tell("refused", message=words(error))
-            except Exception:
+            except Exception:  # one message's fault; the page goes on and is told
                 log.exception("a page's message failed")
                 self.viewer.tell("error", message="Something failed here; the server's log says what.")
 

@@ -75,7 +75,7 @@ class Rendering:
             self.path.unlink(missing_ok=True)
         except UserError as error:
             self._tell(error=str(error).replace(str(self.video.path), self.video.name))
-        except Exception:
+        except Exception:  # the thread's outermost frame: nobody else would tell the page
             log.exception("a video could not be rendered")
             self._tell(error="The video could not be made; the server's log says why.")
 

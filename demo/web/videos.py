@@ -124,7 +124,7 @@ class Videos:
             if isinstance(error, Refusal):
                 raise
             raise Refusal(422, str(error).replace(str(path), name)) from None
-        except Exception:
+        except Exception:  # a stranger's file: whatever the decoder makes of it, it is no video to us
             log.exception("an upload could not be read")
             path.unlink(missing_ok=True)
             raise Refusal(422, f"{name} cannot be read as a video", next_step="convert it to MP4 (H.264)") from None

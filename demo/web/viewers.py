@@ -109,7 +109,7 @@ class Viewers:
             except EngineFull:
                 self.seated.discard(viewer)
                 self.waiting.insert(0, viewer)
-            except Exception:
+            except Exception:  # passed on; whoever could not begin keeps no place
                 self.leave(viewer)
                 raise
         elif viewer not in self.waiting:
@@ -147,7 +147,7 @@ class Viewers:
                 except (Refusal, UserError) as error:
                     self.leave(viewer)
                     viewer.tell("refused", message=words(error))
-                except Exception:
+                except Exception:  # one viewer's fault; the others in line have their turn
                     self.leave(viewer)
                     log.exception("a commentary could not be started")
                     viewer.tell("error", message="The commentary could not be started; the server's log says why.")
