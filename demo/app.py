@@ -20,9 +20,9 @@ import logging
 import signal
 from dataclasses import dataclass
 
-from demo.cli import NANO_CHECKPOINT, NANO_NOTE, CheckpointArguments, helped
+from demo.cli import NANO_CHECKPOINT, NANO_NOTE, CheckpointArguments
 from demo.web.options import PageArguments, ViewerArguments
-from utils.arguments import parse_arguments
+from utils.arguments import helped, parse_arguments
 from utils.errors import UserError, run_command
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

@@ -24,7 +24,7 @@ from data.sources.reconnection import Reconnection
 from data.sources.spec import check_frame_times, parse_spec
 from demo.terminal import claimed_stdout, open_view
 from models.retention import CachePolicy, RetentionOptions
-from utils.arguments import parse_arguments
+from utils.arguments import helped, parse_arguments
 from utils.errors import UserError, run_command
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,11 +35,6 @@ NANO_NOTE = (
     "--model_name_or_path chenjoya/LiveCC-7B-Instruct --video FILE (16 GB of weights; a GPU)."
 )
 LIVE_MAX_PIXELS = 384 * 28 * 28  # of a frame in the live loop: 384 visual tokens for two frames
-
-
-def helped(default, text: str):
-    """A dataclass field with its help text."""
-    return field(default=default, metadata={"help": text})
 
 
 @dataclass

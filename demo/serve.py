@@ -20,10 +20,10 @@ if not __package__:  # run as a file: import from the repository's root
 import logging
 from dataclasses import asdict, dataclass
 
-from demo.cli import NANO_CHECKPOINT, CheckpointArguments, MemoryArguments, helped
+from demo.cli import NANO_CHECKPOINT, CheckpointArguments, MemoryArguments
 from demo.server.options import ServerOptions
 from models.retention import RetentionOptions
-from utils.arguments import parse_arguments
+from utils.arguments import helped, parse_arguments
 from utils.errors import UserError, run_command
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

@@ -9,11 +9,16 @@ import re
 from argparse import ArgumentParser
 from dataclasses import Field, dataclass, field
 from types import MappingProxyType
-from typing import NoReturn, get_args, get_origin
+from typing import Any, NoReturn, get_args, get_origin
 
 from transformers.hf_argparser import HfArgumentParser
 
 ARGPARSE_METADATA = ("help", "aliases", "metavar", "choices")
+
+
+def helped(default: Any, text: str) -> Any:
+    """A dataclass field with its help text."""
+    return field(default=default, metadata={"help": text})
 
 
 @dataclass

@@ -23,9 +23,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-from demo.cli import helped
 from demo.render.commentary import Commentary, read_commentary
-from utils.arguments import parse_arguments
+from utils.arguments import helped, parse_arguments
 from utils.errors import UserError, run_command
 
 # (frames written, frames in all as far as known); an exception that it raises ends the rendering and leaves nothing.

@@ -4,24 +4,21 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from utils.arguments import helped
 from utils.errors import UserError
 
 TOKEN_VARIABLE = "LIVECC_TOKEN"
 MIN_TOKEN = 8  # characters
 
 
-def _helped(default, text: str):
-    return field(default=default, metadata={"help": text})
-
-
 @dataclass
 class ServerOptions:
     """Who may ask for what, and how much of it."""
 
-    token: str | None = _helped(
+    token: str | None = helped(
         None, f"clients have to send it as a bearer token; others can read a command line, so better: {TOKEN_VARIABLE}"
     )
-    token_file: str | None = _helped(None, f"file that holds the token; default: the environment's {TOKEN_VARIABLE}")
+    token_file: str | None = helped(None, f"file that holds the token; default: the environment's {TOKEN_VARIABLE}")
     allow_host: list[str] = field(
         default_factory=list,
         metadata={"help": "names under which this server may be addressed, besides localhost and IP addresses"},
@@ -32,15 +29,15 @@ class ServerOptions:
             "help": "what clients may name: folders, files, URLs (with / at the end all below), camera:0; default: none"
         },
     )
-    max_sessions: int = _helped(64, "streams that are open at once; fewer where the model is too slow for so many")
-    max_frame_bytes: int = _helped(2 * 2**20, "bytes of one JPEG")
-    max_frame_pixels: int = _helped(4096 * 2304, "pixels of one JPEG before it is made smaller")
-    max_frames_per_second: float = _helped(60.0, "frames that a session may send; 2 a second are looked at")
-    session_timeout_s: float = _helped(300.0, "a session that no client sends to or reads from so long is closed")
-    save_dir: str | None = _helped(
+    max_sessions: int = helped(64, "streams that are open at once; fewer where the model is too slow for so many")
+    max_frame_bytes: int = helped(2 * 2**20, "bytes of one JPEG")
+    max_frame_pixels: int = helped(4096 * 2304, "pixels of one JPEG before it is made smaller")
+    max_frames_per_second: float = helped(60.0, "frames that a session may send; 2 a second are looked at")
+    session_timeout_s: float = helped(300.0, "a session that no client sends to or reads from so long is closed")
+    save_dir: str | None = helped(
         None, "sessions are saved here at the end and on request; after a new start clients can continue them"
     )
-    max_saved: int = _helped(256, "saved sessions up to which a client may save another one")
+    max_saved: int = helped(256, "saved sessions up to which a client may save another one")
 
     def check(self) -> None:
         """Raise UserError for values that cannot work."""

@@ -5,7 +5,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from demo.cli import NANO_MATCHES, helped
+from demo.cli import NANO_MATCHES
+from utils.arguments import helped
 from utils.errors import UserError
 
 AUTH_VARIABLE = "LIVECC_AUTH"

@@ -23,7 +23,7 @@ if not __package__:  # run as a file: import from the repository's root
 import json
 import re
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from evaluation.benchmarks import scores_of
 from evaluation.item import ClipPlan
@@ -35,7 +35,7 @@ from evaluation.prompts import Templates
 from evaluation.result import Result
 from evaluation.run import FAILED
 from evaluation.score import print_results
-from utils.arguments import parse_arguments
+from utils.arguments import helped, parse_arguments
 from utils.endpoint import Endpoint, EndpointArguments, Patience, connect
 from utils.errors import UserError, run_command
 from utils.files import write_whole
@@ -44,11 +44,6 @@ from utils.journal import Journal
 BASELINE_FILE = Path(__file__).parent / "captions" / "GPT-4o.jsonl"
 BASELINE_URL = "https://raw.githubusercontent.com/showlab/livecc/main/evaluation/livesports3kcc/captions/GPT-4o.jsonl"
 DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$")
-
-
-def helped(default: Any, text: str) -> Any:
-    """A dataclass field with its help text."""
-    return field(default=default, metadata={"help": text})
 
 
 @dataclass
