@@ -51,6 +51,23 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_checkpoint(tmp_path_factory.mktemp("tiny_checkpoint"))
 
 
+@pytest.fixture(scope="session")
+def nano_checkpoint():
+    """The shipped small model, as the demo loads it on a CPU."""
+    from demo.cli import NANO_CHECKPOINT
+    from models.load import load_checkpoint
+
+    return load_checkpoint(NANO_CHECKPOINT, device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def films() -> list[list[bytes]]:
+    """Two pieces of the shipped matches, 11 s each, as JPEGs."""
+    from tests.serving import read_films
+
+    return read_films()
+
+
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What training in this process needs to be small, and equal digit for digit to the runs of tests/training.py."""

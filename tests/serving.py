@@ -1,7 +1,9 @@
-"""Clients of a server: what the tests of demo/serve.py ask, with the shipped matches as JPEGs."""
+"""A server in this process and its clients: what the tests of demo/serve.py ask, with the shipped matches as JPEGs."""
 
+import contextlib
 import io
 import json
+import threading
 import time
 
 import httpx2 as httpx
@@ -12,7 +14,12 @@ from PIL import Image
 from data.frame_plan import VideoLimits
 from data.live import live_frames
 from demo.cli import NANO_MATCHES
+from demo.server.app import create_app
 from demo.server.frames import FrameReader
+from demo.server.listening import make_server
+from demo.server.options import ServerOptions
+from demo.server.sessions import Sessions
+from models.engine import Engine, EngineOptions
 from models.retention import RetentionOptions
 from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
 
@@ -75,6 +82,30 @@ class Client(httpx.Client):
         return self.events(session_id)
 
 
+@contextlib.contextmanager
+def serving(checkpoint, **options):
+    """A client of a server in this process; client.sessions is what it serves."""
+    options = ServerOptions(**options)
+    engine = Engine(checkpoint, EngineOptions(options.max_sessions))
+    sessions = Sessions(engine, options, WINDOW)
+    server = make_server(create_app(sessions, options), sessions, options, "127.0.0.1", 0)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    until(lambda: server.started)
+    try:
+        with Client(base_url=server.address, timeout=PATIENCE_S) as client:
+            client.sessions, client.server, client.thread = sessions, server, thread
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
+
+
+def socket_url(client, session_id: str, more: str = "") -> str:
+    return f"{str(client.base_url).replace('http', 'ws').rstrip('/')}/sessions/{session_id}/stream{more}"
+
+
 def until(condition) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
@@ -92,3 +123,10 @@ def alone(checkpoint, film: list[bytes], limits: VideoLimits) -> list[tuple[floa
     frames = torch.stack([reader.read(frame) for frame in film])
     session = StreamingSession(checkpoint, StreamOptions(max_new_tokens=8, retention=WINDOW))
     return [(step.end_s, step.text) for step in comment(session, timed_frames(frames))]
+
+
+def expected(checkpoint, film: list[bytes]) -> list[tuple[float, str]]:
+    """What a session without any server says of the same JPEGs."""
+    engine = Engine(checkpoint)
+    engine.close()
+    return alone(checkpoint, film, Sessions(engine, ServerOptions()).limits)
