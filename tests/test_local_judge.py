@@ -1,0 +1,56 @@
+"""Judges in this process, without a server."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from evaluation.judge import Pair
+from evaluation.livesports3kcc.llm_judge import judge_events
+from evaluation.prompts import Templates
+from tests.contests import write_event_files
+from utils.endpoint import EndpointArguments
+from utils.errors import UserError
+
+
+def test_a_local_judge_of_this_project(tmp_path: Path, tiny_checkpoint: Path, monkeypatch):
+    from evaluation.local_judge import LocalJudge
+
+    arguments = replace(write_event_files(tmp_path, 2), judge="local", judge_model_path=str(tiny_checkpoint))
+    result = judge_events(replace(arguments, device="cpu"), EndpointArguments())
+    assert len(result.outcomes) == 2
+    assert not any(outcome.failed for outcome in result.outcomes)
+    assert len(result.settings["checkpoint"]) == 16
+    judge = LocalJudge(str(tiny_checkpoint), Templates(), "cpu")
+    pair = Pair("x", "a goal", "a pass", "red scores")
+    assert judge(pair) == judge(pair)
+    with pytest.raises(UserError, match="no checkpoint"):
+        LocalJudge(str(tmp_path / "none"), Templates())
+
+
+def test_a_local_judge_of_another_kind_answers_as_transformers_does(tmp_path: Path, tiny_checkpoint: Path):
+    import torch
+    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+
+    from evaluation.local_judge import LocalJudge, load_replier
+    from models.load import CHAT_TEMPLATE
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint)
+    tokenizer.chat_template = CHAT_TEMPLATE
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, eos_token_id=tokenizer.convert_tokens_to_ids("<|im_end|>"),
+    )  # fmt: skip
+    model = Qwen2ForCausalLM(config).eval()
+    model.save_pretrained(tmp_path / "lm")
+    tokenizer.save_pretrained(tmp_path / "lm")
+    reply, fingerprint = load_replier(str(tmp_path / "lm"), "cpu")
+    text = (
+        f"{tokenizer.apply_chat_template([{'role': 'user', 'content': 'red'}], tokenize=False)}<|im_start|>assistant\n"
+    )
+    ids = tokenizer(text, return_tensors="pt")
+    written = model.generate(**ids, do_sample=False, max_new_tokens=64)[0, ids["input_ids"].shape[1] :]
+    assert reply("red") == tokenizer.decode(written, skip_special_tokens=True)
+    assert len(fingerprint) == 16
+    assert isinstance(LocalJudge(str(tmp_path / "lm"), Templates(), "cpu")(Pair("x", "a", "b", "c")), str)
