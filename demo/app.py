@@ -18,29 +18,18 @@ if not __package__:  # run as a file: import from the repository's root
 import asyncio
 import logging
 import signal
-from dataclasses import dataclass
 
-from demo.cli import NANO_CHECKPOINT, NANO_NOTE, CheckpointArguments
+from demo.cli import NANO_NOTE
+from demo.engine import LOOPBACK, MEASURED_HW, EngineArguments, started_engine
 from demo.web.options import PageArguments, ViewerArguments
-from utils.arguments import helped, parse_arguments
-from utils.errors import UserError, run_command
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-MEASURED_HW = (360, 640)  # of the picture on which the cost of a step is measured
-
-
-@dataclass
-class ModelArguments(CheckpointArguments):
-    """Which model speaks, how it runs, and how much is asked of it."""
-
-    max_lag_s: float = helped(2.0, "pictures that wait longer are skipped where newer ones have come")
-    max_load: float = helped(0.9, "share of the time that the model may work before viewers have to wait")
+from utils.arguments import parse_arguments
+from utils.errors import run_command
 
 
 def main() -> int:
     """Run the command; return its exit status."""
     page, model, viewing = parse_arguments(
-        PageArguments, ModelArguments, ViewerArguments, description=__doc__.split("\n")[0]
+        PageArguments, EngineArguments, ViewerArguments, description=__doc__.split("\n")[0]
     )
     check(page, model, viewing)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
@@ -55,41 +44,25 @@ def main() -> int:
     return 0
 
 
-def check(page: PageArguments, model: ModelArguments, viewing: ViewerArguments) -> None:
+def check(page: PageArguments, model: EngineArguments, viewing: ViewerArguments) -> None:
     """Raise UserError for values that cannot work, before anything is loaded; warn of doors left open."""
     page.check()
     viewing.check()
-    if not model.max_lag_s > 0 or not model.max_load > 0:
-        raise UserError(f"--max_lag_s {model.max_lag_s} --max_load {model.max_load}: must be above 0")
+    model.check()
     if page.credentials() is None and (page.share or page.host not in LOOPBACK):
         where = "the public address" if page.share else page.host
         advice = "--auth USER:PASSWORD asks first"
         print(f"warning: everybody who reaches {where} can use this page; {advice}", file=sys.stderr)
 
 
-def open_viewers(page: PageArguments, model: ModelArguments, viewing: ViewerArguments):
+def open_viewers(page: PageArguments, model: EngineArguments, viewing: ViewerArguments):
     """Load the model and start an engine: Viewers."""
-    import transformers
-
     from demo.web.viewers import Viewers
-    from models.engine import Engine, EngineOptions
-    from models.load import load_checkpoint
-    from models.threads import use_threads
 
-    transformers.utils.logging.disable_progress_bar()
-    checkpoint = load_checkpoint(
-        model.model_name_or_path or NANO_CHECKPOINT, device=model.device, dtype=model.dtype,
-        position_mode=model.position_mode,
-    )  # fmt: skip
-    use_threads(checkpoint.model)
     # Twice the places: a commentary that starts anew and a conversation are streams of their own.
-    engine = Engine(checkpoint, EngineOptions(3 * viewing.max_sessions, model.max_lag_s, model.max_load))
-    try:
+    with started_engine(model, 3 * viewing.max_sessions) as engine:
         viewers = Viewers(engine, viewing, page.js_monitor)
-        engine.measure(checkpoint.limits.size_hw(*MEASURED_HW, checkpoint.limits.max_frames))
-    except Exception:
-        engine.close()
-        raise
+        engine.measure(engine.checkpoint.limits.size_hw(*MEASURED_HW, engine.checkpoint.limits.max_frames))
     return viewers
 
 

@@ -20,14 +20,12 @@ if not __package__:  # run as a file: import from the repository's root
 import logging
 from dataclasses import asdict, dataclass
 
-from demo.cli import NANO_CHECKPOINT, CheckpointArguments, MemoryArguments
+from demo.cli import MemoryArguments
+from demo.engine import LOOPBACK, MEASURED_HW, EngineArguments, started_engine
 from demo.server.options import ServerOptions
 from models.retention import RetentionOptions
 from utils.arguments import helped, parse_arguments
 from utils.errors import UserError, run_command
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-MEASURED_HW = (360, 640)  # of the picture on which the cost of a step is measured
 
 
 @dataclass
@@ -38,18 +36,10 @@ class ListenArguments:
     port: int = helped(8000, "0 takes a free one")
 
 
-@dataclass
-class ModelArguments(CheckpointArguments):
-    """Which model speaks, how it runs, and how much is asked of it."""
-
-    max_lag_s: float = helped(2.0, "frames that wait longer are dropped where newer ones have come")
-    max_load: float = helped(0.9, "share of the time that the model may work before sessions are refused")
-
-
 def main() -> int:
     """Run the command; return its exit status."""
     listening, model, memory, options = parse_arguments(
-        ListenArguments, ModelArguments, MemoryArguments, ServerOptions, description=__doc__.split("\n")[0]
+        ListenArguments, EngineArguments, MemoryArguments, ServerOptions, description=__doc__.split("\n")[0]
     )
     check(listening, model, memory, options)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
@@ -64,15 +54,14 @@ def main() -> int:
     return 0
 
 
-def check(listening: ListenArguments, model: ModelArguments, memory: MemoryArguments, options: ServerOptions) -> None:
+def check(listening: ListenArguments, model: EngineArguments, memory: MemoryArguments, options: ServerOptions) -> None:
     """Raise UserError for values that cannot work, before anything is loaded."""
     options.check()
     memory.check()
     has_token = options.secret() is not None
     if not 0 <= listening.port < 2**16:
         raise UserError(f"--port {listening.port}: must be 0 to 65535")
-    if not model.max_lag_s > 0 or not model.max_load > 0:
-        raise UserError(f"--max_lag_s {model.max_lag_s} --max_load {model.max_load}: must be above 0")
+    model.check()
     if not has_token and listening.host not in LOOPBACK:
         print(
             f"warning: everybody who reaches {listening.host} can use this server: set LIVECC_TOKEN, and put a proxy "
@@ -81,29 +70,14 @@ def check(listening: ListenArguments, model: ModelArguments, memory: MemoryArgum
         )
 
 
-def open_sessions(model: ModelArguments, memory: MemoryArguments, options: ServerOptions, name: str = ""):
+def open_sessions(model: EngineArguments, memory: MemoryArguments, options: ServerOptions, name: str = ""):
     """Load the model and start an engine: Sessions. name: where there are several, this one's."""
-    import transformers
-
     from demo.server.sessions import Sessions
-    from models.engine import Engine, EngineOptions
-    from models.load import load_checkpoint
-    from models.threads import use_threads
 
-    transformers.utils.logging.disable_progress_bar()
-    checkpoint = load_checkpoint(
-        model.model_name_or_path or NANO_CHECKPOINT, device=model.device, dtype=model.dtype,
-        position_mode=model.position_mode,
-    )  # fmt: skip
-    use_threads(checkpoint.model)
     retention = RetentionOptions(**asdict(memory) | {"cache_policy": memory.cache_policy or "window"})
-    engine = Engine(checkpoint, EngineOptions(options.max_sessions, model.max_lag_s, model.max_load))
-    try:
+    with started_engine(model, options.max_sessions) as engine:
         sessions = Sessions(engine, options, retention, name)
         engine.measure(sessions.limits.size_hw(*MEASURED_HW, sessions.limits.max_frames))
-    except UserError:
-        engine.close()
-        raise
     return sessions
 
 

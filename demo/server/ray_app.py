@@ -16,7 +16,9 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
-from demo.serve import MemoryArguments, ModelArguments, open_sessions
+from demo.cli import MemoryArguments
+from demo.engine import EngineArguments
+from demo.serve import open_sessions
 from demo.server.app import create_app
 from demo.server.options import ServerOptions
 from demo.server.protocol import NewSession
@@ -33,7 +35,7 @@ STOP_S = 60.0
 class EngineReplica:
     """One engine in a process of its own."""
 
-    async def __init__(self, name: str, model: ModelArguments, memory: MemoryArguments, options: ServerOptions):
+    async def __init__(self, name: str, model: EngineArguments, memory: MemoryArguments, options: ServerOptions):
         self.sessions = await asyncio.to_thread(open_sessions, model, memory, options, name)
         await self.sessions.start()
 
@@ -157,17 +159,18 @@ def application(args: dict) -> serve.Application:
     """The application of scripts/ray_serve.yaml.
 
     args: n_engines; gpus_per_engine and cpus_per_engine; model, memory and server: the flags of demo/serve.py by name
-    (ModelArguments, MemoryArguments, ServerOptions). Raises UserError for values that cannot work.
+    (EngineArguments, MemoryArguments, ServerOptions). Raises UserError for values that cannot work.
     """
     args = dict(args)
     n_engines, n_gpus, n_cpus = args.pop("n_engines", 1), args.pop("gpus_per_engine", 0), args.pop("cpus_per_engine", 1)
-    model = ModelArguments(**args.pop("model", {}))
+    model = EngineArguments(**args.pop("model", {}))
     memory = MemoryArguments(**args.pop("memory", {}))
     options = ServerOptions(**args.pop("server", {}))
     if args or n_engines < 1:
         raise UserError(
             f"n_engines {n_engines}, and unknown: {', '.join(args) or 'nothing'}; see scripts/ray_serve.yaml"
         )
+    model.check()
     memory.check()
     options.check()
     engine = serve.deployment(
