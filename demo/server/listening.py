@@ -12,17 +12,20 @@ GRACE_S = 5  # for connections that do not end by themselves
 
 
 class Listening(uvicorn.Server):
-    """Uvicorn that ends its sessions before its connections: readers get their last records, then all is closed."""
+    """Uvicorn that says where it is, and ends what it serves before its connections: readers get their last records.
 
-    def __init__(self, config: uvicorn.Config, sessions):
+    served: has a coroutine close(). greeting: what is printed when it has started, with {address}.
+    """
+
+    def __init__(self, config: uvicorn.Config, served, greeting: str):
         super().__init__(config)
-        self._sessions = sessions
+        self._served, self._greeting = served, greeting
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and say where."""
         await super().startup(sockets)
         if self.started:
-            print(f"listening on {self.address} (interface: /docs); Ctrl-C ends", flush=True)
+            print(self._greeting.format(address=self.address), flush=True)
 
     @property
     def address(self) -> str:
@@ -31,8 +34,8 @@ class Listening(uvicorn.Server):
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Finish or save the sessions, which ends the streams of records, then close."""
-        await self._sessions.close()
+        """Finish or save what is served, which ends the connections' streams, then close."""
+        await self._served.close()
         await super().shutdown(sockets)
 
 
@@ -43,7 +46,7 @@ def make_server(app, sessions, options: ServerOptions, host: str, port: int) -> 
         ws_max_size=options.max_frame_bytes + 1024, ws_max_queue=4, ws_per_message_deflate=False,
         timeout_graceful_shutdown=GRACE_S,
     )  # fmt: skip
-    return Listening(config, sessions)
+    return Listening(config, sessions, "listening on {address} (interface: /docs); Ctrl-C ends")
 
 
 def listen(app, sessions, options: ServerOptions, host: str, port: int) -> None:

@@ -6,38 +6,12 @@ from urllib.parse import urlsplit
 
 import uvicorn
 
+from demo.server.listening import GRACE_S, Listening
 from demo.web.options import PageArguments
 from demo.web.routes import create_app
 from demo.web.run import FRAME_BYTES
 from demo.web.viewers import Viewers
 from utils.errors import UserError
-
-GRACE_S = 5  # for connections that do not end by themselves
-
-
-class Listening(uvicorn.Server):
-    """Uvicorn that says where the page is, and ends the commentaries before the connections."""
-
-    def __init__(self, config: uvicorn.Config, viewers: Viewers):
-        super().__init__(config)
-        self._viewers = viewers
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say where."""
-        await super().startup(sockets)
-        if self.started:
-            print(f"open {self.address} in a browser; Ctrl-C ends", flush=True)
-
-    @property
-    def address(self) -> str:
-        """Where it listens, once it has started."""
-        host, port = self.servers[0].sockets[0].getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the commentaries, which ends the pages' connections, then close."""
-        await self._viewers.close()
-        await super().shutdown(sockets)
 
 
 def make_server(viewers: Viewers, page: PageArguments, hosts: tuple[str, ...] = ()) -> Listening:
@@ -48,7 +22,7 @@ def make_server(viewers: Viewers, page: PageArguments, hosts: tuple[str, ...] = 
         proxy_headers=False, ws_max_size=FRAME_BYTES + 1024, ws_max_queue=8, ws_per_message_deflate=False,
         timeout_graceful_shutdown=GRACE_S,
     )  # fmt: skip
-    return Listening(config, viewers)
+    return Listening(config, viewers, "open {address} in a browser; Ctrl-C ends")
 
 
 async def listen(viewers: Viewers, page: PageArguments) -> None:
