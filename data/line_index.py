@@ -209,10 +209,11 @@ def _is_seek_line(file: BinaryIO, start: int, n_lines: int, path: Path) -> bool:
     if file.read(1) != b"[" or not file.read(64).lstrip()[:1].isdigit():
         return False
     file.seek(start)
-    line = file.read()
-    if line.translate(None, b"0123456789, []\t\r\n"):
-        return False
-    n_listed = line.count(b",") + 1
+    n_listed = 1
+    while piece := file.read(PIECE):
+        if piece.translate(None, b"0123456789, []\t\r\n"):
+            return False
+        n_listed += piece.count(b",")
     if n_listed != n_lines - 1:
         logger.warning(
             "%s: its last line lists %d samples, but the file has %d; was it cut or changed since?",
