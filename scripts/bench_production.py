@@ -2,7 +2,7 @@
 
     python scripts/bench_production.py --transcripts 100000 --largest 1000000 --folder outputs/bench_production
 
-Makes synthetic captioned videos (about 200 words each), takes them through metadata_filter, pretrain_to_clips and
+Makes synthetic captioned videos (40 to --longest_s seconds, two words a second), takes them through metadata_filter, pretrain_to_clips and
 to_conversation with their offsets, once by the published logic (scripts/bench/published_production.py) and once by
 data.production.run on one core, each in a process of its own; compares the clips, and measures CPU seconds and peak
 memory. Ours also keeps the result of every stage, every rejected word, and counts. Then ours again over more and
@@ -47,6 +47,7 @@ class BenchArguments:
 
     transcripts: int = field(default=100_000, metadata={"help": "transcripts that both sides work on"})
     largest: int = field(default=0, metadata={"help": "transcripts of the last run for memory; 0: none"})
+    longest_s: float = field(default=140.0, metadata={"help": "longest video in seconds; the filter takes up to 600"})
     repeats: int = field(default=3, metadata={"help": "runs of each side, in turns; the quickest counts"})
     folder: Path = field(
         default=Path("outputs/bench_production"), metadata={"help": "where files are made and deleted"}
@@ -67,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
         produce(folder / f"{arguments.transcripts}.jsonl", folder / "published")
         return
     result = {"load": os.getloadavg()[0], "transcripts": arguments.transcripts}
-    videos = make_transcripts(folder / f"{arguments.transcripts}.jsonl", arguments.transcripts)
+    videos = make_transcripts(folder / f"{arguments.transcripts}.jsonl", arguments.transcripts, arguments.longest_s)
     runs = {"published": [], "ours": []}
     for _ in range(arguments.repeats):
         runs["published"].append(published(folder, arguments.transcripts))
@@ -77,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"the two sides made different numbers of clips: {result}")
     result["ratio"] = round(result["published"]["cpu_s"] / result["ours"]["cpu_s"], 2)
     sizes = [n for n in (10_000, 100_000, arguments.largest) if n and n <= arguments.largest]
-    result["memory"] = {n: memory_of(folder, n) for n in dict.fromkeys(sizes)}
+    result["memory"] = {n: memory_of(folder, n, arguments.longest_s) for n in dict.fromkeys(sizes)}
     result["five_million_clips"] = {
         f"{nodes} node{'s' if nodes > 1 else ''}": hours(arguments, result["ours"]["clips_per_cpu_s"], nodes)
         for nodes in (1, 10)
@@ -95,19 +96,19 @@ def hours(arguments: BenchArguments, clips_per_cpu_s: float, nodes: int) -> dict
     return {name: round(5e6 / rate / 3600, 3) for name, rate in rates.items() if rate}
 
 
-def make_transcripts(path: Path, n: int) -> Path:
+def make_transcripts(path: Path, n: int, longest_s: float) -> Path:
     """Captioned videos as JSON lines."""
     rng = random.Random(0)
     words = [f"word{i}" for i in range(WORDS)]
-    bodies = [json.dumps(_body(rng, words))[1:] for _ in range(min(n, N_BODIES))]
+    bodies = [json.dumps(_body(rng, words, longest_s))[1:] for _ in range(min(n, N_BODIES))]
     with path.open("w") as file:
         for i in range(n):
             file.write(f'{{"id": "v{i:07d}", "video": "videos/v{i:07d}.mp4", {bodies[i % len(bodies)]}\n')
     return path
 
 
-def _body(rng: random.Random, words: list[str]) -> dict:
-    at_s, captions, end_s = rng.uniform(0, 5), [], rng.uniform(40, 140)
+def _body(rng: random.Random, words: list[str], longest_s: float) -> dict:
+    at_s, captions, end_s = rng.uniform(0, 5), [], rng.uniform(40, longest_s)
     while at_s < end_s:
         n = rng.randint(3, 9)
         length_s = n / rng.uniform(1.5, 3.5)
@@ -140,9 +141,9 @@ def ours(folder: Path, videos: Path) -> dict:
     return {**measured, "clips": n_clips, "clips_per_cpu_s": round(n_clips / measured["cpu_s"])}
 
 
-def memory_of(folder: Path, n: int) -> dict:
+def memory_of(folder: Path, n: int, longest_s: float) -> dict:
     """A run over n transcripts; the files are deleted."""
-    videos = make_transcripts(folder / f"memory_{n}.jsonl", n)
+    videos = make_transcripts(folder / f"memory_{n}.jsonl", n, longest_s)
     measured = ours(folder, videos)
     for path in folder.glob(f"memory_{n}.jsonl*"):
         path.unlink()

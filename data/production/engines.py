@@ -25,10 +25,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from data.production.job import Job, Report, after
 from data.production.link import Link, groups_of
 from data.production.pool import Pool, WorkerSetup, run_here
-from data.production.shard_worker import Job, Report, ShardWorker, after
-from data.production.store import Store, put
+from data.production.shard_files import put
+from data.production.shard_worker import ShardWorker
+from data.production.store import Store
 from utils.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -29,7 +29,6 @@ class LanguageDetect(Stage):
     """Sets the record's language and scores["language"], the model's probability of it."""
 
     name, version, Options = "language_detect", 1, LanguageOptions
-    batch_size = 256
 
     def check(self) -> None:
         """A confidence is a probability."""

@@ -12,7 +12,7 @@ from data.production.append_jsonl_seeks import SeekWriter
 from data.production.config import OutputOptions
 from data.production.link import digest_of
 from data.production.record import read_lines, sample_in
-from data.production.store import put
+from data.production.shard_files import put
 from utils.errors import UserError
 
 FORMAT = 1

@@ -52,7 +52,6 @@ class PersonalData(Stage):
     """Adds the flag "personal_data", and the kinds that were found to extra["personal_data"] (never the data)."""
 
     name, version, Options = "personal_data", 1, PersonalDataOptions
-    batch_size = 256
 
     def expand(self, record: Record) -> Iterable[Record]:
         """Look through what is said, the title and the query."""

@@ -41,7 +41,6 @@ class PretrainToClips(Stage):
     """See the module."""
 
     name, version, Options = "pretrain_to_clips", 1, PretrainClipOptions
-    batch_size = 64
 
     def process(self, records: list[Record]) -> list[list[Record]]:
         """The parts of each video; word times of all of them are computed at once, which takes a fifth of the time."""

@@ -35,7 +35,6 @@ class Profanity(Stage):
     """Adds the flag "profanity" and sets scores["profanity"], the share of a clip's words."""
 
     name, version, Options = "profanity", 1, ProfanityOptions
-    batch_size = 256
 
     def check(self) -> None:
         """The list must be there."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from tqdm import tqdm
 
+from data.production.job import Report
 from data.production.link import Link
-from data.production.shard_worker import Report
 from data.production.store import Tally
 
 LOG_EVERY_S = 30.0  # where nobody watches a terminal

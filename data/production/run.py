@@ -23,12 +23,13 @@ import orjson
 
 from data.production.config import RunConfig, read_config
 from data.production.engines import Engine, make_engine
+from data.production.job import Job, Report, after
 from data.production.link import Link, digest_of, source_link, stage_links
 from data.production.output import Results, write_outputs
 from data.production.progress import Progress
 from data.production.record import read_records
-from data.production.shard_worker import Job, Report, after
-from data.production.store import Store, partial_files, put
+from data.production.shard_files import partial_files, put
+from data.production.store import Store
 from utils.errors import UserError, run_command
 
 LEAST_FOR_SHARE = 20  # records, before a share of failures ends a run

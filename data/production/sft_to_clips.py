@@ -31,7 +31,6 @@ class SftToClips(Stage):
     """See the module."""
 
     name, version, Options = "sft_to_clips", 1, SftClipOptions
-    batch_size = 256
 
     def expand(self, record: Record) -> Iterable[Record]:
         """The parts of a video."""

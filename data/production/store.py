@@ -2,27 +2,22 @@
 
     work/LINK-SPEC/000012-INPUT.0.kept.jsonl       records that go on
                    000012-INPUT.0.dropped.jsonl    records rejected here, with their reason
-                   000012-INPUT.0.parts            which lines came from which record of the input
+                   000012-INPUT.0.parts            which lines came from which record, where a stage worked on them
                    000012-INPUT.done.json          written last: without it, the files do not count
 
 INPUT is the digest of the shard's input, 0 the attempt that the marker names. Every file is moved into place whole.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import orjson
 
 from data.production.link import Link
-from data.production.record import Record, read_lines, with_ends
-from utils.files import write_whole
-
-DIGEST_BYTES = 16
-# Of a record of the input: its digest, and how many lines of either file are its own.
-PART_TYPE = np.dtype([("digest", f"V{DIGEST_BYTES}"), ("n_kept", "<u4"), ("n_dropped", "<u4")])
+from data.production.record import read_lines
+from data.production.shard_files import PART_TYPE, ShardFiles, put
 
 
 @dataclass
@@ -33,14 +28,13 @@ class Tally:
     words: int = 0
     seconds: float = 0.0
 
-    @classmethod
-    def of(cls, numbers: Sequence[tuple[int, float]]) -> "Tally":
-        """The sum of records with their numbers of words and seconds."""
+    def add_all(self, numbers: Sequence[tuple[int, float]]) -> None:
+        """Count records by their numbers of words and seconds."""
         words, seconds = zip(*numbers, strict=True) if numbers else ((), ())
-        return cls(len(numbers), sum(words), round(sum(seconds), 3))
+        self.add(len(numbers), sum(words), sum(seconds))
 
     def add(self, records: int, words: int, seconds: float) -> None:
-        """Count more."""
+        """Count more; seconds are whole milliseconds, so that sums are the same in any order."""
         self.records += records
         self.words += words
         self.seconds = round(self.seconds + seconds, 3)
@@ -66,16 +60,6 @@ class Done:
         return sum(tally.records for tally in self.reasons.values())
 
 
-@dataclass
-class Output:
-    """What became of the records of a shard: for each, the lines that go on and those that do not."""
-
-    digests: list[bytes]  # of the input's lines
-    kept: list[list[bytes]]
-    dropped: list[list[bytes]]
-    rejected: list[Record] | None = None  # the records of `dropped`, where they are at hand
-
-
 class Store:
     """The kept work of one output folder; any number of processes may use it at once."""
 
@@ -92,22 +76,20 @@ class Store:
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def keep(self, link: Link, shard: int, done: Done, output: Output) -> None:
-        """Write what a link made. Raises UserError where the disk does not take it."""
-        base = self._base(link, shard, done.input, f".{done.attempt}")
-        parts = np.zeros(len(output.digests), PART_TYPE)
-        parts["digest"] = np.frombuffer(b"".join(output.digests), f"V{DIGEST_BYTES}")
-        parts["n_kept"] = [len(lines) for lines in output.kept]
-        parts["n_dropped"] = [len(lines) for lines in output.dropped]
-        for suffix, data in (
-            (".kept.jsonl", with_ends(chain.from_iterable(output.kept))),
-            (".dropped.jsonl", with_ends(chain.from_iterable(output.dropped))),
-            (".parts", parts.tobytes()),
-        ):
-            put(base.with_name(base.name + suffix), data)
+    def open(self, link: Link, shard: int) -> ShardFiles:
+        """Files for what the link makes of a shard now. Raises UserError where the disk does not take them."""
+        return ShardFiles(self._folder(link) / f"{shard:06d}", with_parts=link.part == "process")
+
+    def keep(self, link: Link, shard: int, done: Done, files: ShardFiles) -> None:
+        """Make the files the shard's own, with their marker. Raises UserError where the disk does not take them."""
+        files.move(self._base(link, shard, done.input, f".{done.attempt}"))
         put(self._base(link, shard, done.input, ".done.json"), orjson.dumps(done))
         if done.attempt:
             self._remove(self._base(link, shard, done.input, f".{done.attempt - 1}"))
+
+    def knows(self, link: Link, shard: int) -> bool:
+        """Whether the link had made anything of the shard, whatever its input, when its folder was first looked at."""
+        return bool(self._markers_of(link, shard))
 
     def kept_path(self, link: Link, shard: int, done: Done) -> Path:
         """The file of records that go on."""
@@ -176,17 +158,6 @@ class Earlier:
     def get(self, digest: bytes) -> tuple[list[bytes], list[bytes]] | None:
         """Kept and dropped lines of a record of the input, by the digest of its line."""
         return self._results.get(digest)
-
-
-def put(path: Path, data: bytes | Iterable[bytes]) -> None:
-    """Write a file beside its place and move it there. Raises UserError where the disk does not take it."""
-    advice = "free some space or give another --output_dir, then run the same command again: what is done is kept"
-    write_whole(path, data, advice)
-
-
-def partial_files(folder: Path) -> Iterator[Path]:
-    """Half-written files that killed processes left behind."""
-    return folder.rglob(".*.partial")
 
 
 def _read_done(path: Path) -> Done:

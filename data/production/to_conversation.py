@@ -16,7 +16,6 @@ class ToConversation(Stage):
     """See the module. The words move into the sample."""
 
     name, version = "to_conversation", 1
-    batch_size = 256
 
     def expand(self, record: Record) -> Iterable[Record]:
         """The record with its sample; rejected where nobody could train on it."""

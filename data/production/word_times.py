@@ -34,7 +34,6 @@ class WordTimes(Stage):
     """Sets scores["bad_word_times"], a share, and extra["bad_word_times"], words by what is wrong with them."""
 
     name, version, Options = "word_times", 1, WordTimeOptions
-    batch_size = 256
 
     def expand(self, record: Record) -> Iterable[Record]:
         """Count."""
