@@ -91,11 +91,16 @@ def reason(error: Exception) -> str:
 def list_frames(path: str | os.PathLike) -> Listing:
     """List a file's frames in presentation order. Raises VideoError where there is none."""
     with open_video(path) as container:
-        stream = video_stream(container)
-        exact = container.format.name in EXACT_CONTAINERS and stream.codec_context.name not in HIDDEN_FRAME_CODECS
-        rows, cut_short = _read_packets(container, stream)
-        cut_short = cut_short or _index_passes_end(stream, path)
-        listing = _from_packets(rows, stream, cut_short) if exact and rows else None
+        return list_opened(container, path)
+
+
+def list_opened(container: av.container.InputContainer, path: str | os.PathLike) -> Listing:
+    """List the frames of a file that was just opened, as list_frames; afterwards the container stands at its end."""
+    stream = video_stream(container)
+    exact = container.format.name in EXACT_CONTAINERS and stream.codec_context.name not in HIDDEN_FRAME_CODECS
+    rows, cut_short = _read_packets(container, stream)
+    cut_short = cut_short or _index_passes_end(stream, path)
+    listing = _from_packets(rows, stream, cut_short) if exact and rows else None
     listing = listing or _from_frames(path, cut_short)
     if cut_short:
         log.warning("%s: the file is cut short or damaged: frames after %g s are missing", path, listing.table.last_s)

@@ -19,7 +19,7 @@ from data.container import (
     VideoError,
     decode_all,
     decode_packet,
-    list_frames,
+    list_opened,
     next_packet,
     open_video,
     video_stream,
@@ -44,6 +44,7 @@ __all__ = [
 
 Rule = Literal["stream", "question"]
 
+NOWHERE = -1  # in place of a packet's number: from here every packet is reached by seeking
 SEEK_PACKETS = 64  # reading past this many packets costs about as much as a seek
 # Decoders that leave out exactly what no other frame refers to. HEVC is not among them: a frame that its own
 # temporal layer does not refer to may still be needed by a higher layer.
@@ -76,7 +77,12 @@ class VideoFile:
     @cached_property
     def listing(self) -> Listing:
         """The file's frames and packets."""
-        return list_frames(self.path)
+        listing = list_opened(self._container, self.path)
+        self._next = NOWHERE
+        if listing.cut_short:  # what a demuxer does after an error is not known
+            self.close()
+            self._open()
+        return listing
 
     @property
     def table(self) -> FrameTable:
@@ -92,9 +98,13 @@ class VideoFile:
     @cached_property
     def size_hw(self) -> tuple[int, int]:
         """Height and width in pixels of the first frame, upright."""
-        with open_video(self.path) as container:
-            for frame in decode_all(container, self.path):
-                return upright_hw(frame)
+        if self.listing.packets is None:
+            with open_video(self.path) as container:
+                frame = next(decode_all(container, self.path), None)
+        else:
+            frame = next(self._decode(Segment(0, len(self.listing.packets.pts) - 1, []), None), None)
+        if frame is not None:
+            return upright_hw(frame)
         raise VideoError(f"{self.path}: no frame can be decoded; the file is truncated or damaged")
 
     def clip(
@@ -125,33 +135,40 @@ class VideoFile:
         resizes through float32, as the published code did. Raises VideoError for a frame that cannot be
         decoded, IndexError for an index outside the table.
         """
-        wanted, place = np.unique(np.asarray(indices, np.int64), return_inverse=True)
+        wanted, first, which = np.unique(np.asarray(indices, np.int64), return_index=True, return_inverse=True)
         if len(wanted) and not 0 <= wanted[0] <= wanted[-1] < len(self.table):
             raise IndexError(f"{self.path}: frames {wanted[0]} to {wanted[-1]} asked of {len(self.table)}")
         height, width = size_hw or self.size_hw
-        frames = torch.empty((len(wanted), 3, height, width), dtype=torch.uint8)
-        position = {int(index): i for i, index in enumerate(wanted)}
+        # NumPy asks for huge pages, torch does not: memory that is filled once costs half as much.
+        frames = torch.from_numpy(np.empty((len(which), 3, height, width), np.uint8))
+        position = dict(zip(wanted.tolist(), first.tolist(), strict=True))
         resize = Resizer((height, width), float_resize)
-        for index, rgb in self._frames(wanted):
-            resize(rgb, out=frames[position[index]])
-        return frames if np.array_equal(place, np.arange(len(wanted))) else frames[torch.from_numpy(place)]
+        for index, frame in self._frames(wanted):
+            out = frames[position[index]]
+            if upright_hw(frame) == (height, width):
+                self._to_rgb.fill(out, frame)
+            else:
+                resize(self._to_rgb(frame), out=out)
+        for again in np.flatnonzero(first[which] != np.arange(len(which))).tolist():
+            frames[again] = frames[int(first[which[again]])]
+        return frames
 
-    def _frames(self, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield (index, RGB uint8 [H, W, 3]) for sorted, distinct frame indices."""
+    def _frames(self, wanted: np.ndarray) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Yield (index, decoded frame) for sorted, distinct frame indices."""
         if self.listing.packets is None:
             yield from self._frames_by_count(wanted)
             return
         for segment in segments(self.listing.packets, wanted):
             yield from self._frames_of(segment)
 
-    def _frames_of(self, segment: Segment) -> Iterator[tuple[int, np.ndarray]]:
+    def _frames_of(self, segment: Segment) -> Iterator[tuple[int, av.VideoFrame]]:
         """Decode one stretch of packets; frames that it fails to give are decoded from the start."""
         missing = {int(self.table.start_ticks[index]): index for index in segment.wanted}
         keep = set(missing) if self._stream.codec_context.name in SKIPPING_CODECS else None
         for attempt, kept in ((segment, keep), (Segment(0, segment.last, segment.wanted), None)):
             for frame in self._decode(attempt, kept):
                 if frame.pts in missing and not frame.is_corrupt:
-                    yield missing.pop(frame.pts), self._to_rgb(frame)
+                    yield missing.pop(frame.pts), frame
             if not missing:
                 return
         raise self._undecodable(min(missing))
@@ -175,7 +192,7 @@ class VideoFile:
 
     def _go_to(self, place: int) -> None:
         """Make the packet at `place` in decoding order, or one shortly before it, the next to be read."""
-        if self._next <= place <= self._next + SEEK_PACKETS:
+        if self._next != NOWHERE and self._next <= place <= self._next + SEEK_PACKETS:
             return
         try:
             self._seek(place)
@@ -198,14 +215,14 @@ class VideoFile:
         self._packets = itertools.chain([first], demuxed)
         self._next = int(landed[0])
 
-    def _frames_by_count(self, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    def _frames_by_count(self, wanted: np.ndarray) -> Iterator[tuple[int, av.VideoFrame]]:
         """Decode from the start and count, for files whose packets do not name their frames."""
         missing = {int(index) for index in wanted}
         with open_video(self.path) as container:
             for index, frame in enumerate(decode_all(container, self.path)):
                 if index in missing and not frame.is_corrupt:
                     missing.remove(index)
-                    yield index, self._to_rgb(frame)
+                    yield index, frame
                 if not missing:
                     return
         raise self._undecodable(int(self.table.start_ticks[min(missing)]))

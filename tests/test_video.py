@@ -5,6 +5,7 @@ import json
 import logging
 from itertools import pairwise
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -12,7 +13,7 @@ from PIL import Image
 
 from data.frame_plan import VideoLimits
 from data.patches import cut_patches
-from data.pixels import Resizer
+from data.pixels import Resizer, RgbConverter
 from data.video import (
     VideoError,
     VideoFile,
@@ -162,6 +163,39 @@ def test_resize_equals_torch(size):
     difference = (ours.int() - reference.int()).abs()
     assert difference.max() <= 1
     assert (difference > 0).float().mean() < 0.005
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuvj420p", "yuv422p", "yuv444p", "nv12"])
+@pytest.mark.parametrize("width", [2, 28, 56, 75, 84, 102, 112, 140, 160])  # FFmpeg's planes lack columns at 56 and 84
+def test_frames_that_keep_their_size_equal_plain_rgb(pix_fmt, width):
+    random, convert = np.random.default_rng(width), RgbConverter()
+    for height, colorspace, color_range in ((36, 2, 0), (36, 1, 1), (36, 5, 2), (35, 6, 0), (36, 9, 1)):
+        frame = av.VideoFrame(width, height, pix_fmt)
+        for plane in frame.planes:
+            plane.update(random.integers(0, 256, plane.buffer_size, dtype=np.uint8).tobytes())
+        frame.colorspace, frame.color_range = colorspace, color_range
+        out = torch.zeros(3, height, width, dtype=torch.uint8)
+        convert.fill(out, frame)
+        assert np.array_equal(out.permute(1, 2, 0), convert(frame))
+
+
+@pytest.mark.parametrize("name", ["ordinary.mp4", "transport.ts"])
+def test_frames_asked_for_again_and_out_of_order(videos, name):
+    every, _ = decode_every_frame(videos(name))
+    indices = np.array([7, 3, 3, 7, 0, 9, 9, 9])
+    with VideoFile(videos(name)) as video:
+        assert np.array_equal(video.read(indices).numpy(), every[indices])
+        assert video.read(np.array([], np.int64)).shape == (0, *every.shape[1:])
+
+
+def test_a_clip_is_read_from_a_file_opened_once(videos, monkeypatch):
+    import data.video
+
+    opened = []
+    monkeypatch.setattr(data.video, "open_video", lambda path: opened.append(path) or OPEN(path))
+    OPEN = data.container.open_video
+    read_clip(videos("ordinary.mp4"), 1.0, 2.5, limits=LIMITS)
+    assert len(opened) == 1
 
 
 @pytest.mark.parametrize("frame_times", ["grid", "end32"])
