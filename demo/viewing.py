@@ -1,7 +1,6 @@
 """One viewing: commentary step by step, questions answered in between, and a record of all that was said."""
 
 import json
-import os
 import statistics
 import time
 from collections import deque
@@ -14,6 +13,7 @@ from data.live import TimedFrame
 from data.sources.stream import StreamSource
 from models.streaming import Clock, Step, StreamingSession, comment
 from utils.errors import UserError
+from utils.files import partial_file
 
 # An answer moves on by this many pieces after each step even when the commentary has no time to spare.
 PIECES_PER_STEP = 4
@@ -232,7 +232,5 @@ class Viewing:
         kinds = {kind: [r for r in self.records if r["type"] == kind] for kind in ("step", "answer", "end")}
         said = {"steps": kinds["step"], "answers": kinds["answer"], "end": next(iter(kinds["end"]), None)}
         whole = {**self.header, "type": "viewing", **said}
-        # A name of its own beside the target: a reader sees the old file or the new one, never a half.
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        partial.write_text(json.dumps(whole, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
+        with partial_file(path) as partial:
+            partial.write_text(json.dumps(whole, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

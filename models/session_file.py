@@ -20,6 +20,7 @@ from models.retention import RetentionOptions
 from models.segments import Ledger, Segment
 from models.streaming import StreamingSession, StreamOptions
 from utils.errors import UserError
+from utils.files import partial_file
 
 FORMAT = 1
 SAMPLED = 16  # values of each weight that identify a checkpoint
@@ -71,13 +72,11 @@ def save_session(session: StreamingSession, path: str | os.PathLike) -> Path:
         "segments": segments,
     }
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
     try:
-        save_file(tensors, partial, metadata={"state": json.dumps(state)})
-        os.replace(partial, path)
+        with partial_file(path) as partial:
+            save_file(tensors, partial, metadata={"state": json.dumps(state)})
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
         raise UserError(f"{path}: the session cannot be written there: {error}; give another path") from None
     return path
 

@@ -19,6 +19,7 @@ from safetensors import safe_open
 
 from utils.arguments import parse_arguments
 from utils.errors import UserError, run_command
+from utils.files import write_whole
 
 COPIED = (
     "n_clips", "n_events", "event_f1", "precision", "recall", "f1_mean_over_kinds", "f1_per_kind",
@@ -97,9 +98,7 @@ def main() -> None:
     folder = Path(arguments.folder)
     report = make_report(folder, Path(arguments.model_name_or_path))
     path = folder / "report.json"
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, json.dumps(report, indent=1) + "\n")
     show(report, path)
 
 

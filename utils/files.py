@@ -24,7 +24,8 @@ def partial_file(path: Path) -> Iterator[Path]:
         yield partial
         os.replace(partial, path)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what went wrong before says more
+            partial.unlink(missing_ok=True)
         raise
 
 

@@ -8,7 +8,6 @@ Less than a second for 1,000 clips.
 """
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from data.annotations import AnnotationFile
 from data.nano.corpus import stream_sample
 from utils.arguments import parse_arguments
 from utils.errors import UserError, run_command
+from utils.files import write_whole
 
 
 @dataclass
@@ -46,12 +46,7 @@ def main() -> None:
     file = AnnotationFile(source)
     samples = [file[i] for i in range(len(file))]
     vocabulary = sorted({word.text.strip(".,!?") for sample in samples for word in sample.words.words})
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as lines:
-        for sample in samples:
-            lines.write(json.dumps(noisy(sample, vocabulary, arguments)) + "\n")
-    os.replace(partial, output)
+    write_whole(output, "".join(json.dumps(noisy(sample, vocabulary, arguments)) + "\n" for sample in samples))
     print(f"{len(samples)} captions in {output}")
 
 

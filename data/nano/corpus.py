@@ -34,6 +34,7 @@ from data.nano.world import Window, play_window
 from data.words import FPS
 from utils.arguments import parse_arguments
 from utils.errors import UserError, run_command
+from utils.files import write_whole
 
 QUERY = "Please describe the video."  # the streaming loop's default
 AT_KICK_OFF = 0.2  # share of clips that begin with the match
@@ -178,10 +179,7 @@ def _make_and_note(job: tuple[CorpusArguments, int, str]) -> int:
     arguments, index, folder = job
     video = Path(folder) / "clips" / f"{index:06d}.mp4"
     row = clip_row(arguments, index, video)
-    note = _note_path(Path(folder), index)
-    partial = note.with_suffix(f".{os.getpid()}.partial")
-    partial.write_text(json.dumps(row))
-    os.replace(partial, note)
+    write_whole(_note_path(Path(folder), index), json.dumps(row))
     return index
 
 
@@ -243,10 +241,8 @@ def make_corpus(arguments: CorpusArguments) -> Path:
 def _write_files(folder: Path, n_clips: int) -> None:
     rows = [json.loads(_note_path(folder, i).read_text()) for i in range(n_clips)]
     for name in ("commentary", "states", "events"):
-        partial = folder / f".{name}.jsonl.partial"
         samples = [sample for row in rows for sample in (row[name] if name == "states" else [row[name]])]
-        partial.write_text("".join(json.dumps(sample) + "\n" for sample in samples))
-        os.replace(partial, folder / f"{name}.jsonl")
+        write_whole(folder / f"{name}.jsonl", "".join(json.dumps(sample) + "\n" for sample in samples))
 
 
 def main() -> None:

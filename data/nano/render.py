@@ -6,7 +6,6 @@ marks its own spot, and the ground of each third and the boards along the lines 
 only relative positions must be able to tell the place from the look of the place (dev/LOG.md, 2026-11-21).
 """
 
-import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import numpy as np
 from data.nano.camera import BOARD_UNITS, UNITS_WH, Camera, Shot
 from data.nano.palette import KITS, Look
 from data.nano.world import GOAL_HALF_M, LENGTH_M, LINGER_S, WIDTH_M, Moment, Window
+from utils.files import partial_file
 
 SHIFT = 4  # fractional bits of cv2's sub-pixel coordinates
 WHITE, DARK, VIOLET = (255, 255, 255), (20, 20, 20), (140, 60, 210)
@@ -270,8 +270,8 @@ class _Canvas:
 def write_video(path: Path, frames, fps: int, size_hw: tuple[int, int], crf: int = 20) -> None:
     """Encode RGB frames (uint8 [H, W, 3]) as h264; the file appears under its name only when it is whole."""
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.mp4")
-    with av.open(str(partial), "w", options={"movflags": "+faststart"}) as container:
+    options = {"movflags": "+faststart"}
+    with partial_file(path) as partial, av.open(str(partial), "w", format="mp4", options=options) as container:
         stream = container.add_stream("libx264", rate=fps, options={"crf": str(crf), "preset": "veryfast"})
         stream.height, stream.width = size_hw
         stream.pix_fmt, stream.time_base = "yuv420p", Fraction(1, fps)
@@ -281,7 +281,6 @@ def write_video(path: Path, frames, fps: int, size_hw: tuple[int, int], crf: int
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)
-    os.replace(partial, path)
 
 
 def render_window(window: Window, look: Look, rng: np.random.Generator, size_hw, fps: int):

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from demo.server.protocol import ID_PATTERN
 from demo.server.refusal import Refusal
 from demo.server.session import Session
+from utils.files import partial_file
 
 NOT_CONTINUED = ("end", "error", "header")
 
@@ -51,9 +52,8 @@ class SavedSessions:
         }  # fmt: skip
         os.replace(written, self._folder() / name)
         target = self._entry(session.id)
-        partial = target.with_suffix(".partial")
-        partial.write_text(json.dumps(entry, ensure_ascii=False), encoding="utf-8")
-        os.replace(partial, target)
+        with partial_file(target) as partial:
+            partial.write_text(json.dumps(entry, ensure_ascii=False), encoding="utf-8")
         self._remove_tensors(session.id, but=name)
         return {**entry, "n_bytes": (self._folder() / name).stat().st_size}
 

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from utils.errors import UserError
+from utils.files import write_whole
 
 NAME = re.compile(r"checkpoint-(0|[1-9]\d*)")
 # Written last of all: a folder without it was cut short by a kill.
@@ -36,9 +37,7 @@ def mark_complete(folder: Path, **facts: object) -> None:
 
     facts: with resumable=True, training can go on from it.
     """
-    partial = folder / f".{COMPLETE}.partial"
-    partial.write_text(json.dumps(facts) + "\n", encoding="utf-8")
-    partial.replace(folder / COMPLETE)
+    write_whole(folder / COMPLETE, json.dumps(facts) + "\n")
 
 
 def unmark(folder: Path) -> None:

@@ -16,6 +16,7 @@ import psutil
 from transformers import TrainerCallback
 
 from utils.errors import UserError
+from utils.files import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +51,7 @@ class StepLog(TrainerCallback):
         if not self.path.exists():
             return
         kept = [line for line in self.path.read_text("utf-8").splitlines() if _step_of(line) <= step]
-        partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(f"{line}\n" for line in kept if step), encoding="utf-8")
-        partial.replace(self.path)
+        write_whole(self.path, "".join(f"{line}\n" for line in kept if step))
 
 
 class Usage:

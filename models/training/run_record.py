@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from utils.files import write_whole
 from utils.fingerprint import fingerprint
 
 NAME = "run.json"
@@ -45,10 +46,7 @@ def write_run_record(
             "data": [_data_file(Path(name)) for name in annotation_paths],
         }
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(starts, indent=1, default=str) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, json.dumps(starts, indent=1, default=str) + "\n")
     return path
 
 
