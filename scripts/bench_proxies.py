@@ -5,7 +5,7 @@
 The original (--seconds of 1280x720 at 30 fps, made; or --video) is read as training reads it, then its proxies of
 several qualities, made by the stage data/production/make_proxies.py, all on one thread and at training's size. "off"
 compares frames of the proxy with those of the original: grey levels on average, and the peak signal-to-noise ratio.
-Hardware: one CPU core. Time: about 3 minutes. Prints a Markdown table.
+Hardware: one CPU core. Time: about 4 minutes. Prints a Markdown table.
 """
 
 import math
@@ -29,7 +29,8 @@ from scripts.bench_data import make_clip
 from utils.arguments import parse_arguments
 from utils.errors import run_command
 
-KINDS = ({}, {"crf": 12}, {"crf": 23}, {"gop": 1}, {"chroma": "444"})
+H264 = {"codec": "h264"}
+KINDS = ({}, {"quantizer": 2}, {"quantizer": 3}, {"gop": 1}, H264, {**H264, "crf": 18}, {**H264, "chroma": "444"})
 
 
 @dataclass

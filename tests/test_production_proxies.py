@@ -3,6 +3,7 @@
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -37,12 +38,13 @@ def read(path, record: Record, stage: MakeProxies):
     return read_clip(path, record.start_s, record.end_s, limits=stage.options.limits)
 
 
+@pytest.mark.parametrize("codec", ["mpeg4", "h264"])
 @pytest.mark.parametrize("name", VIDEOS)
-def test_the_grid_takes_the_same_frames_at_the_same_times(tmp_path, name):
+def test_the_grid_takes_the_same_frames_at_the_same_times(tmp_path, name, codec):
     path = make_video(tmp_path / name, **{"n_frames": 80, **VIDEOS[name]})
     with VideoFile(path) as video:
         first, last = video.table.first_s, video.table.last_s
-    stage = stage_for(tmp_path)
+    stage = stage_for(tmp_path, codec=codec)
     windows = [(None, None), (first + 0.73, last - 0.37), (round(first + 0.5, 2), round(first + 3.03, 3))]
     for window in windows[: 1 if name.startswith("one") else 3]:
         (record,) = stage.expand(Record("v/1#0000", str(path), start_s=window[0], end_s=window[1]))
@@ -57,21 +59,43 @@ def test_the_grid_takes_the_same_frames_at_the_same_times(tmp_path, name):
         assert off < 4, "the frames look different"
 
 
+def test_codecs_and_their_quality(tmp_path):
+    path = str(make_video(tmp_path / "a.mp4", 60))
+    sizes = {}
+    for options in (
+        {},
+        {"quantizer": 4},
+        {"codec": "h264"},
+        {"codec": "h264", "crf": 35},
+        {"codec": "h264", "chroma": "444"},
+    ):
+        (record,) = stage_for(tmp_path, **options).expand(Record("a", path))
+        with av.open(record.video) as container:
+            coded = container.streams.video[0].codec_context
+            expected = options.get("codec", "mpeg4"), f"yuv{options.get('chroma', '420')}p"
+            assert (coded.name, coded.pix_fmt) == expected
+        sizes[tuple(options.items())] = Path(record.video).stat().st_size
+    best, coarse, h264, coarse_h264, _colours = sizes.values()
+    assert coarse < best and coarse_h264 < h264
+
+
 def test_a_proxy_is_made_once_and_again_when_something_changes(tmp_path):
     path = make_video(tmp_path / "a.mp4", 60)
     record = {"id": "a#0000", "video": str(path), "start_s": 0.1, "end_s": 2.0}
-    made = {stage_for(tmp_path, **o).expand(Record(**record))[0].video for o in ({}, {}, {"crf": 30}, {"gop": 1})}
+    options = ({"quantizer": 9}, {"gop": 1}, {"codec": "h264"}, {"codec": "h264", "crf": 30})
+    made = {stage_for(tmp_path, **o).expand(Record(**record))[0].video for o in ({}, {}, *options)}
     made.add(stage_for(tmp_path).expand(Record(**{**record, "end_s": 1.5}))[0].video)
     make_video(path, 62)
     made.add(stage_for(tmp_path).expand(Record(**record))[0].video)
-    assert len(made) == 5 == len(list((tmp_path / "proxies").iterdir())), "with the .partial files gone"
+    assert len(made) == 7 == len(list((tmp_path / "proxies").iterdir())), "with the .partial files gone"
 
 
-def test_the_same_clip_gives_the_same_bytes(tmp_path):
+@pytest.mark.parametrize("codec", ["mpeg4", "h264"])
+def test_the_same_clip_gives_the_same_bytes(tmp_path, codec):
     path = make_video(tmp_path / "a.mp4", 60)
     made = []
     for name in ("one", "two"):
-        (record,) = stage_for(tmp_path / name).expand(Record("a", str(path)))
+        (record,) = stage_for(tmp_path / name, codec=codec).expand(Record("a", str(path)))
         made.append((record.video.rpartition("/")[2], Path(record.video).read_bytes()))
     assert made[0] == made[1]
 
@@ -102,7 +126,10 @@ def test_what_cannot_be_read_fails_and_bad_options_are_named(tmp_path):
             stage_for(tmp_path).expand(record)
         assert failure.value.cause == "broken_video"
     for options, said in (
-        ({"chroma": "422"}, "420 or 444"),
+        ({"codec": "hevc"}, "choose mpeg4 or h264"),
+        ({"chroma": "444"}, "choose 420 .444 is h264's"),
+        ({"codec": "h264", "chroma": "422"}, "choose 420 or 444"),
+        ({"quantizer": 0}, "--quantizer 0"),
         ({"gop": 0}, "--gop 0"),
         ({"max_frames": 0}, "at least 1"),
     ):
