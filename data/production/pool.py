@@ -151,15 +151,15 @@ def _work(connection: Connection, setup: WorkerSetup) -> None:
     if setup.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = setup.gpu
     device = "cpu" if setup.gpu is None else "cuda:0"
-    worker = ShardWorker(
-        setup.links,
-        setup.folder,
-        device,
-        setup.n_threads,
-        setup.retry_failed,
-        lambda digests: connection.send(("trying", digests)),
-    )
     try:
+        worker = ShardWorker(
+            setup.links,
+            setup.folder,
+            device,
+            setup.n_threads,
+            setup.retry_failed,
+            lambda digests: connection.send(("trying", digests)),
+        )
         while True:
             try:
                 job = connection.recv()
