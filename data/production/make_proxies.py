@@ -7,8 +7,8 @@ these times of the original's clock, so the clip's window and its words stay as 
 each proxy is read back before it is used, and a clip whose times an MP4 file cannot hold keeps its own video and gets
 the flag "no_proxy". A proxy is one clip's and not one video's: the grids of two clips of a video do not fall together.
 
-Proxies are MPEG-4 part 2: it reads in half the time of H.264 of the same quality, and takes a half more disk on real
-footage. `--codec h264` is for small files, for colours at full size, and for players that know H.264 alone.
+Proxies are MPEG-4 part 2: it reads in about half the time of H.264 of nearly the same quality, in 1 to 1.4 times the
+disk. `--codec h264` is for small files, for colours at full size, and for players that know H.264 alone.
 
 The limits must be training's (VIDEO_MIN_PIXELS, VIDEO_MAX_PIXELS, FPS_MAX_FRAMES); the defaults are those of
 scripts/pt_local.sh. Proxies are for `--frame_times grid`, training's default. They have no sound: filters that listen
