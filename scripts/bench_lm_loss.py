@@ -3,10 +3,11 @@
     python scripts/bench_lm_loss.py                        (--models Qwen2-1.5B --device cuda on a GPU)
 
 "one at a time" is what a plain loop does: a text's ids through the model, its logits of every token, the mean
-cross-entropy of the transcript's. "batched" is the stage. Each model is measured in turn, side by side on the same made
-transcripts: --words random words of a small vocabulary after a title, and as many that were said before, half of them.
-Hardware: any; time: a minute for the default models on one CPU core, whose own seconds are counted. Prints a Markdown
-table.
+cross-entropy of the transcript's; its ids are made before. "the stage" is process, from records on. Each model is
+measured in turn, side by side on the same made clips, one row for each number of clips that a video has: a clip says
+--words random words of a small vocabulary on average and is given a title and all that was said in its video before.
+Hardware: any; time: two minutes for the default models on one CPU core, whose own seconds are counted. Prints a
+Markdown table.
 """
 
 import random
@@ -57,23 +58,29 @@ class LossBenchArguments:
         default_factory=lambda: [NANO, "tiny"],
         metadata={"help": "models, one table row each; tiny and Qwen2-1.5B are random ones of that size"},
     )
-    texts: int = field(default=512, metadata={"help": "transcripts"})
+    clips_of_a_video: list[int] = field(
+        default_factory=lambda: [1, 5, 10, 20], metadata={"help": "one table row each, for each model"}
+    )
+    texts: int = field(default=240, metadata={"help": "clips, of as many videos as have them"})
     words: int = field(default=80, metadata={"help": "of a transcript, on average"})
     device: str = field(default="cpu", metadata={"help": "cpu or cuda"})
     dtype: str | None = field(default=None, metadata={"help": "as the stage's --dtype"})
     threads: int = field(default=1, metadata={"help": "CPU threads"})
-    tokens_per_batch: int = field(default=4096, metadata={"help": "as the stage's"})
+    tokens_per_batch: int | None = field(default=None, metadata={"help": "as the stage's"})
 
 
-def make_records(n: int, n_words: int) -> list[Record]:
-    """Made clips, some of them with earlier speech."""
+def make_records(n: int, n_of_a_video: int, n_words: int) -> list[Record]:
+    """Made clips, n_of_a_video of a video one after the other, each with all that was said before in its video."""
     draw, words = random.Random(0), WORDS.split()
     records = []
     for i in range(n):
+        before = " ".join([records[-1].previous, records[-1].text]).strip() if i % n_of_a_video else ""
         said = draw.choices(words, k=draw.randint(n_words // 2, n_words * 3 // 2))
-        before = draw.choices(words, k=draw.randint(0, n_words)) if i % 2 else []
-        timed = [(0.3 * k, 0.3 * k + 0.3, word) for k, word in enumerate(said)]
-        records.append(Record(f"made#{i:04d}", title="Red against blue", words=timed, previous=" ".join(before)))
+        timed = [(0.5 * k, 0.5 * k + 0.5, word) for k, word in enumerate(said)]
+        title = f"{draw.choice(words)} against {draw.choice(words)}, {i // n_of_a_video}"
+        records.append(Record(f"made#{i:04d}", title=title, words=timed, previous=before))
+        if i % n_of_a_video:
+            records[-1].title = records[-2].title
     return records
 
 
@@ -98,34 +105,37 @@ def loss_alone(lm: CausalLM, text: ScoredText) -> float:
     return functional.cross_entropy(logits[text.n_given - 1 : -1], ids[0, text.n_given :]).item()
 
 
-def measure(name: str, arguments: LossBenchArguments) -> str:
+def measure(name: str, lm: CausalLM, n_of_a_video: int, arguments: LossBenchArguments) -> str:
     """One row of the table."""
-    torch.set_num_threads(arguments.threads)
-    stage = LmLoss(LossOptions(name, tokens_per_batch=arguments.tokens_per_batch))
-    stage.use(load(name, arguments))
-    records = make_records(arguments.texts, arguments.words)
-    texts = [stage.text(record) for record in records]
+    stage, plain = (LmLoss(LossOptions(name, tokens_per_batch=arguments.tokens_per_batch)) for _ in range(2))
+    stage.use(lm)
+    plain.use(CausalLM(lm.model, lm.tokenizer))  # what it has tokenized is not known to the other
+    records = make_records(arguments.texts, n_of_a_video, arguments.words)
+    texts = [plain.text(record) for record in records]
     n_tokens = sum(len(text.ids) for text in texts)
-    loss_alone(stage.lm, texts[0])
+    loss_alone(lm, texts[0])
     stage.process(records[:1])
     clock = time.process_time if arguments.device == "cpu" else time.perf_counter  # the machine may be busy
     started = clock()
-    alone = [loss_alone(stage.lm, text) for text in texts]
+    alone = [loss_alone(lm, text) for text in texts]
     turned = clock()
     for first in range(0, len(records), stage.batch_size):
         stage.process(records[first : first + stage.batch_size])
-    alone_s, batched_s = turned - started, clock() - turned
+    alone_s, stage_s = turned - started, clock() - turned
     apart = max(abs(loss - record.scores["lm_loss"]) for loss, record in zip(alone, records, strict=True))
-    rates = f"{len(texts) / alone_s:.1f} | {len(texts) / batched_s:.1f} | {alone_s / batched_s:.1f}"
-    return f"| {Path(name).name} | {n_tokens / len(texts):.0f} | {rates} | {apart:.4f} |"
+    rates = f"{len(texts) / alone_s:.1f} | {len(texts) / stage_s:.1f} | {alone_s / stage_s:.1f}"
+    return f"| {Path(name).stem} | {n_of_a_video} | {n_tokens / len(texts):.0f} | {rates} | {apart:.4f} |"
 
 
 def main() -> None:
     (arguments,) = parse_arguments(LossBenchArguments, description=__doc__.splitlines()[0])
-    print("| model | tokens a text | one at a time, texts/s | batched, texts/s | times as fast | furthest apart |")
-    print("|---|---|---|---|---|---|")
+    torch.set_num_threads(arguments.threads)
+    print("| model | clips of a video | tokens a text | one at a time, texts/s | the stage | ratio | furthest apart |")
+    print("|---|---|---|---|---|---|---|")
     for name in arguments.models:
-        print(measure(name, arguments), flush=True)
+        lm = load(name, arguments)
+        for n_of_a_video in arguments.clips_of_a_video:
+            print(measure(name, lm, n_of_a_video, arguments), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,26 @@
 """Losses of transcripts: those of a plain loop, each text's own whatever is read with it."""
 
 import random
+from itertools import pairwise
 
 import pytest
 import torch
 from torch.nn import functional
-from transformers import AutoTokenizer, Gemma2Config, Gemma2ForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    AutoTokenizer,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
-from data.production.causal_lm import CausalLM, batches_by_width, padded_width
-from data.production.lm_loss import LmLoss, LossOptions
+from data.production import block_reader
+from data.production.block_reader import rows_at
+from data.production.block_trie import BlockTrie, tries_of
+from data.production.causal_lm import CausalLM, batches_by_width, padded_width, pieces
+from data.production.lm_loss import LmLoss, LossOptions, left_out
 from data.production.record import Record
 from data.production.stage import Worker
 from utils.errors import UserError
@@ -38,6 +50,11 @@ def tiny(tokenizer) -> CausalLM:
     return CausalLM(model.eval(), tokenizer)
 
 
+@pytest.fixture(scope="module")
+def nano() -> CausalLM:
+    return CausalLM.load(NANO)
+
+
 def clip(n_words: int, seed: int = 0, **more) -> Record:
     said = random.Random(f"{seed} {n_words}").choices(WORDS, k=n_words)
     return Record(f"clip#{seed}", words=[(i, i + 1, word) for i, word in enumerate(said)], **more)
@@ -48,6 +65,14 @@ def clips() -> list[Record]:
         clip(n, seed, title="Red against blue" if seed % 2 else "", previous="and now " * (seed % 4) * 9)
         for seed, n in enumerate([3, 40, 9, 120, 17, 2, 64, 33, 1, 80])
     ]
+
+
+def video(n_clips: int, seed: int = 0) -> list[Record]:
+    """Clips of one video, each with all that was said before it."""
+    records = [clip(30 + 7 * i, seed * 100 + i, title=f"Match {seed}") for i in range(n_clips)]
+    for before, record in pairwise(records):
+        record.previous = f"{before.previous} {before.text}".strip()
+    return records
 
 
 def stage_of(lm: CausalLM, **options) -> LmLoss:
@@ -63,22 +88,91 @@ def plain_loss(lm: CausalLM, text) -> float:
     return functional.cross_entropy(logits[text.n_given - 1 : -1], torch.tensor(text.ids[text.n_given :])).item()
 
 
-def test_batched_losses_are_those_of_one_text_at_a_time(tiny):
-    for lm in (tiny, CausalLM.load(NANO)):
-        texts = [stage_of(lm).text(record) for record in clips()]
+def test_losses_are_those_of_one_text_at_a_time(tiny, nano):
+    for lm in (tiny, nano):
+        assert lm.reads_whole == ""
+        texts = [stage_of(lm).text(record) for record in [*clips(), *video(6)]]
         assert lm.losses(texts, 512) == pytest.approx([plain_loss(lm, text) for text in texts], abs=1e-4)
 
 
+@pytest.mark.parametrize("tokens_per_batch", [128, 512])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_loss_does_not_depend_on_the_batch(tiny, dtype):
-    lm = CausalLM(tiny.model.to(dtype), tiny.tokenizer)
-    texts = [stage_of(lm).text(record) for record in clips()]
-    together = lm.losses(texts, 512)
-    assert [lm.losses([text], 512)[0] for text in texts] == together
+@pytest.mark.parametrize("name", ["tiny", "nano"])
+def test_a_loss_does_not_depend_on_what_else_is_read(name, dtype, tokens_per_batch, request, monkeypatch):
+    loaded = request.getfixturevalue(name)
+    lm = CausalLM(loaded.model.to(dtype), loaded.tokenizer)
+    records = [*video(5, 1), *clips(), *video(4, 2)]
+    texts = [stage_of(lm).text(record) for record in records]
+
+    def losses(some):
+        return lm.losses(some, tokens_per_batch)
+
+    together = losses(texts)
+    assert lm.reads_whole == ""
+    assert [losses([text])[0] for text in texts] == together
     order = random.Random(1).sample(range(len(texts)), len(texts))
-    assert lm.losses([texts[i] for i in order], 512) == [together[i] for i in order]
-    assert lm.losses(texts[3:7], 512) == together[3:7]
-    tiny.model.float()
+    assert losses([texts[i] for i in order]) == [together[i] for i in order]
+    assert losses(texts[3:7]) == together[3:7]
+    assert losses([texts[4], texts[4]]) == [together[4]] * 2
+    monkeypatch.setattr(block_reader, "CACHE_BYTES", 1)  # each text in a trie of its own
+    assert losses(texts) == together
+    loaded.model.float()
+
+
+def test_earlier_speech_is_read_once(tiny):
+    texts = [stage_of(tiny).text(record) for record in video(8)]
+    n_read = []
+    hook = tiny.model.base_model.register_forward_pre_hook(
+        lambda _, __, given: n_read.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    tiny.losses(texts, 64)
+    together = sum(n_read)
+    n_read.clear()
+    for text in texts:
+        tiny.losses([text], 64)
+    hook.remove()
+    assert together < 0.6 * sum(n_read)
+    assert together < sum(2 * (len(text.ids) - text.n_given) + 128 + 64 for text in texts)
+
+
+def test_a_trie_has_each_common_block_once():
+    trie = BlockTrie(2)
+    paths = [trie.add(ids) for ids in ([1, 2, 3, 4, 5], [1, 2, 3, 4], [1, 2, 9], [7, 2, 3, 4], [])]
+    assert [[block.ids for block in level] for level in trie.levels] == [
+        [(1, 2), (7, 2)],
+        [(3, 4), (9,), (3, 4)],
+        [(5,)],
+    ]
+    assert paths[0][:2] == paths[1] and paths[3][1] is not paths[1][1] and paths[4] == []
+    assert trie.number_pages(10) == 13
+    assert paths[0][2].page is None and paths[0][2].pages() == [10, 12] and paths[3][1].pages() == [11]
+    parts = [(trie.n_blocks, len(paths)) for trie, paths in tries_of([[1, 2, 3], [1, 2], [5]], 2, 2)]
+    assert parts == [(2, 1), (2, 2)]
+    assert [rows_at(level, 256) for level in (0, 63, 64, 127, 300)] == [4, 4, 3, 2, 1]
+
+
+def test_a_model_with_a_window_reads_whole_texts_and_says_so(tokenizer, tmp_path, monkeypatch, capsys):
+    torch.manual_seed(0)
+    config = MistralConfig(vocab_size=len(tokenizer), num_key_value_heads=1, sliding_window=48, **SIZE)
+    lm = CausalLM(MistralForCausalLM(config).eval(), tokenizer)
+    texts = [stage_of(lm).text(record) for record in video(3)]
+    assert lm.losses(texts, 512) == pytest.approx([plain_loss(lm, text) for text in texts], abs=1e-4)
+    monkeypatch.setattr(CausalLM, "load", lambda *_: lm)
+    LmLoss(LossOptions(NANO)).setup(Worker(side=tmp_path))
+    assert "not all of its layers attend to all that was before" in capsys.readouterr().err
+
+
+def test_a_model_that_forgets_its_cache_reads_whole_texts(tokenizer):
+    class Forgetful(Qwen2ForCausalLM):
+        @property
+        def base_model(self):
+            return lambda past_key_values=None, attention_mask=None, **given: self.model(**given)
+
+    torch.manual_seed(0)
+    lm = CausalLM(Forgetful(Qwen2Config(vocab_size=len(tokenizer), num_key_value_heads=1, **SIZE)).eval(), tokenizer)
+    texts = [stage_of(lm).text(record) for record in video(3)]
+    assert lm.reads_whole
+    assert lm.losses(texts, 512) == pytest.approx([plain_loss(lm, text) for text in texts], abs=1e-4)
 
 
 def test_logits_that_a_model_caps_are_capped(tokenizer):
@@ -93,7 +187,7 @@ def test_logits_that_a_model_caps_are_capped(tokenizer):
     )
     lm = CausalLM(Gemma2ForCausalLM(capped).eval(), tokenizer)
     texts = [stage_of(lm).text(record) for record in clips()[:4]]
-    assert not lm._head_is_plain
+    assert "logits are more" in lm.reads_whole
     assert lm.losses(texts, 512) == pytest.approx([plain_loss(lm, text) for text in texts], abs=1e-4)
 
 
@@ -102,7 +196,8 @@ def test_what_the_model_is_given_and_what_is_scored(tiny):
     text = stage_of(tiny).text(record)
     given, scored = (tiny.tokenizer.decode(ids) for ids in (text.ids[: text.n_given], text.ids[text.n_given :]))
     assert scored == record.text  # no end token
-    assert given.endswith("<|im_end|>\n<|im_start|>assistant\n") and given.count("<|im_start|>") == 3
+    # Earlier speech is last: what follows it is not shared with later clips.
+    assert given.endswith("it is raining<|im_end|>\n<|im_start|>assistant\n") and given.count("<|im_start|>") == 3
     assert '"Cup"' in given and "it is raining" in given and "speech that follows" in given
     start = tiny.tokenizer.decode(stage_of(tiny).text(clip(5)).ids)
     assert "titled" not in start and "from the start to the end" in start
@@ -133,6 +228,26 @@ def test_too_long_a_past_loses_its_start(tiny):
     assert kept.rejection is None and long.rejection.reason == "too_long" and silent.rejection.reason == "no_words"
 
 
+def test_clips_of_a_long_video_lose_the_same_start(tiny):
+    stage = stage_of(tiny, max_tokens=400)
+    records = [clip(10, previous=" ".join(f"word {i}" for i in range(300 + 5 * k))) for k in range(12)]
+    texts = [stage.text(record) for record in records]
+    assert all(len(text.ids) <= 400 for text in texts)
+    assert len({tuple(text.ids[:100]) for text in texts}) <= 4
+    assert [left_out(n, 1000, 80) for n in (-5, 0, 1, 10, 11)] == [0, 0, 10, 10, 20]
+    assert left_out(41, 47, 80) == 41 and left_out(99, 47, 80) == 47
+
+
+def test_pieces_of_a_text_begin_alike(tiny):
+    text = "so  it is\n\nnow 2 to 1, " + " ".join(WORDS * 30)
+    parts = list(pieces(text, 20))
+    assert "".join(parts) == text and all(part[0] == " " != part[1] for part in parts[1:])
+    assert list(pieces(text[:400], 20))[:-1] == parts[: len(list(pieces(text[:400], 20))) - 1]
+    assert list(pieces("")) == [] and list(pieces("a" * 50 + " ", 20)) == ["a" * 50, " "]
+    assert tiny._reads_pieces
+    assert tiny._plain(text) == tiny.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
 def test_thresholds_belong_to_what_is_kept(tiny):
     stage = stage_of(tiny, min_loss=1.5, max_loss=5.0)
     for loss, reason in ((1.499, "loss_too_low"), (1.5, None), (5.0, None), (5.001, "loss_too_high")):
@@ -147,10 +262,10 @@ def test_thresholds_belong_to_what_is_kept(tiny):
 
 def test_widths_depend_on_the_length_alone():
     widths = [padded_width(n) for n in range(1, 3000)]
-    assert sorted(set(widths)) == [64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072]
+    assert sorted(set(widths)) == [*range(32, 513, 32), 768, 1024, 1536, 2048, 3072]
     assert all(width >= n for n, width in enumerate(widths, 1))
     lengths = [5, 900, 60, 61, 62, 70]
-    assert list(batches_by_width(lengths, 128)) == [(64, [0, 2]), (64, [3, 4]), (96, [5]), (1024, [1])]
+    assert list(batches_by_width(lengths, 128)) == [(32, [0]), (64, [2, 3]), (64, [4]), (96, [5]), (1024, [1])]
 
 
 def test_the_stage_on_the_nano_checkpoint(tmp_path):

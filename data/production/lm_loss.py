@@ -10,6 +10,7 @@ dev/benchmarks/production.md; scripts/bench_lm_loss.py measures.
 
 import hashlib
 import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -21,6 +22,7 @@ from utils.errors import UserError
 from utils.templates import Templates
 
 TEMPLATES = Path(__file__).with_name("templates")
+CUTS = 8  # earlier speech loses its start in steps, of as many words as an eighth of the tokens
 DECIMALS = 3  # what another machine changes comes after them
 NAMES = ("lm_loss_start", "lm_loss_start_untitled", "lm_loss_continue", "lm_loss_continue_untitled")
 
@@ -42,22 +44,25 @@ class LossOptions:
     max_loss: float = field(
         default=6.5, metadata={"help": "keep clips up to this loss (the paper: 6.5, for SFT 5)", "threshold": True}
     )
-    tokens_per_batch: int = field(
-        default=4096, metadata={"help": "of the texts read at once, padding included; it decides the last digits"}
+    tokens_per_batch: int | None = field(
+        default=None,
+        metadata={
+            "help": "read at once, padding included; default: 4096 on a GPU, 128 on a CPU; decides the last digits"
+        },
     )
 
 
 class LmLoss(Stage):
     """Sets scores["lm_loss"], in nats a token."""
 
-    name, version, Options = "lm_loss", 1, LossOptions
+    name, version, Options = "lm_loss", 2, LossOptions
     batch_size, gpus, cpus = 512, 1.0, 0
 
     def check(self) -> None:
         local_model(self.options.model)
         if self.options.min_loss > self.options.max_loss:
             raise UserError(f"--min_loss {self.options.min_loss} is over --max_loss {self.options.max_loss}")
-        if min(self.options.max_tokens, self.options.tokens_per_batch) < 1:
+        if min(self.options.max_tokens, self.options.tokens_per_batch or 1) < 1:
             raise UserError("--max_tokens and --tokens_per_batch must be at least 1")
 
     def fingerprint(self) -> str:
@@ -73,6 +78,9 @@ class LmLoss(Stage):
         if worker.device == "cpu":
             torch.set_num_threads(worker.n_threads)
         self.use(CausalLM.load(self.options.model, worker.device, self.options.dtype))
+        if why := self.lm.reads_whole:
+            print(f"{self.options.model}: earlier speech is read anew for each clip, since {why}", file=sys.stderr)
+        worker.note(reading="whole texts" if why else "shared blocks")
 
     def use(self, lm) -> None:
         """Work with a model that is loaded already, as benchmarks do."""
@@ -83,7 +91,7 @@ class LmLoss(Stage):
         for i, record in enumerate(records):
             if text := self.text(record):
                 texts[i] = text
-        losses = self.lm.losses(list(texts.values()), self.options.tokens_per_batch)
+        losses = self.lm.losses(list(texts.values()), self.options.tokens_per_batch or self.lm.tokens_at_once)
         for i, loss in zip(texts, losses, strict=True):
             records[i].scores["lm_loss"] = round(loss, DECIMALS)
         return [[record] for record in records]
@@ -104,20 +112,28 @@ class LmLoss(Stage):
             record.reject(self.name, "no_words", "nothing is said in it")
             return None
         limit = min(self.options.max_tokens, self.lm.max_tokens)
-        previous = record.previous.split()
+        said = record.previous.split()
+        n_out = left_out(len(said) - limit, len(said), limit)
         while True:
-            text = self.lm.text(self._request(record.title.strip(), " ".join(previous)), record.text)
+            text = self.lm.text(self._request(record.title.strip(), " ".join(said[n_out:])), record.text)
             over = len(text.ids) - limit
             if over <= 0:
                 return text
-            if not previous:
+            if n_out == len(said):
                 record.reject(self.name, "too_long", f"{len(text.ids)} tokens without earlier speech, at most {limit}")
                 return None
-            previous = previous[-(-over * len(previous) // text.n_given) :]
+            n_out = left_out(n_out + -(-over * (len(said) - n_out) // text.n_given), len(said), limit)
 
     def _request(self, title: str, previous: str) -> str:
         name = ("lm_loss_continue" if previous else "lm_loss_start") + ("" if title else "_untitled")
         return self._templates.fill(name, title=title, previous=previous)
+
+
+def left_out(n: int, n_said: int, max_tokens: int) -> int:
+    """How many of n_said words are left out where n must be: whole steps, so that clips of a long video begin alike."""
+    step = max(1, max_tokens // CUTS)
+    stepped = -(-max(n, 0) // step) * step
+    return stepped if stepped < n_said else min(max(n, 0), n_said)
 
 
 STAGE = LmLoss
