@@ -35,6 +35,9 @@ class TroubleOptions:
     folder: str = field(default="", metadata={"help": "of the file `broken`", "side": True})
     most_words: int = field(default=100000, metadata={"help": "longest clip", "threshold": True})
     sleep_s: float = field(default=0.0, metadata={"help": "for each record", "side": True})
+    gpus: float = field(
+        default=0.0, metadata={"help": "that a worker of it wants, as a model stage does", "side": True}
+    )
 
 
 class Trouble(Stage):
@@ -43,8 +46,12 @@ class Trouble(Stage):
     name, version, Options = "tests.production", 1, TroubleOptions
     batch_size = 3
 
+    def __init__(self, options: TroubleOptions | None = None):
+        super().__init__(options)
+        self.gpus = self.options.gpus
+
     def setup(self, worker: Worker) -> None:
-        self.worker = worker
+        self.worker, self.node = worker, node_here()
 
     def process(self, records: list[Record]) -> list[list[Record]]:
         """One result for each."""
@@ -55,7 +62,7 @@ class Trouble(Stage):
             if record.id in self.options.fail and (Path(self.options.folder) / "broken").exists():
                 raise RecordFailed("broken_clip", f"cannot read {record.video}")
             record.scores["words_per_s"] = len(record.words) / record.seconds
-            self.worker.note(measured=record.id)
+            self.worker.note(measured=record.id, node=self.node)
         return [[record] for record in records]
 
     def judge(self, record: Record) -> None:
@@ -65,6 +72,18 @@ class Trouble(Stage):
 
 
 STAGE = Trouble
+
+
+def node_here() -> str:
+    """The node of a Ray cluster on which this process works, or ""."""
+    ray = sys.modules.get("ray")
+    return ray.get_runtime_context().get_node_id() if ray and ray.is_initialized() else ""
+
+
+def nodes_of(side: Path) -> set[str]:
+    """The nodes on which the stage with these notes has worked."""
+    lines = [line for path in side.glob("notes-*.jsonl") for line in path.open()]
+    return {row["node"] for row in map(json.loads, lines) if "measured" in row}
 
 
 def make_videos(path: Path, n_videos: int, seed: int = 0) -> Path:
