@@ -104,6 +104,7 @@ def test_writing_to_a_clip_leaves_the_cache_as_it_is(video, tmp_path):
 
 
 def read_often(folder, video, results):
+    torch.set_num_threads(1)  # as DataLoader does: a forked process does not have its parent's threads, and would wait
     cache = DecodeCache(folder)
     sums = {int(cache.read_clip(video, 0, end, limits=LIMITS).frames.sum()) for end in (1.0, 1.0, 1.0)}
     results.put(sums)
