@@ -121,6 +121,7 @@ def test_a_loss_does_not_depend_on_what_else_is_read(name, dtype, tokens_per_bat
 
 def test_earlier_speech_is_read_once(tiny):
     texts = [stage_of(tiny).text(record) for record in video(8)]
+    assert tiny.reads_whole == ""  # asked here, since it reads as well
     n_read = []
     hook = tiny.model.base_model.register_forward_pre_hook(
         lambda _, __, given: n_read.append(given["input_ids"].numel()), with_kwargs=True
