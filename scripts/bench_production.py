@@ -2,11 +2,11 @@
 
     python scripts/bench_production.py --transcripts 100000 --largest 1000000 --folder outputs/bench_production
 
-Makes synthetic captioned videos (40 to --longest_s seconds, two words a second), takes them through metadata_filter, pretrain_to_clips and
-to_conversation with their offsets, once by the published logic (scripts/bench/published_production.py) and once by
-data.production.run on one core, each in a process of its own; compares the clips, and measures CPU seconds and peak
-memory. Ours also keeps the result of every stage, every rejected word, and counts. Then ours again over more and
-more transcripts: memory must not grow.
+Makes synthetic captioned videos (40 to --longest_s seconds, about two words a second), takes them through
+metadata_filter, pretrain_to_clips and to_conversation with their offsets, once by the published logic
+(scripts/bench/published_production.py) and once by data.production.run on one core, each in a process of its own;
+compares the clips, and measures CPU seconds and peak memory. Ours also keeps the result of every stage, every rejected
+word, and counts. Then ours again over more and more transcripts: memory must not grow.
 
 Hardware: one CPU core; 30 GB of disk for a million transcripts. Time: 6 minutes for 100,000, 15 more for a million.
 Expected: JSON with clips a CPU second of both, their ratio, and the peak memory at each size.
