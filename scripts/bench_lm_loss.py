@@ -14,6 +14,7 @@ import random
 import sys
 import time
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 if not __package__:  # run as a file: import from the repository's root
@@ -61,6 +62,9 @@ class LossBenchArguments:
     clips_of_a_video: list[int] = field(
         default_factory=lambda: [1, 5, 10, 20], metadata={"help": "one table row each, for each model"}
     )
+    previous_in: list[str] = field(
+        default_factory=lambda: ["request", "answer"], metadata={"help": "as the stage's; one table row each"}
+    )
     texts: int = field(default=240, metadata={"help": "clips, of as many videos as have them"})
     words: int = field(default=80, metadata={"help": "of a transcript, on average"})
     device: str = field(default="cpu", metadata={"help": "cpu or cuda"})
@@ -105,9 +109,10 @@ def loss_alone(lm: CausalLM, text: ScoredText) -> float:
     return functional.cross_entropy(logits[text.n_given - 1 : -1], ids[0, text.n_given :]).item()
 
 
-def measure(name: str, lm: CausalLM, n_of_a_video: int, arguments: LossBenchArguments) -> str:
+def measure(name: str, lm: CausalLM, previous_in: str, n_of_a_video: int, arguments: LossBenchArguments) -> str:
     """One row of the table."""
-    stage, plain = (LmLoss(LossOptions(name, tokens_per_batch=arguments.tokens_per_batch)) for _ in range(2))
+    options = LossOptions(name, previous_in=previous_in, tokens_per_batch=arguments.tokens_per_batch)
+    stage, plain = LmLoss(options), LmLoss(options)
     stage.use(lm)
     plain.use(CausalLM(lm.model, lm.tokenizer))  # what it has tokenized is not known to the other
     records = make_records(arguments.texts, n_of_a_video, arguments.words)
@@ -124,18 +129,22 @@ def measure(name: str, lm: CausalLM, n_of_a_video: int, arguments: LossBenchArgu
     alone_s, stage_s = turned - started, clock() - turned
     apart = max(abs(loss - record.scores["lm_loss"]) for loss, record in zip(alone, records, strict=True))
     rates = f"{len(texts) / alone_s:.1f} | {len(texts) / stage_s:.1f} | {alone_s / stage_s:.1f}"
-    return f"| {Path(name).stem} | {n_of_a_video} | {n_tokens / len(texts):.0f} | {rates} | {apart:.4f} |"
+    return (
+        f"| {Path(name).stem} | {previous_in} | {n_of_a_video} | {n_tokens / len(texts):.0f} | {rates} | {apart:.4f} |"
+    )
 
 
 def main() -> None:
     (arguments,) = parse_arguments(LossBenchArguments, description=__doc__.splitlines()[0])
     torch.set_num_threads(arguments.threads)
-    print("| model | clips of a video | tokens a text | one at a time, texts/s | the stage | ratio | furthest apart |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| model | earlier speech in | clips of a video | tokens a text | one at a time, texts/s | the stage | ratio | furthest apart |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     for name in arguments.models:
         lm = load(name, arguments)
-        for n_of_a_video in arguments.clips_of_a_video:
-            print(measure(name, lm, n_of_a_video, arguments), flush=True)
+        for previous_in, n_of_a_video in product(arguments.previous_in, arguments.clips_of_a_video):
+            print(measure(name, lm, previous_in, n_of_a_video, arguments), flush=True)
 
 
 if __name__ == "__main__":

@@ -119,21 +119,35 @@ def test_a_loss_does_not_depend_on_what_else_is_read(name, dtype, tokens_per_bat
     loaded.model.float()
 
 
+def n_read(lm: CausalLM, texts: list) -> int:
+    """How many tokens the model reads for the losses of the texts."""
+    assert lm.reads_whole == ""  # asked here, since it reads as well
+    sizes = []
+    hook = lm.model.base_model.register_forward_pre_hook(
+        lambda _, __, given: sizes.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    lm.losses(texts, 64)
+    hook.remove()
+    return sum(sizes)
+
+
 def test_earlier_speech_is_read_once(tiny):
     texts = [stage_of(tiny).text(record) for record in video(8)]
-    assert tiny.reads_whole == ""  # asked here, since it reads as well
-    n_read = []
-    hook = tiny.model.base_model.register_forward_pre_hook(
-        lambda _, __, given: n_read.append(given["input_ids"].numel()), with_kwargs=True
-    )
-    tiny.losses(texts, 64)
-    together = sum(n_read)
-    n_read.clear()
-    for text in texts:
-        tiny.losses([text], 64)
-    hook.remove()
-    assert together < 0.6 * sum(n_read)
+    together = n_read(tiny, texts)
+    assert together < 0.6 * sum(n_read(tiny, [text]) for text in texts)
     assert together < sum(2 * (len(text.ids) - text.n_given) + 128 + 64 for text in texts)
+
+
+def test_words_that_begin_the_answer_are_read_once(tiny):
+    stages = [stage_of(tiny, previous_in=place) for place in ("request", "answer")]
+    texts, begun = ([stage.text(record) for record in video(8)] for stage in stages)
+    for text, other, record in zip(texts, begun, video(8), strict=True):
+        assert tiny.tokenizer.decode(other.ids[other.n_given :]).strip() == record.text
+        assert tiny.tokenizer.decode(other.ids).endswith(f"{record.previous} {record.text}".strip())
+        assert len(other.ids) - other.n_given == len(text.ids) - text.n_given or not record.previous
+    assert tiny.losses(begun, 64) == pytest.approx([plain_loss(tiny, text) for text in begun], abs=1e-4)
+    assert [tiny.losses([text], 64)[0] for text in begun] == tiny.losses(begun, 64)
+    assert n_read(tiny, begun) < 0.8 * n_read(tiny, texts)
 
 
 def test_a_trie_has_each_common_block_once():

@@ -116,3 +116,12 @@ def test_work_goes_over_two_nodes(tmp_path, two_nodes):
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
     assert nodes_of(tmp_path / "here" / "side" / "tests.production") == {""}
     assert len(nodes_of(tmp_path / "there" / "side" / "tests.production")) == 2
+
+
+def test_a_model_that_takes_a_whole_machine_works_on_two_nodes(folder, tmp_path, two_nodes):
+    """It asks for the cores of a node, not for those of the cluster, which no node has."""
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG.format(folder=folder, stages=TEXT))
+    run_on(config, tmp_path / "here")
+    run_on(config, tmp_path / "there", engine="ray", ray_address=two_nodes)
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")

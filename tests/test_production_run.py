@@ -155,11 +155,20 @@ def test_gpu_stages_have_a_worker_for_each_share(monkeypatch, tmp_path):
 
 def test_stages_stream_together_only_where_all_have_room():
     chain = {i: made for i, made in enumerate([link("a"), link("b"), link("c", 1), link("d"), link("e", 1, 4)])}
-    waves = lambda cpu, gpu: [list(wave) for wave in engines.waves_of(chain, {"CPU": cpu, "GPU": gpu})]  # noqa: E731
-    assert waves(16, 8) == [[0, 1, 2, 3, 4]]
-    assert waves(16, 1) == [[0, 1, 2, 3], [4]]  # one GPU: one model after the other
-    assert waves(2, 0) == [[0, 1, 2], [3], [4]]  # no GPU, two cores: models take cores
-    assert engines.needs_of(chain[4], {"CPU": 2.0, "GPU": 0.0}) == ({"CPU": 2.0, "GPU": 0.0}, 1)
+
+    def has(cpu: float, gpu: float, machine: float) -> dict[str, float]:
+        return {"CPU": cpu, "GPU": gpu, engines.MACHINE: machine}
+
+    def waves(*total: float) -> list[list[int]]:
+        return [list(wave) for wave in engines.waves_of(chain, has(*total))]
+
+    assert waves(16, 8, 16) == [[0, 1, 2, 3, 4]]
+    assert waves(16, 1, 16) == [[0, 1, 2, 3], [4]]  # one GPU: one model after the other
+    assert waves(2, 0, 2) == [[0, 1, 2], [3], [4]]  # no GPU, two cores: models take cores
+    assert waves(64, 0, 8) == [[0, 1, 2, 3], [4]]  # one that needs several cores of a machine finds them only alone
+    assert engines.needs_of(chain[4], has(2, 0, 2)) == ({"CPU": 2, "GPU": 0.0}, 1)
+    whole = link("model", 1.0, 0)
+    assert engines.needs_of(whole, has(64, 0, 8)) == ({"CPU": 8, "GPU": 0.0}, 8)  # an actor has a machine at most
 
 
 def test_what_all_records_decide_is_gathered_once(videos, tmp_path):

@@ -86,10 +86,11 @@ class CausalLM:
         """How many tokens are best read at once: on a CPU the caches should hold what is worked on."""
         return 4096 if self.model.device.type == "cuda" else 128
 
-    def text(self, request: str, answer: str) -> ScoredText:
-        """A request and the answer to be scored, as ids; markup in either is plain text."""
-        given = [*self._before, *self._plain(request.strip()), *self._after]
-        return ScoredText([*given, *self._plain(answer)], len(given))
+    def text(self, request: str, answer: str, begun: str = "") -> ScoredText:
+        """A request and the answer to be scored, as ids; markup in either is plain text. begun: the answer's beginning,
+        which is given."""
+        given = [*self._before, *self._plain(request.strip()), *self._after, *self._plain(begun)]
+        return ScoredText([*given, *self._plain(f" {answer}" if begun else answer)], len(given))
 
     def losses(self, texts: Sequence[ScoredText], tokens_per_batch: int) -> list[float]:
         """The mean loss of each text in nats a token; the same, bit for bit, whatever the other texts are."""

@@ -33,6 +33,7 @@ from data.production.shard_worker import ShardWorker
 from data.production.store import Store
 from utils.errors import UserError
 
+MACHINE = "CPU of a machine"
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -155,7 +156,8 @@ class RayEngine(Engine):
 
         if ray.is_initialized():
             return
-        place = {"num_cpus": self.num_workers or None} if self.address == "local" else {"address": self.address}
+        # Without an address, Ray would look for a cluster that is said to run here, and may long be gone.
+        place = {"address": self.address} | ({"num_cpus": self.num_workers or None} if self.address == "local" else {})
         # Workers on other machines find the code where this one has it: the folder is shared.
         environment = {"env_vars": {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])}}
         try:
@@ -168,12 +170,14 @@ class RayEngine(Engine):
         self._is_up = True
 
     def _total(self) -> dict[str, float]:
-        """CPU and GPU that the cluster has, or can grow to."""
+        """CPU and GPU that the cluster has, or can grow to, and the CPU of its largest machine."""
         import ray
 
         now = ray.cluster_resources()
         total = {name: max(now.get(name, 0.0), self.most.get(name, 0.0)) for name in ("CPU", "GPU")}
-        return {**total, "CPU": max(1.0, min(total["CPU"], self.num_workers or total["CPU"]))}
+        cpus = max(1.0, min(total["CPU"], self.num_workers or total["CPU"]))
+        largest = max(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
+        return {**total, "CPU": cpus, MACHINE: max(1.0, min(largest, cpus))}
 
     def _stream(
         self, links: dict[int, Link], jobs: list[Job], folder: Path, total: dict[str, float]
@@ -208,24 +212,27 @@ def needs_of(link: Link, total: dict[str, float]) -> tuple[dict[str, float], int
     """What one actor for a link takes of a cluster, and how many of them may be at most."""
     if link.gpus and total["GPU"]:
         return {"CPU": 0.0, "GPU": link.gpus}, max(1, int(total["GPU"] / link.gpus))
-    cpus = min(link.cpus or total["CPU"], total["CPU"])
+    cpus = min(link.cpus or total[MACHINE], total[MACHINE])
     return {"CPU": cpus, "GPU": 0.0}, max(1, int(total["CPU"] // cpus))
 
 
 def waves_of(links: dict[int, Link], total: dict[str, float]) -> list[dict[int, Link]]:
     """Links whose actors have room in a cluster beside each other, so that shards stream through them at once. Those
-    that have not come one after the other: an actor that waits for another's place would wait for ever."""
+    that have not come one after the other: an actor that waits for another's place would wait for ever. So would one
+    that needs several cores of a machine while small ones hold a core on each; it comes alone."""
     numbers, waves = list(links), []
-    taken = {"CPU": 0.0, "GPU": 0.0}
+    taken, has_large = {"CPU": 0.0, "GPU": 0.0}, False
     for group in groups_of(list(links.values())):
         inside = {numbers[i]: links[numbers[i]] for i in group}
         needs, _ = needs_of(next(iter(inside.values())), total)
-        if waves and all(taken[name] + needs[name] <= total[name] for name in needs):
+        is_large = needs["CPU"] > 1
+        has_room = all(taken[name] + needs[name] <= total[name] for name in needs)
+        if waves and has_room and not (is_large or has_large):
             waves[-1] |= inside
             taken = {name: taken[name] + needs[name] for name in needs}
         else:
             waves.append(inside)
-            taken = needs
+            taken, has_large = needs, is_large
     return waves
 
 
@@ -267,6 +274,11 @@ class RayWorker:
             state.error = f"a mistake in a stage, not in the data:\n{traceback.format_exc()}"
         note.unlink(missing_ok=True)
         return {"state": pickle.dumps(state)}
+
+    def __del__(self):
+        # Ray Data lets go of the object when an actor's last row is done. It has no worker where it could not be made.
+        if "worker" in vars(self):
+            self.worker.close()
 
     def _try(self, digests: list[bytes]) -> None:
         died_on = {"suspects": self.job.suspects, "poisonous": self.job.poisonous, "trying": digests}

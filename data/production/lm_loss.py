@@ -37,6 +37,13 @@ class LossOptions:
     dtype: Literal["float32", "bfloat16", "float16"] | None = field(
         default=None, metadata={"help": "number format; default: bfloat16 on a GPU, float32 on a CPU"}
     )
+    previous_in: Literal["request", "answer"] = field(
+        default="request",
+        metadata={
+            "help": "where earlier speech stands: in the request, as published, or at the start of the answer, so that "
+            "each word of a video is read once and not twice"
+        },
+    )
     max_tokens: int = field(
         default=8192, metadata={"help": "of request and transcript; what was said before loses its start over it"}
     )
@@ -115,7 +122,7 @@ class LmLoss(Stage):
         said = record.previous.split()
         n_out = left_out(len(said) - limit, len(said), limit)
         while True:
-            text = self.lm.text(self._request(record.title.strip(), " ".join(said[n_out:])), record.text)
+            text = self._read(record, " ".join(said[n_out:]))
             over = len(text.ids) - limit
             if over <= 0:
                 return text
@@ -123,6 +130,12 @@ class LmLoss(Stage):
                 record.reject(self.name, "too_long", f"{len(text.ids)} tokens without earlier speech, at most {limit}")
                 return None
             n_out = left_out(n_out + -(-over * (len(said) - n_out) // text.n_given), len(said), limit)
+
+    def _read(self, record: Record, previous: str):
+        title = record.title.strip()
+        if self.options.previous_in == "answer":
+            return self.lm.text(self._request(title, ""), record.text, begun=previous)
+        return self.lm.text(self._request(title, previous), record.text)
 
     def _request(self, title: str, previous: str) -> str:
         name = ("lm_loss_continue" if previous else "lm_loss_start") + ("" if title else "_untitled")
