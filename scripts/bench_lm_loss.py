@@ -23,7 +23,7 @@ if not __package__:  # run as a file: import from the repository's root
 import torch
 from torch.nn import functional
 
-from data.production.causal_lm import CausalLM, ScoredText
+from data.production.language_model.causal_lm import CausalLM, ScoredText
 from data.production.lm_loss import LmLoss, LossOptions
 from data.production.record import Record
 from utils.arguments import parse_arguments

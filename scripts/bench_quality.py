@@ -19,7 +19,6 @@ import cv2
 import numpy as np
 import psutil
 
-from data.production.caption_files import parse_captions
 from data.production.language_detect import LanguageDetect
 from data.production.motion_score import MotionScore
 from data.production.near_duplicates import NearDuplicates, shingles
@@ -28,6 +27,7 @@ from data.production.profanity import Profanity
 from data.production.record import Record
 from data.production.stage import Stage, Worker
 from data.production.word_times import WordTimes
+from data.production.words.caption_files import parse_captions
 from utils.arguments import parse_arguments
 from utils.errors import run_command
 

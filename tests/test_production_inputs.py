@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.production.caption_files import BadCaptions, parse_captions, read_captions
 from data.production.folder_input import Files, FolderInput, FolderOptions, list_folder, rank_captions
 from data.production.jsonl_input import parse_line
 from data.production.pretrain_to_clips import PretrainClipOptions, PretrainToClips
 from data.production.record import Record, from_line, to_line
+from data.production.words.caption_files import BadCaptions, parse_captions, read_captions
 from tests.videos import make_video, truncate
 from utils.errors import UserError
 

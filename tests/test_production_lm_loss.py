@@ -16,10 +16,10 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from data.production import block_reader
-from data.production.block_reader import rows_at
-from data.production.block_trie import BlockTrie, tries_of
-from data.production.causal_lm import CausalLM, batches_by_width, padded_width, pieces
+from data.production.language_model import block_reader
+from data.production.language_model.block_reader import rows_at
+from data.production.language_model.block_trie import BlockTrie, tries_of
+from data.production.language_model.causal_lm import CausalLM, batches_by_width, padded_width, pieces
 from data.production.lm_loss import LmLoss, LossOptions, left_out
 from data.production.record import Record
 from data.production.stage import Worker

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from data.production.config import read_config
-from data.production.run import EngineArguments, RunResult, run_config
+from data.production.result import RunResult
+from data.production.run import EngineArguments, run_config
 from tests.production import contents, make_videos, nodes_of, write_config
 from tests.test_production_lm_loss import NANO, WORDS
 from tests.videos import make_video

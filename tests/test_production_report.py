@@ -5,11 +5,13 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from data.production import report
 from data.production.config import read_config
-from data.production.report import collect, sample, write_report
-from data.production.report_plot import histogram
-from data.production.run import EngineArguments, RunResult, run_config
+from data.production.report import facts as report_facts
+from data.production.report.facts import collect, sample
+from data.production.report.page import write_report
+from data.production.report.plot import histogram
+from data.production.result import RunResult
+from data.production.run import EngineArguments, run_config
 from tests.production import CONFIG, make_videos, write_config
 from tests.test_report import Page
 
@@ -50,7 +52,7 @@ def test_the_page_is_safe_and_shows_the_run(made):
 
 def test_counts_are_those_of_the_files(made, monkeypatch):
     result, config = made
-    monkeypatch.setattr(report, "make_example", lambda record: report.Example(record, []))  # no frames
+    monkeypatch.setattr(report_facts, "make_example", lambda record: report_facts.Example(record, []))  # no frames
     facts = collect(result, config)
     n_lines = sum(len(path.read_bytes().splitlines()) for path in result.kept)
     assert (

@@ -12,12 +12,13 @@ import pytest
 import yaml
 
 from data.annotations import AnnotationFile
-from data.production import engines
 from data.production.command import stage_main
 from data.production.config import read_config
+from data.production.engine import engines
+from data.production.engine.link import Link
 from data.production.jsonl_input import parse_line
-from data.production.link import Link
-from data.production.run import EngineArguments, RunResult, run_config
+from data.production.result import RunResult
+from data.production.run import EngineArguments, run_config
 from tests.conftest import REPOSITORY
 from tests.production import CONFIG, command, contents, make_videos, run, write_config
 from utils.errors import UserError

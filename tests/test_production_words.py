@@ -12,7 +12,7 @@ from data.production.pretrain_to_clips import PretrainClipOptions, PretrainToCli
 from data.production.record import Record, from_line, to_line
 from data.production.sft_to_clips import SftClipOptions, SftToClips
 from data.production.to_conversation import ToConversation
-from data.production.transcript import transcript_of
+from data.production.words.transcript import transcript_of
 
 FUZZ = settings(derandomize=True, deadline=None, database=None)
 TEXTS = ["the ball", "The ball.", "GOAL!", "he said “no.”", "iPhone", "3 points", "进球 了。", "é", "A. Müller scores"]

@@ -22,9 +22,9 @@ import orjson
 
 from data.container import VideoError, decode_all, open_video, video_stream
 from data.pixels import upright_hw
-from data.production.caption_files import INVISIBLE, SUFFIXES, BadCaptions, Transcript, read_captions
 from data.production.record import Record
 from data.production.stage import Source
+from data.production.words.caption_files import INVISIBLE, SUFFIXES, BadCaptions, Transcript, read_captions
 from utils.errors import UserError
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".flv", ".ts", ".mpg", ".mpeg", ".3gp", ".wmv")

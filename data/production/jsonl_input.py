@@ -17,9 +17,9 @@ import orjson
 
 from data.annotations import AnnotationFile
 from data.line_index import file_identity
-from data.production.packed_words import is_sorted
 from data.production.record import FIELDS, Record, Rejection, to_line
 from data.production.stage import Source
+from data.production.words.packed_words import is_sorted
 from utils.errors import UserError
 
 SHOWN_CHARACTERS = 60

@@ -80,7 +80,7 @@ class LmLoss(Stage):
     def setup(self, worker: Worker) -> None:
         import torch
 
-        from data.production.causal_lm import CausalLM
+        from data.production.language_model.causal_lm import CausalLM
 
         if worker.device == "cpu":
             torch.set_num_threads(worker.n_threads)

@@ -10,9 +10,9 @@ import orjson
 from data.line_index import open_index
 from data.production.append_jsonl_seeks import SeekWriter
 from data.production.config import OutputOptions
-from data.production.link import digest_of
+from data.production.engine.link import digest_of
+from data.production.engine.shard_files import put
 from data.production.record import read_lines, sample_in
-from data.production.shard_files import put
 from utils.errors import UserError
 
 FORMAT = 1

@@ -14,11 +14,11 @@ from itertools import chain, compress, pairwise
 
 import numpy as np
 
-from data.production.clips import Part, cut_at_gaps, cut_by_length, make_parts
-from data.production.packed_words import Timed
 from data.production.record import Record
 from data.production.stage import Stage
-from data.production.transcript import Transcript, transcript_of
+from data.production.words.clips import Part, cut_at_gaps, cut_by_length, make_parts
+from data.production.words.packed_words import Timed
+from data.production.words.transcript import Transcript, transcript_of
 
 BRACKETS = "[](){}"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from data.production.packed_words import Timed, as_json
+from data.production.words.packed_words import Timed, as_json
 from utils.errors import UserError
 
 

@@ -22,14 +22,15 @@ from pathlib import Path
 import orjson
 
 from data.production.config import RunConfig, read_config
-from data.production.engines import Engine, make_engine
-from data.production.job import Job, Report, after
-from data.production.link import Link, digest_of, source_link, stage_links
+from data.production.engine.engines import Engine, make_engine
+from data.production.engine.job import Job, Report, after
+from data.production.engine.link import Link, digest_of, source_link, stage_links
+from data.production.engine.progress import Progress
+from data.production.engine.shard_files import partial_files, put
+from data.production.engine.store import Store
 from data.production.output import Results, write_outputs
-from data.production.progress import Progress
 from data.production.record import read_records
-from data.production.shard_files import partial_files, put
-from data.production.store import Store
+from data.production.result import RunResult
 from utils.errors import UserError, run_command
 
 LEAST_FOR_SHARE = 20  # records, before a share of failures ends a run
@@ -65,23 +66,6 @@ class RunArguments(EngineArguments):
     prune: bool = field(default=False, metadata={"help": "afterwards delete kept work that this config does not use"})
 
 
-@dataclass
-class RunResult:
-    """What a run has done. links and counts belong together; files: lines by name."""
-
-    folder: Path
-    links: list[Link]
-    progress: Progress
-    kept: list[Path]
-    dropped: dict[int, list[Path]]
-    files: dict[str, int]
-
-    @property
-    def n_failed(self) -> int:
-        """Records that a stage could not work on."""
-        return sum(count.n_failed for count in self.progress.counts)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run a config; 3 where records failed."""
     from utils.arguments import parse_arguments
@@ -91,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     folder = arguments.output_dir or Path("outputs/production") / Path(arguments.config).stem
     result = run_config(config, folder, arguments)
     if not arguments.no_report:
-        from data.production.report import write_report
+        from data.production.report.page import write_report
 
         print(write_report(result, config))
     if arguments.prune:

@@ -12,10 +12,10 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from data.production.clips import Part, cut_at_gaps, make_parts, sentence_starts
 from data.production.record import Record
 from data.production.stage import Stage
-from data.production.transcript import Transcript, transcript_of
+from data.production.words.clips import Part, cut_at_gaps, make_parts, sentence_starts
+from data.production.words.transcript import Transcript, transcript_of
 
 
 @dataclass

@@ -7,9 +7,9 @@ CPU, tens of thousands of clips a second and core.
 
 from collections.abc import Iterable
 
-from data.production.packed_words import in_order
 from data.production.record import Record
 from data.production.stage import Stage
+from data.production.words.packed_words import in_order
 
 
 class ToConversation(Stage):

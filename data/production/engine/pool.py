@@ -17,9 +17,9 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from data.production.job import Job, Report
-from data.production.link import Link
-from data.production.shard_worker import ShardWorker
+from data.production.engine.job import Job, Report
+from data.production.engine.link import Link
+from data.production.engine.shard_worker import ShardWorker
 from utils.errors import UserError
 
 MAX_DEATHS = 3  # of processes in a row that were working on nothing yet: then it is the machine, not a record

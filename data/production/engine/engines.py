@@ -25,16 +25,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from data.production.job import Job, Report, after
-from data.production.link import Link, groups_of
-from data.production.pool import Pool, WorkerSetup, run_here
-from data.production.shard_files import put
-from data.production.shard_worker import ShardWorker
-from data.production.store import Store
+from data.production.engine.job import Job, Report, after
+from data.production.engine.link import Link, groups_of
+from data.production.engine.pool import Pool, WorkerSetup, run_here
+from data.production.engine.shard_files import put
+from data.production.engine.shard_worker import ShardWorker
+from data.production.engine.store import Store
 from utils.errors import UserError
 
 MACHINE = "CPU of a machine"
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 class Engine(ABC):

@@ -1,4 +1,8 @@
-"""A run's facts as an HTML page: one file that works offline.
+"""One page about a run: the funnel, why clips were rejected with examples that play, histograms, words, costs.
+
+    python -m data.production.run CONFIG.yaml        # ends with it
+
+It is one file that works offline.
 
 Texts come from strangers: all of them are escaped, and the page's policy allows no script and no address. Examples play
 by style alone: a box that is ticked starts the animation of frames and words.
@@ -11,16 +15,26 @@ from pathlib import Path
 
 from data.preview_page import POLICY
 from data.preview_page import STYLE as SHARED_STYLE
-from data.production.progress import Count
-from data.production.report import PLAYED_S, Example, Facts, Measured, Spent
-from data.production.report_plot import histogram, number
-from data.production.store import Tally
+from data.production.config import RunConfig
+from data.production.engine.progress import Count
+from data.production.engine.store import Tally
+from data.production.report.facts import PLAYED_S, Example, Facts, Measured, Spent, collect
+from data.production.report.plot import histogram, number
+from data.production.result import RunResult
+from utils.files import write_whole
 
-STYLE = Path(__file__).with_name("report_page.css")
+STYLE = Path(__file__).with_name("page.css")
 TOP_WORDS = 60
 TOP_CATEGORIES = 30
 SHOWN_CHARACTERS = 300
 NOTE_CHARACTERS = 110
+
+
+def write_report(result: RunResult, config: RunConfig) -> Path:
+    """Write report.html into the run's folder; returns its path."""
+    path = result.folder / "report.html"
+    write_whole(path, page(collect(result, config)))
+    return path
 
 
 def page(facts: Facts) -> str:

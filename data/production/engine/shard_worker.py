@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from data.production.held import Held
-from data.production.job import Job, Report, after
-from data.production.link import Link
-from data.production.link_run import LinkRun
+from data.production.engine.held import Held
+from data.production.engine.job import Job, Report, after
+from data.production.engine.link import Link
+from data.production.engine.link_run import LinkRun
+from data.production.engine.store import Done, Store
 from data.production.record import read_lines
 from data.production.stage import Source, Stage, Worker, load_stage
-from data.production.store import Done, Store
 
 AT_ONCE = 64  # records that go through the links together, or as many as a stage takes
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from data.production.link import Link
+from data.production.engine.link import Link
+from data.production.engine.shard_files import PART_TYPE, ShardFiles, put
 from data.production.record import read_lines
-from data.production.shard_files import PART_TYPE, ShardFiles, put
 
 
 @dataclass

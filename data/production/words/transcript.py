@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.production.packed_words import PackedWords, Timed, is_sorted
+from data.production.words.packed_words import PackedWords, Timed, is_sorted
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.production.record import Record
-from data.production.transcript import Transcript
+from data.production.words.transcript import Transcript
 
 ENDS_SENTENCE = re.compile(r"[.?!\u2026\u3002\uff01\uff1f][\"'\u201d\u2019)\]]*$")
 FIRST_LETTER = re.compile(r"\w")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from data.production.store import Done
+from data.production.engine.store import Done
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,4 @@
-"""One page about a run: the funnel, why clips were rejected with examples that play, histograms, words, costs.
-
-    python -m data.production.run CONFIG.yaml        # ends with it
+"""What the page about a run shows, read from what the run has left.
 
 Counts and hours are exact, from the markers of all shards. Histograms, vocabulary and examples come from shards spread
 over the run, up to SAMPLE records, so that the page of a run of 5 million clips takes no longer than a small one's.
@@ -17,9 +15,8 @@ from data.annotations import AnnotationError, AnnotationFile
 from data.frame_plan import VideoLimits
 from data.production.config import RunConfig
 from data.production.record import Record, Rejection, Timed, from_line, read_lines
-from data.production.run import RunResult
+from data.production.result import RunResult
 from data.video import VideoError, read_clip
-from utils.files import write_whole
 
 SAMPLE = 20_000  # records that histograms are made from
 EXAMPLES = 8  # clips shown
@@ -86,15 +83,6 @@ class Facts:
     reasons: dict[tuple[str, str], list[Example]]
     examples: list[Example]
     is_sample: bool
-
-
-def write_report(result: RunResult, config: RunConfig) -> Path:
-    """Write report.html into the run's folder; returns its path."""
-    from data.production.report_page import page
-
-    path = result.folder / "report.html"
-    write_whole(path, page(collect(result, config)))
-    return path
 
 
 def collect(result: RunResult, config: RunConfig) -> Facts:

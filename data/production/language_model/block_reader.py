@@ -18,9 +18,9 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from data.production.block_trie import Block, BlockTrie, tries_of
-from data.production.grouped_attention import group_attention
-from data.production.paged_cache import PagedCache
+from data.production.language_model.block_trie import Block, BlockTrie, tries_of
+from data.production.language_model.grouped_attention import group_attention
+from data.production.language_model.paged_cache import PagedCache
 
 WIDTH = 64  # tokens of a block; figures are in dev/benchmarks/production.md
 LONG = 64  # blocks before a row from which fewer rows are read at once, since each brings its own copy of them

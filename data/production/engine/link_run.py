@@ -8,12 +8,12 @@ from itertools import chain
 
 import xxhash
 
-from data.production.held import Held, numbers_of
-from data.production.job import Job, Report
-from data.production.link import Link
+from data.production.engine.held import Held, numbers_of
+from data.production.engine.job import Job, Report
+from data.production.engine.link import Link
+from data.production.engine.store import Done, Store, Tally
 from data.production.record import Record, from_line, to_line
 from data.production.stage import RecordFailed, Stage, StopRun
-from data.production.store import Done, Store, Tally
 
 DETAIL_CHARACTERS = 500
 MAX_CATEGORIES = 200  # of a shard, counted by name

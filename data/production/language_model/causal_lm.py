@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from data.production.block_reader import WIDTH as BLOCK
-from data.production.block_reader import Asked, BlockReader
+from data.production.language_model.block_reader import WIDTH as BLOCK
+from data.production.language_model.block_reader import Asked, BlockReader
 from data.production.model_files import local_model
 from utils.errors import UserError
 

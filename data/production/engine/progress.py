@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from tqdm import tqdm
 
-from data.production.job import Report
-from data.production.link import Link
-from data.production.store import Tally
+from data.production.engine.job import Report
+from data.production.engine.link import Link
+from data.production.engine.store import Tally
 
 LOG_EVERY_S = 30.0  # where nobody watches a terminal
 
