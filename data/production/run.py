@@ -4,7 +4,7 @@
     python -m data.production.run CONFIG.yaml --engine ray --ray_address auto
 
 Killed at any moment, the same command goes on; it loses the shard in work at most. A changed option runs again what
-depends on it, and nothing else. Text stages need a CPU: about 2,000 clips a second and core. The exit status is 3 where
+depends on it, and nothing else. Text stages need a CPU: about 5,000 clips a second and core. The exit status is 3 where
 records failed: failed.jsonl says which and why, --retry_failed tries them again.
 """
 
