@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -75,6 +76,8 @@ def test_interrupt_ends_the_record(tiny_checkpoint, video):
     process = subprocess.Popen(
         command(tiny_checkpoint, video), cwd=REPOSITORY, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # Tests that run in the background of a shell have it ignored, and would hand that on.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert json.loads(process.stdout.readline())["type"] == "header"
     process.send_signal(signal.SIGINT)
