@@ -65,7 +65,7 @@ class LinkRun:
         """Do a batch; returns what goes on."""
         started = time.perf_counter()
         outcome = self._judged(held) if self.link.part == "judge" else self._processed(held)
-        self._keep(held, outcome)
+        self._keep(outcome, held.digests, len(held.lines))
         self.took_s += time.perf_counter() - started
         return outcome.made
 
@@ -76,7 +76,7 @@ class LinkRun:
         made = Held.of([line for _, line in kept], [record for record, _ in kept])
         self.n_ran += len(pairs)
         outcome = Outcome(made, [made.lines], [[line for _, line in dropped]], [record for record, _ in dropped])
-        self._keep(Held([b""] * len(pairs), []), outcome)
+        self._keep(outcome, [], len(pairs))
         self.took_s += took_s
         return made
 
@@ -94,11 +94,12 @@ class LinkRun:
         """Remove what was not finished."""
         self._files.close()
 
-    def _keep(self, held: Held, outcome: Outcome) -> None:
+    def _keep(self, outcome: Outcome, digests: list[bytes], n_in: int) -> None:
+        """Write and count what became of n_in records; digests: of their lines, where they have some."""
         made = outcome.made
-        self._files.add(held.digests, outcome.kept, outcome.dropped)
+        self._files.add(digests, outcome.kept, outcome.dropped)
         self._digest.update(b"".join(made.digests))
-        self.n_in += len(held.lines)
+        self.n_in += n_in
         self.size += sum(map(len, made.lines)) + len(made.lines)
         self.kept.add_all(made.count())
         for name, numbers in grouped([record.category for record in made.read()], made.numbers).items():

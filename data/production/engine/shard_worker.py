@@ -84,7 +84,7 @@ class ShardWorker:
         for place, number in enumerate(numbers[1:], start=1):
             if self.store.knows(self.links[number], shard):
                 return numbers[:place]
-        return numbers
+        return list(numbers)
 
     def _do(self, numbers: list[int], job: Job, before: Done | None) -> Iterator[Report]:
         runs = [self._link_run(number, job, before if number == numbers[0] else None) for number in numbers]
