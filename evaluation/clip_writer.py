@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
 from data.frame_plan import Clip, VideoLimits
@@ -9,7 +10,7 @@ from data.video import VideoError, VideoFile
 from evaluation.item import Answer, Item, Written, group_by_clip
 
 
-class ClipWriter:
+class ClipWriter(ABC):
     """Answers the items of one video at a time.
 
     max_frames: a limit below that of `limits`. A subclass says how (`write`), and which errors are one item's own.
@@ -23,9 +24,9 @@ class ClipWriter:
             limits = dataclasses.replace(limits, max_frames=min(limits.max_frames, max_frames))
         self.limits = limits
 
+    @abstractmethod
     def write(self, clip: Clip, ask: Written) -> str:
         """What the model writes of the clip."""
-        raise NotImplementedError
 
     def answer(self, items: Sequence[Item]) -> Iterator[tuple[Item, Answer | Exception]]:
         """Answer items of one video; memory holds one clip at a time."""

@@ -112,7 +112,10 @@ class FolderInput(Source):
             raise UserError("folder_input: no folders; give folders: [FOLDER, ...]")
         for folder in [*o.folders, *([o.caption_folder] if o.caption_folder else [])]:
             if not Path(folder).is_dir():
-                raise UserError(f"folder_input: {folder}: no such folder; check the path")
+                raise UserError(
+                    f"folder_input: {folder}: no such folder; put videos there, or name another one: "
+                    "--set folder_input.folders=[FOLDER]"
+                )
         resolved = [Path(folder).resolve() for folder in o.folders]
         for i, path in enumerate(resolved):
             inside = [other for other in resolved[:i] if path.is_relative_to(other) or other.is_relative_to(path)]

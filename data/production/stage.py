@@ -41,6 +41,7 @@ import json
 import os
 import socket
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -169,7 +170,7 @@ class Stage:
         return cls.gather is not Stage.gather
 
 
-class Source:
+class Source(ABC):
     """The contract of an input: like a stage, a module's SOURCE with name, version and Options, chosen in a config.
 
     A shard is small JSON that says what to read, and never the data: a run has thousands in memory at once.
@@ -182,16 +183,16 @@ class Source:
     def __init__(self, options: Any = None):
         self.options = self.Options() if options is None else options
 
+    @abstractmethod
     def shards(self, size: int) -> Iterator[dict]:
         """What there is to read, `size` records each, in a fixed order. Called on the driver. UserError for input that
         is not there. Part of the resume key, so it holds what tells that a file has changed: size and time will do,
         since later stages go by content."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, shard: dict) -> Iterator[Record]:
         """The records of a shard, in a worker. One that cannot be read is a Record with an id and a rejection that
         says file and line (failed=True where another try may help), never an exception."""
-        raise NotImplementedError
 
     def read_lines(self, shard: dict) -> Iterator[tuple[Record, bytes]]:
         """The same with each record's line; an input whose lines are records already need not write them anew."""

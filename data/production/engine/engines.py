@@ -270,7 +270,7 @@ class RayWorker:
                 state.job = after(state.job, report)
         except UserError as error:
             state.error = str(error)
-        except Exception:
+        except Exception:  # the boundary of the actor: its owner ends the run with the traceback
             state.error = f"a mistake in a stage, not in the data:\n{traceback.format_exc()}"
         note.unlink(missing_ok=True)
         return {"state": pickle.dumps(state)}

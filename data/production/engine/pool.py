@@ -173,7 +173,7 @@ def _work(connection: Connection, setup: WorkerSetup) -> None:
         _tell(connection, str(error))
     except BrokenPipeError:
         pass
-    except Exception:
+    except Exception:  # the boundary of the process: its owner ends the run with the traceback
         _tell(connection, f"a mistake in a stage, not in the data:\n{traceback.format_exc()}")
 
 

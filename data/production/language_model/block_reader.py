@@ -122,7 +122,7 @@ class BlockReader:
         group_attention(self.model)
         try:
             apart = self._distance()
-        except (TypeError, ValueError, AttributeError, NotImplementedError, RuntimeError) as error:
+        except (TypeError, ValueError, AttributeError, RuntimeError) as error:  # whatever a model of strangers says
             return f"it cannot go on behind a cache ({type(error).__name__}: {error})"
         if apart <= TOLERANCE.get(self.model.dtype, COARSE):
             return ""
