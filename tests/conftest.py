@@ -44,11 +44,25 @@ def golden(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a random Qwen2-VL of 0.3 M parameters with a complete processor (tests/tiny.py)."""
+    """Folder of a random Qwen2-VL of 0.3 M parameters with a complete processor; its head is its own (tests/tiny.py)."""
     # Here because it imports torch and transformers, which many tests need not wait for.
     from tests.tiny import make_tiny_checkpoint
 
     return make_tiny_checkpoint(tmp_path_factory.mktemp("tiny_checkpoint"))
+
+
+@pytest.fixture(scope="session")
+def tied_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with one matrix for embedding and head."""
+    from tests.tiny import make_tiny_checkpoint
+
+    return make_tiny_checkpoint(tmp_path_factory.mktemp("tied_checkpoint"), tied=True)
+
+
+@pytest.fixture(scope="session", params=["untied", "tied"])
+def either_checkpoint(request: pytest.FixtureRequest) -> Path:
+    """One after the other."""
+    return request.getfixturevalue("tiny_checkpoint" if request.param == "untied" else "tied_checkpoint")
 
 
 @pytest.fixture(scope="session")

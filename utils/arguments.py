@@ -1,13 +1,14 @@
 """Command lines from dataclasses: every field is a flag, its metadata's "help" the help text.
 
-A field whose metadata says "positional" is given by its place instead; a list takes one or more words.
+A field whose metadata says "positional" is given by its place instead; a list takes one or more words, or any number
+where it has a default.
 """
 
 import copy
 import difflib
 import re
 from argparse import ArgumentParser
-from dataclasses import Field, dataclass, field
+from dataclasses import MISSING, Field, dataclass, field
 from types import MappingProxyType
 from typing import Any, NoReturn, get_args, get_origin
 
@@ -36,9 +37,12 @@ class CommandParser(HfArgumentParser):
         if not field.metadata.get("positional"):
             HfArgumentParser._parse_dataclass_field(parser, _for_argparse(field))
             return
-        is_list = get_origin(field.type) is list
         metavar = field.metadata.get("metavar", field.name.upper())
-        kind = {"type": get_args(field.type)[0], "nargs": "+"} if is_list else {"type": field.type}
+        kind: dict[str, Any] = {"type": field.type}
+        if get_origin(field.type) is list:
+            kind = {"type": get_args(field.type)[0], "nargs": "+"}
+            if field.default_factory is not MISSING:
+                kind |= {"nargs": "*", "default": field.default_factory()}
         parser.add_argument(field.name, metavar=metavar, help=field.metadata["help"], **kind)
 
     def error(self, message: str) -> NoReturn:
