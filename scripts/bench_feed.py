@@ -10,6 +10,8 @@ One node of 8 GPUs takes about 2 samples of 24k visual tokens a second. A made h
     vision cache    features of --hidden values in bfloat16 come from --vision_cache; nothing is decoded or encoded.
                     Their values are made up here: what is read is bytes
 
+Before that, the cache's frames are compared with the decoded ones; all sides were written here.
+
 "first" is the sample that fills a cache, the decoding included. The caches are read from memory where the system still
 has them; a disk of N GB/s gives at most N / (GB a sample) samples a second, which the last column helps to judge. The
 load is that of the machine while it was measured; CPU seconds are disturbed less by it than wall seconds.
@@ -33,7 +35,7 @@ if __name__ == "__main__":  # runs from anywhere without PYTHONPATH
 import torch
 
 from data.decode_cache import DecodeCache, clip_request
-from data.frame_plan import VideoLimits
+from data.frame_plan import Clip, VideoLimits
 from data.patches import MERGE, TEMPORAL, cut_patches
 from data.video import read_clip
 from data.vision_cache import VisionCache
@@ -99,6 +101,7 @@ def _readers(clip: Path, folder: Path, hidden: int) -> tuple[int, dict[str, Call
     decoded = DecodeCache(folder / "decode_cache")
     kept = VisionCache(folder / "vision_cache", tower="made up", dtype=torch.bfloat16, hidden=hidden)
     request = clip_request(None, None, limits, "stream", "grid")
+    check_the_same(clip, first, folder, limits)
 
     def from_file() -> int:
         cut_patches(read_clip(clip, limits=limits).frames)
@@ -120,6 +123,16 @@ def _readers(clip: Path, folder: Path, hidden: int) -> tuple[int, dict[str, Call
         return n_tokens * kept.row_bytes
 
     return n_tokens, {"decoding": from_file, "decode cache": from_decode_cache, "vision cache": from_vision_cache}
+
+
+def check_the_same(path: Path, decoded: Clip, folder: Path, limits: VideoLimits) -> None:
+    """Raises UserError where the decode cache, filled and read, gives other frames or times than decoding."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        filled = DecodeCache(place)
+        filled.read_clip(path, limits=limits)
+        kept = filled.read_clip(path, limits=limits)
+        if not (torch.equal(kept.frames, decoded.frames) and (kept.times_s == decoded.times_s).all()):
+            raise UserError(f"{path}: the decode cache gives other frames than decoding")
 
 
 def _tokens(grid_thw: tuple[int, int, int]) -> int:

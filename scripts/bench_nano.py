@@ -3,7 +3,8 @@
     python scripts/bench_nano.py --train outputs/quickstart/train --test outputs/quickstart/test --seeds 0 1 2
 
 Hardware: 2 CPU cores. Time: about 12 minutes a seed, and as long for the blind model. Goes on where it was stopped.
-Prints a Markdown table and writes OUT/bench_nano.json: one row a model, with the CPU-seconds of its training.
+Prints a Markdown table, median and range of event F1 over the seeds, and the processor, on which they depend; writes
+OUT/bench_nano.json: one row a model, with the CPU-seconds of its training.
 """
 
 import sys
@@ -13,6 +14,7 @@ if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import json
+import platform
 import statistics
 import subprocess
 from dataclasses import dataclass, field
@@ -109,6 +111,13 @@ def show(rows: list[dict]) -> None:
         print("|", entry["model"], "|", " | ".join(cells), "|")
 
 
+def processor() -> str:
+    """This machine's processor: the same seed ends elsewhere on another one."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
 def main() -> None:
     """Run the command."""
     (arguments,) = parse_arguments(BenchArguments, description=__doc__.splitlines()[0])
@@ -127,7 +136,8 @@ def main() -> None:
     ]
     show(rows)
     if len(seeing) > 1:
-        print(f"\nevent F1 over {len(seeing)} seeds: {statistics.mean(seeing):.3f} +- {statistics.stdev(seeing):.3f}")
+        middle, spread = statistics.median(seeing), f"{min(seeing):.3f} to {max(seeing):.3f}"
+        print(f"\nevent F1 over {len(seeing)} seeds on {processor()}: median {middle:.3f}, {spread}")
     (root / "bench_nano.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 

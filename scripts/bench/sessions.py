@@ -1,4 +1,7 @@
-"""(c) Real-time streams that this machine sustains: engines with many sessions each, and N processes with one each."""
+"""(c) Real-time streams that this machine sustains: engines with many sessions each, and N processes with one each.
+
+Frames are decoded beforehand and pushed to the engine in its own process: no JPEG, no HTTP, no Ray.
+"""
 
 import multiprocessing
 import os
