@@ -16,7 +16,7 @@ COLUMNS = ["promise", "shown by", "under which conditions", "mutation"]
 NODE = re.compile(r"`(tests/[\w/]+\.py)::(\w+)(?:\[[^`]*\])?`")
 NOT_SHOWN = "not shown"
 # The words with which a page says that it does not know.
-SAYS_SO = re.compile(r"\b(not|no|never|only)\b", re.IGNORECASE)
+SAYS_SO = re.compile(r"\b(not|no|never|neither|only)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The text stages of the published pipeline as described, plainly: what bench_production.py compares with.
+"""The text stages of the published pipeline, written here, plainly: what bench_production.py compares with.
 
 One script after the other, each reading JSON lines and writing JSON lines with Python's json: metadata filter, captions
 to clips, conversations, offsets. Its defects are left out (the last word is kept, rows are not repeated), since they
