@@ -3,9 +3,10 @@
     python scripts/bench_lm_loss.py                        (--models Qwen2-1.5B --device cuda on a GPU)
 
 "one at a time" is a plain loop on transformers, written here: a text's ids through the model, its logits of every
-token, the mean cross-entropy of the transcript's; its ids are made before. "the stage" is process, from records on. Each model is
-measured in turn, side by side on the same made clips, one row for each number of clips that a video has: a clip says
---words random words of a small vocabulary on average and is given a title and all that was said in its video before.
+token, the mean cross-entropy of the transcript's; its ids are made before. "the stage" is process, from records on.
+Each model is measured in turn, side by side on the same made clips, one row for each number of clips that a video has:
+a clip says --words random words of a small vocabulary on average and is given a title and all that was said in its
+video before.
 Hardware: any; time: two minutes for the default models on one CPU core, whose own seconds are counted. Prints a
 Markdown table.
 """

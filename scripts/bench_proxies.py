@@ -2,9 +2,10 @@
 
     python scripts/bench_proxies.py                          (--video match.mp4 for one's own footage)
 
-The original (--seconds of 1280x720 at 30 fps, made; or --video: real footage gives smaller ratios) is read as training reads it, then its proxies of
-several qualities, made by the stage data/production/make_proxies.py, all on one thread and at training's size. "off"
-compares frames of the proxy with those of the original: grey levels on average, and the peak signal-to-noise ratio.
+The original (--seconds of 1280x720 at 30 fps, made; or --video: real footage gives smaller ratios) is read as training
+reads it, then its proxies of several qualities, made by the stage data/production/make_proxies.py, all on one thread
+and at training's size. "off" compares frames of the proxy with those of the original: grey levels on average, and the
+peak signal-to-noise ratio.
 Hardware: one CPU core. Time: about 4 minutes. Prints a Markdown table.
 """
 
