@@ -143,21 +143,20 @@ def _kill_at(step: int, flags: Sequence[str], log: Path, later_s: float) -> int 
     Returns the last step logged, or None where the run had ended before the kill came.
     """
     # A file, since a pipe that nobody reads fills up and stops the run.
-    with tempfile.TemporaryFile() as said, subprocess.Popen(_command(flags), cwd=ROOT, stderr=said) as process:
-        try:
-            deadline = time.monotonic() + STALL_S
-            while _last_step(log) < step:
-                if process.poll() is not None:
-                    if process.returncode == 0:
-                        return None
-                    said.seek(0)
-                    raise UserError(f"train.py ended with {process.returncode}: {said.read()[-2000:].decode()}")
-                if time.monotonic() > deadline:
-                    raise UserError(f"train.py logged no step {step} within {STALL_S} s")
-                time.sleep(0.002)
-            time.sleep(later_s)
-        finally:
-            process.send_signal(signal.SIGKILL)
+    with tempfile.TemporaryFile() as said:
+        with subprocess.Popen(_command(flags), cwd=ROOT, stderr=said) as process:
+            try:
+                deadline = time.monotonic() + STALL_S
+                while _last_step(log) < step and process.poll() is None:
+                    if time.monotonic() > deadline:
+                        raise UserError(f"train.py logged no step {step} within {STALL_S} s")
+                    time.sleep(0.002)
+                time.sleep(later_s)
+            finally:
+                process.send_signal(signal.SIGKILL)
+        if process.returncode > 0:
+            said.seek(0)
+            raise UserError(f"train.py ended with {process.returncode}: {said.read()[-2000:].decode()}")
     return _last_step(log) if process.returncode == -signal.SIGKILL else None
 
 
