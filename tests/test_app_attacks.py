@@ -14,9 +14,9 @@ from demo.web.gate import COOKIE
 from demo.web.options import PageArguments, ViewerArguments
 from demo.web.videos import shown_name
 from models.load import load_checkpoint
-from scripts.page_browser import until
 from tests.browser import serving_page
 from tests.videos import make_video
+from tests.waiting import PATIENCE_S, until
 from utils.errors import UserError
 
 FILM = NANO_MATCHES[0].read_bytes()
@@ -63,7 +63,7 @@ class Stranger(httpx.Client):
     """A browser that has loaded the page, and so has its cookie."""
 
     def __init__(self, server, **how):
-        super().__init__(base_url=server.address, timeout=60, **how)
+        super().__init__(base_url=server.address, timeout=PATIENCE_S, **how)
 
     def __enter__(self):
         super().__enter__()
@@ -75,7 +75,7 @@ class Stranger(httpx.Client):
         """A tab's WebSocket behind its welcome."""
         with self.connect() as socket:
             socket.send(json.dumps({"type": "hello", "viewer": viewer, "after": 0}))
-            socket.welcome = json.loads(socket.recv(10))
+            socket.welcome = json.loads(socket.recv(PATIENCE_S))
             yield socket
 
     def connect(self, **headers):
@@ -95,7 +95,7 @@ def stranger(server):
 
 def heard(socket, kind: str) -> dict:
     """The next record of a type."""
-    while (record := json.loads(socket.recv(20)))["type"] != kind:
+    while (record := json.loads(socket.recv(PATIENCE_S)))["type"] != kind:
         pass
     return record
 
