@@ -189,6 +189,27 @@ def test_another_browser_sees_nothing_of_mine(server, stranger, tmp_path):
     until(lambda: not any(v.n_connected for v in server.viewers.viewers.values()))
 
 
+def test_each_tab_takes_home_its_own(server, stranger, tmp_path):
+    """Two tabs of one browser; the name of the video is a stranger's, and becomes part of a header."""
+    short = make_video(tmp_path / "short.mp4", 6, size_hw=(64, 64), fps=2).read_bytes()
+    video = stranger.upload(short, 'Größe; x="<b>" 球 1.mp4').json()
+    with stranger.tab() as first, stranger.tab() as second:
+        first.send(json.dumps({"type": "open", "video": video["id"]}))
+        second.send(json.dumps({"type": "open", "video": "example1"}))
+        for tab, text in ((first, "Orange gewinnt."), (second, "Cyan win it <b>back</b>.")):
+            heard(tab, "opened")
+            server.viewers.viewers[tab.welcome["viewer"]].timeline.add_step(0.0, 3.0, text)
+        for tab, text, name in ((first, "Orange gewinnt.", "Gre" + "xb1"), (second, "Cyan win", "match_1")):
+            for form in ("srt", "vtt", "txt", "json"):
+                answer = stranger.get(f"/live/viewers/{tab.welcome['viewer']}/commentary.{form}")
+                assert answer.status_code == 200 and text in answer.text
+                assert ("Orange" in answer.text) != ("Cyan" in answer.text)
+                assert answer.headers["content-disposition"] == f'attachment; filename="{name}.{form}"'
+        assert stranger.get(f"/live/viewers/{first.welcome['viewer']}/commentary.exe").status_code == 404
+    server.viewers.videos.remove(server.viewers.videos.get(video["id"], video_owner(server, video["id"])))
+    assert n_uploads(server) == 0
+
+
 def test_other_pages_and_names_are_refused(server, stranger):
     for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
         assert stranger.get("/live/media/example1", headers=headers).status_code == 403

@@ -59,18 +59,41 @@ def told(viewer, kind: str) -> list[dict]:
 def test_the_line_moves_up_in_order(checkpoint):
     async def scene():
         async with room(checkpoint, max_sessions=1) as viewers:
-            first, second, third = [await viewers.sit_down() for _ in range(3)]
-            for viewer in (first, second, third):
+            first, second, third, fourth = [await viewers.sit_down() for _ in range(4)]
+            for viewer in (first, second, third, fourth):
                 await viewer.play(0.0, 1.0)
-            assert viewers.seated == {first} and viewers.waiting == [second, third]
+            assert viewers.seated == {first} and viewers.waiting == [second, third, fourth]
             assert told(third, "queued")[-1]["place"] == 2
             second.pause(0.0)  # does not want to wait any more
             assert told(third, "queued")[-1]["place"] == 1
             await viewers.disconnect(first)
-            await until(lambda: viewers.seated == {third} and third.run)
-            assert third.run.player.playing and not viewers.waiting
+            assert first.run is None and first not in viewers.seated
+            await until(lambda: third.run or fourth.run)
+            assert viewers.seated == {third} and viewers.waiting == [fourth] and third.run.player.playing
 
     asyncio.run(scene())
+
+
+def test_nothing_is_said_before_its_second_was_played(checkpoint):
+    """While a player stands at 3.5 s, another one's whole film is commented."""
+
+    async def scene():
+        async with room(checkpoint) as viewers:
+            slow, fast = await viewers.sit_down(), await viewers.sit_down("you")
+            await slow.play(0.0, 1.0)
+            slow.run.player.pause(3.5)
+            await fast.play(0.0, 1.0)
+            fast.finish()
+            await until(lambda: told(fast, "finished") and len(told(slow, "step")) > 0)
+            assert [step["end_s"] for step in told(slow, "step")] == [3.0]
+            slow.run.player.pause(5.0)
+            await until(lambda: len(told(slow, "step")) == 3)
+            slow.finish()
+            await until(lambda: told(slow, "finished"))
+            return [[(step["end_s"], step["text"]) for step in told(viewer, "step")] for viewer in (slow, fast)]
+
+    slow, fast = asyncio.run(scene())
+    assert slow == fast and len(slow) > 20
 
 
 def test_a_busy_model_makes_viewers_wait_too(checkpoint):

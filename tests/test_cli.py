@@ -73,9 +73,10 @@ def test_bad_input_is_one_message_and_status_2(tiny_checkpoint, video, flags, ex
     assert "Traceback" not in done.stderr and not done.stdout
 
 
-def test_interrupt_ends_the_record(tiny_checkpoint, video):
+def test_interrupt_ends_the_record(tiny_checkpoint, video, tmp_path):
+    saved = tmp_path / "gesagt é.json"
     process = subprocess.Popen(
-        command(tiny_checkpoint, video), cwd=REPOSITORY, text=True,
+        command(tiny_checkpoint, video, "--output_json", str(saved)), cwd=REPOSITORY, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         # Tests that run in the background of a shell have it ignored, and would hand that on.
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
@@ -84,7 +85,25 @@ def test_interrupt_ends_the_record(tiny_checkpoint, video):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130 and "Traceback" not in err
-    assert json.loads(out.splitlines()[-1])["reason"] == "interrupted"
+    *said, end = (json.loads(line) for line in out.splitlines())
+    assert end["type"] == "end" and end["reason"] == "interrupted"
+    whole = json.loads(saved.read_text(encoding="utf-8"))
+    assert whole["end"] == end and whole["steps"] == [record for record in said if record["type"] == "step"]
+
+
+def test_what_libraries_print_is_no_record():
+    """By print, or in C straight to the descriptor."""
+    code = """
+import os
+from demo.terminal import claimed_stdout
+with claimed_stdout() as stdout:
+    print("noise", flush=True)
+    os.write(1, b"more noise\\n")
+    print("Größe", file=stdout, flush=True)
+print("afterwards")
+"""
+    done = run_cli([sys.executable, "-X", "utf8", "-c", code])
+    assert (done.stdout, done.stderr) == ("Größe\nafterwards\n", "noise\nmore noise\n")
 
 
 def test_a_closed_reader_ends_it_quietly(tiny_checkpoint, video):

@@ -3,13 +3,21 @@
 import json
 
 import pytest
+import yaml
 from PIL import Image
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from demo.app import check as check_page
+from demo.cli import MemoryArguments
+from demo.engine import EngineArguments
+from demo.serve import ListenArguments
+from demo.serve import check as check_server
 from demo.server.allowed_sources import AllowedSources
 from demo.server.options import ServerOptions
 from demo.server.refusal import Refusal
+from demo.web.options import PageArguments, ViewerArguments
+from tests.conftest import REPOSITORY
 from tests.serving import PATIENCE_S, serving, socket_url
 from utils.errors import UserError
 
@@ -32,9 +40,9 @@ def guarded(nano_checkpoint):
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/docs", "/openapi.json", "/sessions/x", f"/metrics?token={TOKEN}"])
-@pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}])
+@pytest.mark.parametrize("header", ["", "Bearer wrong", f"Bearer {TOKEN[:-1]}", f"Bearer {TOKEN}s", f"Basic {TOKEN}"])
 def test_without_the_token_nothing_is_served(guarded, path, header):
-    answer = guarded.get(path, headers=header)
+    answer = guarded.get(path, headers={"Authorization": header} if header else {})
     assert answer.status_code == 401 and answer.headers["www-authenticate"] == "Bearer"
     assert TOKEN not in answer.text
 
@@ -50,7 +58,8 @@ def test_with_the_token_everything_is(guarded, films):
             if first:
                 socket.send(json.dumps(first))
             assert json.loads(socket.recv(PATIENCE_S))["type"] == "header"
-    for first in ('{"type": "auth", "token": "wrong"}', '{"type": "end"}', "junk"):
+    wrong = [json.dumps({"type": "auth", "token": token}) for token in ("wrong", TOKEN[:-1], f"{TOKEN}s", "")]
+    for first in (*wrong, '{"type": "end"}', "junk"):
         with connect(url) as socket:
             socket.send(first)
             assert json.loads(socket.recv(PATIENCE_S))["type"] == "refused"
@@ -89,6 +98,30 @@ def test_its_own_page_and_names_are_served(client):
         header = {"Host": host, "Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}
         assert client.get("/health", headers=header).status_code == 200
         assert "access-control-allow-origin" not in client.get("/health", headers=header).headers
+
+
+def test_by_default_only_this_machine_is_served(capsys):
+    listening, page = ListenArguments(), PageArguments()
+    assert listening.host == page.host == "127.0.0.1" and not page.share and ServerOptions().allow_source == []
+    config = yaml.safe_load((REPOSITORY / "scripts" / "ray_serve.yaml").read_text())
+    assert config["http_options"]["host"] == "127.0.0.1"
+    check_server(listening, EngineArguments(), MemoryArguments(), ServerOptions())
+    check_page(page, EngineArguments(), ViewerArguments())
+    assert not capsys.readouterr().err
+
+
+def test_a_door_that_is_left_open_is_warned_of(capsys):
+    everywhere = ListenArguments(host="0.0.0.0")
+    check_server(everywhere, EngineArguments(), MemoryArguments(), ServerOptions())
+    assert "everybody who reaches 0.0.0.0 can use this server" in capsys.readouterr().err
+    check_server(everywhere, EngineArguments(), MemoryArguments(), ServerOptions(token=TOKEN))
+    assert not capsys.readouterr().err
+    for page, where in ((PageArguments(host="0.0.0.0"), "0.0.0.0"), (PageArguments(share=True), "the public address")):
+        check_page(page, EngineArguments(), ViewerArguments())
+        assert f"everybody who reaches {where} can use this page" in capsys.readouterr().err
+        page.auth = "coach:half time"
+        check_page(page, EngineArguments(), ViewerArguments())
+        assert not capsys.readouterr().err
 
 
 # to what
