@@ -130,6 +130,20 @@ def test_seeking_takes_questions_along_and_keeps_the_place(checkpoint):
     asyncio.run(scene())
 
 
+def test_a_speed_that_cannot_be_followed_is_refused_with_a_word(checkpoint):
+    async def scene():
+        async with room(checkpoint) as viewers:
+            viewer = await viewers.sit_down()
+            await viewer.play(0.0, 1.5)
+            assert viewer.run.player.rate == 1.5 and not told(viewer, "rate")
+            viewer.set_rate(4.0)
+            assert viewer.run.player.rate == 2.0
+            (refused,) = told(viewer, "rate")
+            assert refused["rate"] == 2.0 and "can be commented" in refused["message"]
+
+    asyncio.run(scene())
+
+
 def test_what_idles_or_is_gone_is_given_up(checkpoint, monkeypatch):
     monkeypatch.setattr("demo.web.viewers.GRACE_S", 0.1)
 

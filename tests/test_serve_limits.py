@@ -8,8 +8,10 @@ import pytest
 from PIL import Image
 from websockets.sync.client import connect
 
+from data.frame_plan import VideoLimits
 from demo.server.arrivals import Arrivals
 from demo.server.bucket import TokenBucket
+from demo.server.frames import FrameReader
 from demo.server.refusal import Refusal
 from tests.serving import PATIENCE_S, expected, jpeg, said, serving, socket_url, until
 
@@ -77,9 +79,10 @@ def test_a_frame_too_large_is_refused_on_a_websocket_too(nano_checkpoint, films)
             assert json.loads(socket.recv(PATIENCE_S))["type"] == "header"
             for frame in (large, small):
                 socket.send(frame)
+            until(lambda: client.sessions.sessions[session_id].frames.total() == 2)
+            assert client.sessions.sessions[session_id].frames == {"refused": 1, "taken": 1}
             refused = json.loads(socket.recv(PATIENCE_S))
             assert (refused["type"], refused["status"], refused["limit"]) == ("refused", 413, len(large) - 1)
-            until(lambda: client.get(f"/sessions/{session_id}").json()["n_frames"] == 1)
 
 
 def test_frames_come_no_faster_than_allowed(nano_checkpoint, films):
@@ -136,6 +139,13 @@ def test_frames_are_put_on_the_grid():
     assert taken == [(0.0, 0.0), (0.27, 0.5), (0.77, 1.0), (1.27, 1.5)]
     with pytest.raises(Refusal, match="with and without"):
         arrivals.place(3.0, 12.0)
+
+
+def test_all_frames_take_the_first_ones_size(films):
+    reader = FrameReader(VideoLimits(max_pixels=112 * 196), 10**6, 10**6)
+    first = reader.read(films[0][0])
+    for size_hw in ((300, 100), (112, 196), (31, 500)):
+        assert reader.read(jpeg(np.zeros((*size_hw, 3), np.uint8))).shape == first.shape
 
 
 def test_times_of_clients_are_rounded_to_the_grid():

@@ -3,6 +3,7 @@
 from dev.mutations.mutation import Mutation
 
 ACCESS = "tests/test_serve_access.py::"
+SOURCES = "tests/test_allowed_sources.py::"
 SERVE = "tests/test_serve.py::"
 LIMITS = "tests/test_serve_limits.py::"
 RESTART = "tests/test_serve_restart.py::"
@@ -19,7 +20,7 @@ WHO = (
         file="demo/server/allowed_sources.py",
         old="        return any(path == allowed or allowed in path.parents for allowed in self._paths)",
         new="        return bool(self._paths)",
-        tests=(f"{ACCESS}test_other_names_are_refused_without_a_look",),
+        tests=(f"{SOURCES}test_other_names_are_refused_without_a_look",),
         quick=True,
     ),
     Mutation(
@@ -28,7 +29,7 @@ WHO = (
         file="demo/server/allowed_sources.py",
         old="self._holds(path := (root / name).resolve())",
         new='self._holds(path := Path(__import__("os").path.normpath(root / name)))',
-        tests=(f"{ACCESS}test_other_names_are_refused_without_a_look",),
+        tests=(f"{SOURCES}test_other_names_are_refused_without_a_look",),
     ),
     Mutation(
         name="link_in_a_folder_of_images_followed",
@@ -36,7 +37,7 @@ WHO = (
         file="demo/server/allowed_sources.py",
         old="if spec.kind == \"images\" and any(not self._holds(image.resolve())",
         new="if spec.kind == \"images\" and any(not self._holds(image)",
-        tests=(f"{ACCESS}test_other_names_are_refused_without_a_look",),
+        tests=(f"{SOURCES}test_other_names_are_refused_without_a_look",),
     ),
     Mutation(
         name="urls_compared_as_text",
@@ -44,7 +45,7 @@ WHO = (
         file="demo/server/allowed_sources.py",
         old="    if url == allowed:\n        return True\n",
         new="    if url.startswith(allowed):\n        return True\n",
-        tests=(f"{ACCESS}test_urls_are_compared_by_their_parts",),
+        tests=(f"{SOURCES}test_urls_are_compared_by_their_parts",),
     ),
     Mutation(
         name="host_check_off",
@@ -380,7 +381,6 @@ RECORDS = (
         old="        if gone > 0:",
         new="        if gone > self._records.maxlen * 1000:",
         tests=(f"{SERVE}test_a_slow_reader_is_told_how_much_it_missed",),
-        quick=True,
     ),
     Mutation(
         name="thinned_frames_uncounted",
@@ -421,6 +421,30 @@ RECORDS = (
         old='        return {"id": await self._get(session_id).ask(question)}',
         new='        return {"id": await self._get(session_id).ask(question) % 2 + 1}',
         tests=(f"{SERVE}test_a_question_is_answered_among_the_records",),
+    ),
+    Mutation(
+        name="frames_dropped_of_who_wants_all",
+        promise="realtime false comments on every frame",
+        file="demo/server/sessions.py",
+        old="self.engine.open, listener, options, realtime=session.realtime, saved=path",
+        new="self.engine.open, listener, options, realtime=True, saved=path",
+        tests=(f"{SERVE}test_late_frames_are_dropped_and_counted",),
+    ),
+    Mutation(
+        name="frames_of_many_sizes",
+        promise="all frames of a session take the first one's size",
+        file="demo/server/frames.py",
+        old="            resize = self._resize or Resizer(",
+        new="            resize = Resizer(",
+        tests=(f"{LIMITS}test_all_frames_take_the_first_ones_size",),
+    ),
+    Mutation(
+        name="stopped_server_saves_nothing",
+        promise="SIGTERM saves sessions in --save_dir",
+        file="demo/server/sessions.py",
+        old="        if self.saved.folder is not None:\n            await asyncio.to_thread(self._close_engine, live)",
+        new="        if False:\n            await asyncio.to_thread(self._close_engine, live)",
+        tests=(f"{RESTART}test_a_server_that_was_stopped_or_killed_starts_again",),
     ),
     Mutation(
         name="frame_bound_to_the_grid_time_before",
@@ -538,6 +562,22 @@ ON_THE_PAGE = (
         tests=(f"{VIEWERS}test_seeking_takes_questions_along_and_keeps_the_place",),
     ),
     Mutation(
+        name="any_speed_followed",
+        promise="the commentary follows the player up to twice the speed, and says so beyond",
+        file="demo/web/viewer.py",
+        old="        kept = min(max(rate, SLOWEST), FASTEST)",
+        new="        kept = rate",
+        tests=(f"{VIEWERS}test_a_speed_that_cannot_be_followed_is_refused_with_a_word",),
+    ),
+    Mutation(
+        name="slow_machine_not_told",
+        promise="when the machine cannot keep up a line says so, and what to change",
+        file="demo/web/pace.py",
+        old="        if not self.is_late and n_bad >= N_STEPS // 2:",
+        new="        if not self.is_late and n_bad > N_STEPS:",
+        tests=(f"{VIEWERS}test_a_slow_machine_is_told_once_with_what_to_change",),
+    ),
+    Mutation(
         name="conversation_forgets_the_video",
         promise="a conversation is about the whole video",
         file="demo/web/talk.py",
@@ -555,6 +595,7 @@ TAKEN_HOME = (
         old="return [Spoken(start, end, texts[start]) for start, end in pairwise([*texts, final])]",
         new="return [Spoken(a, b, texts.get(b, texts[a])) for a, b in pairwise([*texts, final])]",
         tests=(f"{SUBTITLES}test_a_caption_stands_from_when_it_was_spoken_until_the_next",),
+        quick=True,
     ),
     Mutation(
         name="subtitles_before_they_were_spoken",
@@ -595,6 +636,46 @@ TAKEN_HOME = (
         old="chat_track(commentary, self._painter.room) if chat else Track([])",
         new="chat_track(commentary, self._painter.room) if not captions else Track([])",
         tests=("tests/test_render.py::test_questions_and_answers_stand_as_bubbles",),
+    ),
+    Mutation(
+        name="turned_video_stays_turned",
+        promise="turned videos are stored upright",
+        file="demo/render/frames.py",
+        old="        return copied(frame, turns) if turns else frame",
+        new="        return copied(frame, 0) if turns else frame",
+        tests=("tests/test_render.py::test_frames_keep_count_times_and_colours[{'rotation': 180}]",),
+    ),
+    Mutation(
+        name="frame_times_not_counted_from_the_start",
+        promise="every frame keeps its own time, counted from the file's start",
+        file="demo/render/frames.py",
+        old="self._usual = round(start_s / self._time_base), frame_ticks(source)",
+        new="self._usual = 0, frame_ticks(source)",
+        tests=("tests/test_render.py::test_frames_keep_count_times_and_colours[{'start_s': 5.0, 'n_frames': 30}]",),
+    ),
+    Mutation(
+        name="caption_waits_for_a_held_frame",
+        promise="a frame that stays for more than half a second is shown again where a caption changes",
+        file="demo/render/frames.py",
+        old="            self._encode(self._last, tick, following - tick)\n",
+        new="            self._following = following\n",
+        tests=("tests/test_render.py::test_a_held_frame_is_repeated_where_its_caption_changes",),
+    ),
+    Mutation(
+        name="half_a_video_left_behind",
+        promise="OUT.mp4 appears when it is complete",
+        file="demo/render/whole.py",
+        old="        with partial_file(path) as partial:",
+        new="        with contextlib.nullcontext(path) as partial:",
+        tests=("tests/test_render.py::test_progress_is_told_and_can_end_the_rendering",),
+    ),
+    Mutation(
+        name="output_replaced_unasked",
+        promise="an output that is there is replaced only with --overwrite",
+        file="demo/render/video.py",
+        old="    if out.exists() and not overwrite:",
+        new="    if out.is_dir() and not overwrite:",
+        tests=("tests/test_render.py::test_bad_input_is_said_and_leaves_nothing",),
     ),
     Mutation(
         name="speech_of_another_line",
