@@ -95,20 +95,23 @@ def test_engines_take_turns_and_keep_their_sessions(nano_checkpoint, films, tmp_
                 records += [record] if record else []
             await ending
             assert [record["seq"] for record in records] == list(range(1, len(records) + 1))
-            assert said(records) == expected(nano_checkpoint, film)
+            assert said(records) == expected(nano_checkpoint, film) and records[-1]["type"] == "end"
         for name, session_id in zip(engines, ids, strict=True):
             assert list(engines[name].sessions) == [session_id], "each engine has its own session and no other"
-        # One more on the second engine fills it after the others; then the first one takes what is left.
-        waiting = [await replicas.create(new) for _ in range(4)]
-        assert sorted(state["id"][:2] for state in waiting) == ["e0", "e0", "e1", "e1"]
-        with pytest.raises(Refusal, match="503"):
+        waiting = [(await replicas.create(new))["id"] for _ in range(4)]
+        assert [name.partition("-")[0] for name in waiting] == ["e0", "e1", "e0", "e1"]
+        with pytest.raises(Refusal, match="503"):  # both are full
             await replicas.create(new)
-        saved = [state["id"] for state in waiting if state["id"].startswith("e1")]
-        for session_id in saved:
+        await replicas.delete(waiting[0], False)
+        again = (await replicas.create(new))["id"]  # the second engine's turn, which has no room
+        assert again.startswith("e0-")
+        for session_id in (again, waiting[2]):
+            await replicas.delete(session_id, False)
+        for session_id in waiting[1::2]:
             await replicas.push(session_id, films[0][0], 0.0)
             await replicas.save(session_id)
             await replicas.delete(session_id, True)
-        for session_id in reversed(saved):
+        for session_id in waiting[1::2]:  # the first engine has as much room
             assert (await replicas.create(NewSession(resume=session_id)))["id"] == session_id
             assert session_id in engines["e1"].sessions and session_id not in engines["e0"].sessions
         for sessions in engines.values():

@@ -343,20 +343,18 @@ RECORDS = (
     Mutation(
         name="reader_gets_a_record_twice",
         promise="Last-Event-ID goes on behind that record",
-        file="demo/server/events.py",
-        old="""len(self._records) - n_new), None)
-            records = [record for record in late if record["seq"] > seq]""",
-        new="""len(self._records) - n_new - 1), None)
-            records = [record for record in late if record["seq"] >= seq]""",
+        file="demo/server/app.py",
+        old="        records = sessions.follow(session_id, after)\n",
+        new="        records = sessions.follow(session_id, after - (after > 0))\n",
         tests=(f"{SERVE}test_a_reader_goes_on_where_it_was",),
     ),
     Mutation(
         name="reader_misses_a_record",
         promise="a reader gets every record behind the one that it had",
-        file="demo/server/events.py",
-        old='if record["seq"] > seq]',
-        new='if record["seq"] > seq + (seq > 0)]',
-        tests=(f"{SERVE}test_a_websocket_can_come_back",),
+        file="demo/server/app.py",
+        old="        records = sessions.follow(session_id, after)\n",
+        new="        records = sessions.follow(session_id, after + (after > 0))\n",
+        tests=(f"{SERVE}test_a_reader_goes_on_where_it_was",),
     ),
     Mutation(
         name="events_replayed_from_the_start",
@@ -495,11 +493,11 @@ RECORDS = (
         tests=("tests/test_ray_serve.py::test_engines_take_turns_and_keep_their_sessions",),
     ),
     Mutation(
-        name="ray_serve_repeats_records",
+        name="ray_serve_misses_records",
         promise="on Ray Serve a reader gets every record once",
         file="demo/server/ray_app.py",
         old='                after = record["seq"]\n',
-        new='                after = record["seq"] - 1\n',
+        new='                after = record["seq"] + 1\n',
         tests=("tests/test_ray_serve.py::test_engines_take_turns_and_keep_their_sessions",),
     ),
 )  # fmt: skip
