@@ -10,7 +10,7 @@ from demo.web.options import PageArguments, ViewerArguments
 from demo.web.viewers import Viewers
 from models.engine import Engine, EngineOptions
 from models.load import load_checkpoint
-from scripts.page_browser import PATIENCE_S, until
+from tests.waiting import PATIENCE_S, until
 
 
 @contextlib.contextmanager
@@ -19,7 +19,9 @@ def serving_page(checkpoint=None, js_monitor: bool = True, auth: str | None = No
     checkpoint = checkpoint or load_checkpoint(NANO_CHECKPOINT, device="cpu", dtype="float32")
     options = ViewerArguments(**viewing)
     page = PageArguments(js_monitor=js_monitor, port=0, auth=auth)
-    viewers = Viewers(Engine(checkpoint, EngineOptions(3 * options.max_sessions)), options, js_monitor)
+    # On a busy machine a step is late, and none is dropped for that.
+    engine = Engine(checkpoint, EngineOptions(3 * options.max_sessions, max_lag_s=PATIENCE_S))
+    viewers = Viewers(engine, options, js_monitor)
     listening = bind(page.host, page.port)
     server = make_server(viewers, page)
     server.viewers = viewers

@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import threading
-import time
 
 import httpx2 as httpx
 import numpy as np
@@ -22,8 +21,8 @@ from demo.server.sessions import Sessions
 from models.engine import Engine, EngineOptions
 from models.retention import RetentionOptions
 from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
+from tests.waiting import PATIENCE_S, until
 
-PATIENCE_S = 60
 WINDOW = RetentionOptions("window")
 
 
@@ -104,13 +103,6 @@ def serving(checkpoint, **options):
 
 def socket_url(client, session_id: str, more: str = "") -> str:
     return f"{str(client.base_url).replace('http', 'ws').rstrip('/')}/sessions/{session_id}/stream{more}"
-
-
-def until(condition) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def said(records: list[dict]) -> list[tuple[float, str]]:

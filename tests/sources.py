@@ -2,7 +2,6 @@
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,6 +10,7 @@ from data.frame_plan import VideoLimits
 from data.sources.reconnection import Reconnection
 from data.sources.source import Source
 from tests.videos import make_faststart, make_video
+from tests.waiting import until
 
 LIMITS = VideoLimits(min_pixels=784, max_pixels=16 * 784)
 # Long enough that a busy machine is not taken for a stalled server.
@@ -82,8 +82,5 @@ def events_of(source: Source) -> list[str]:
     return [source.events.get() for _ in range(source.events.qsize())]
 
 
-def wait_until(done: Callable[[], bool], seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.01)
+def wait_until(done: Callable[[], bool]) -> None:
+    until(done)

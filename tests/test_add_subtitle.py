@@ -17,24 +17,26 @@ def prepare(folder, *video_ids, subtitled=("one",)):
     path = write_lines(folder / "videomme.jsonl", rows)
     (folder / "subtitle").mkdir()
     for name in subtitled:
-        (folder / "subtitle" / f"{name}.srt").write_text(SRT)
+        (folder / "subtitle" / f"{name}.srt").write_text(SRT.replace("news", f"news of {name}"), encoding="utf-8")
     output = folder / "with.jsonl"
     return ["--benchmark_path", str(path), "--subtitle_dir", str(folder / "subtitle"), "--output", str(output)], output
 
 
 def test_lines_get_the_words_of_their_video(tmp_path, capsys):
-    flags, output = prepare(tmp_path, "one", "silent")
+    flags, output = prepare(tmp_path, "one", "silent", "zweites-Ü", subtitled=("one", "zweites-Ü"))
     add_subtitle.main(flags)
-    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    rows = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
     assert [(row["question_id"], row["subtitles"]) for row in rows] == [
-        ("one-1", "[Music] and now the news at 6"),
-        ("one-2", "[Music] and now the news at 6"),
+        ("one-1", "[Music] and now the news of one at 6"),
+        ("one-2", "[Music] and now the news of one at 6"),
         ("silent-1", ""),
         ("silent-2", ""),
+        ("zweites-Ü-1", "[Music] and now the news of zweites-Ü at 6"),
+        ("zweites-Ü-2", "[Music] and now the news of zweites-Ü at 6"),
     ]
     assert rows[0]["question"] == "Café?"
     said = capsys.readouterr().out
-    assert "4 lines of 2 videos" in said and "1 videos have no .srt and count as silent: silent" in said
+    assert "6 lines of 3 videos" in said and "1 videos have no .srt and count as silent: silent" in said
 
 
 def test_the_benchmark_file_itself_may_be_replaced(tmp_path):

@@ -1,11 +1,11 @@
 """Reading ahead: the same items, the same errors, bounded, and nothing left behind."""
 
 import threading
-import time
 
 import pytest
 
 from data.ahead import read_ahead
+from tests.waiting import until
 
 
 def test_items_come_in_order():
@@ -25,14 +25,18 @@ def test_an_error_comes_after_the_items_before_it():
 
 
 def test_it_reads_ahead_and_no_further():
-    taken = []
-    items = read_ahead((taken.append(i) or i for i in range(100)), 3)
-    assert next(items) == 0
-    deadline = time.monotonic() + 10
-    while len(taken) < 5 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.1)
-    assert len(taken) == 5  # one given, three waiting, one in hand
+    ahead, given = [], []
+
+    def numbers():
+        for i in range(100):
+            ahead.append(i - len(given))
+            yield i
+
+    for item in read_ahead(numbers(), 3):
+        given.append(item)
+        until(lambda: len(ahead) >= min(100, len(given) + 4))  # three waiting, one in hand
+    assert given == list(range(100))
+    assert max(ahead) <= 4, "one more while the one that was just taken is not counted yet"
 
 
 def test_the_thread_ends_with_its_reader():
@@ -40,7 +44,4 @@ def test_the_thread_ends_with_its_reader():
     items = read_ahead(iter(int, 1), 2)  # without end
     next(items)
     items.close()
-    deadline = time.monotonic() + 10
-    while threading.active_count() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threading.active_count() == before
+    until(lambda: threading.active_count() == before)

@@ -14,9 +14,9 @@ from demo.web.gate import COOKIE
 from demo.web.options import PageArguments, ViewerArguments
 from demo.web.videos import shown_name
 from models.load import load_checkpoint
-from scripts.page_browser import until
 from tests.browser import serving_page
 from tests.videos import make_video
+from tests.waiting import PATIENCE_S, until
 from utils.errors import UserError
 
 FILM = NANO_MATCHES[0].read_bytes()
@@ -63,7 +63,7 @@ class Stranger(httpx.Client):
     """A browser that has loaded the page, and so has its cookie."""
 
     def __init__(self, server, **how):
-        super().__init__(base_url=server.address, timeout=60, **how)
+        super().__init__(base_url=server.address, timeout=PATIENCE_S, **how)
 
     def __enter__(self):
         super().__enter__()
@@ -75,7 +75,7 @@ class Stranger(httpx.Client):
         """A tab's WebSocket behind its welcome."""
         with self.connect() as socket:
             socket.send(json.dumps({"type": "hello", "viewer": viewer, "after": 0}))
-            socket.welcome = json.loads(socket.recv(10))
+            socket.welcome = json.loads(socket.recv(PATIENCE_S))
             yield socket
 
     def connect(self, **headers):
@@ -95,7 +95,7 @@ def stranger(server):
 
 def heard(socket, kind: str) -> dict:
     """The next record of a type."""
-    while (record := json.loads(socket.recv(20)))["type"] != kind:
+    while (record := json.loads(socket.recv(PATIENCE_S)))["type"] != kind:
         pass
     return record
 
@@ -187,6 +187,26 @@ def test_another_browser_sees_nothing_of_mine(server, stranger, tmp_path):
             forged = httpx.get(server.address + video["url"], headers={"Cookie": f"{COOKIE}={cookie}".encode()})
             assert forged.status_code == 403
     until(lambda: not any(v.n_connected for v in server.viewers.viewers.values()))
+
+
+def test_each_tab_takes_home_its_own(server, stranger, tmp_path):
+    """Two tabs of one browser; the name of the video is a stranger's, and becomes part of a header."""
+    short = make_video(tmp_path / "short.mp4", 6, size_hw=(64, 64), fps=2).read_bytes()
+    video = stranger.upload(short, 'Größe; x="<b>" 球 1.mp4').json()
+    with stranger.tab() as first, stranger.tab() as second:
+        first.send(json.dumps({"type": "open", "video": video["id"]}))
+        second.send(json.dumps({"type": "open", "video": "example1"}))
+        for tab, text in ((first, "Orange gewinnt."), (second, "Cyan win it <b>back</b>.")):
+            heard(tab, "opened")
+            server.viewers.viewers[tab.welcome["viewer"]].timeline.add_step(0.0, 3.0, text)
+        for tab, text, name in ((first, "Orange gewinnt.", "Gre" + "xb1"), (second, "Cyan win", "match_1")):
+            for form in ("srt", "vtt", "txt", "json"):
+                answer = stranger.get(f"/live/viewers/{tab.welcome['viewer']}/commentary.{form}")
+                assert answer.status_code == 200 and text in answer.text
+                assert ("Orange" in answer.text) != ("Cyan" in answer.text)
+                assert answer.headers["content-disposition"] == f'attachment; filename="{name}.{form}"'
+        assert stranger.get(f"/live/viewers/{first.welcome['viewer']}/commentary.exe").status_code == 404
+    server.viewers.videos.remove(server.viewers.videos.get(video["id"], video_owner(server, video["id"])))
 
 
 def test_other_pages_and_names_are_refused(server, stranger):

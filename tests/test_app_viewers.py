@@ -17,6 +17,7 @@ from demo.web.viewers import Viewers
 from models.engine import Engine, EngineOptions
 from models.load import load_checkpoint
 from models.streaming import StreamingSession
+from tests.waiting import PATIENCE_S
 from utils.errors import UserError
 
 
@@ -28,7 +29,8 @@ def checkpoint():
 @contextlib.asynccontextmanager
 async def room(checkpoint, max_load: float = 0.9, **options):
     """Viewers, and a way to open a tab with the first match."""
-    viewers = Viewers(Engine(checkpoint, EngineOptions(12, max_load=max_load)), ViewerArguments(**options), True)
+    engine = Engine(checkpoint, EngineOptions(12, max_lag_s=PATIENCE_S, max_load=max_load))
+    viewers = Viewers(engine, ViewerArguments(**options), True)
     viewers.start()
 
     async def sit_down(owner: str = "me"):
@@ -43,8 +45,8 @@ async def room(checkpoint, max_load: float = 0.9, **options):
         await viewers.close()
 
 
-async def until(condition, patience_s: float = 20) -> None:
-    deadline = time.monotonic() + patience_s
+async def until(condition) -> None:
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
@@ -57,18 +59,41 @@ def told(viewer, kind: str) -> list[dict]:
 def test_the_line_moves_up_in_order(checkpoint):
     async def scene():
         async with room(checkpoint, max_sessions=1) as viewers:
-            first, second, third = [await viewers.sit_down() for _ in range(3)]
-            for viewer in (first, second, third):
+            first, second, third, fourth = [await viewers.sit_down() for _ in range(4)]
+            for viewer in (first, second, third, fourth):
                 await viewer.play(0.0, 1.0)
-            assert viewers.seated == {first} and viewers.waiting == [second, third]
+            assert viewers.seated == {first} and viewers.waiting == [second, third, fourth]
             assert told(third, "queued")[-1]["place"] == 2
             second.pause(0.0)  # does not want to wait any more
             assert told(third, "queued")[-1]["place"] == 1
             await viewers.disconnect(first)
-            await until(lambda: viewers.seated == {third} and third.run)
-            assert third.run.player.playing and not viewers.waiting
+            assert first.run is None and first not in viewers.seated
+            await until(lambda: third.run or fourth.run)
+            assert viewers.seated == {third} and viewers.waiting == [fourth] and third.run.player.playing
 
     asyncio.run(scene())
+
+
+def test_nothing_is_said_before_its_second_was_played(checkpoint):
+    """While a player stands at 3.5 s, another one's whole film is commented."""
+
+    async def scene():
+        async with room(checkpoint) as viewers:
+            slow, fast = await viewers.sit_down(), await viewers.sit_down("you")
+            await slow.play(0.0, 1.0)
+            slow.run.player.pause(3.5)
+            await fast.play(0.0, 1.0)
+            fast.finish()
+            await until(lambda: told(fast, "finished") and len(told(slow, "step")) > 0)
+            assert [step["end_s"] for step in told(slow, "step")] == [3.0]
+            slow.run.player.pause(5.0)
+            await until(lambda: len(told(slow, "step")) == 3)
+            slow.finish()
+            await until(lambda: told(slow, "finished"))
+            return [[(step["end_s"], step["text"]) for step in told(viewer, "step")] for viewer in (slow, fast)]
+
+    slow, fast = asyncio.run(scene())
+    assert slow == fast and len(slow) > 20
 
 
 def test_a_busy_model_makes_viewers_wait_too(checkpoint):
@@ -101,6 +126,20 @@ def test_seeking_takes_questions_along_and_keeps_the_place(checkpoint):
             await viewer.play(30.0, 1.0)
             assert told(viewer, "refused")[-1]["message"].startswith("The video ends here")
             assert not viewers.seated and not viewers.waiting
+
+    asyncio.run(scene())
+
+
+def test_a_speed_that_cannot_be_followed_is_refused_with_a_word(checkpoint):
+    async def scene():
+        async with room(checkpoint) as viewers:
+            viewer = await viewers.sit_down()
+            await viewer.play(0.0, 1.5)
+            assert viewer.run.player.rate == 1.5 and not told(viewer, "rate")
+            viewer.set_rate(4.0)
+            assert viewer.run.player.rate == 2.0
+            (refused,) = told(viewer, "rate")
+            assert refused["rate"] == 2.0 and "can be commented" in refused["message"]
 
     asyncio.run(scene())
 
@@ -153,7 +192,7 @@ def test_a_player_that_falls_silent_is_not_believed_to_go_on():
     player = Player(10.0, reports=True)
     player.play(10.0, 2.0)
     player._at_s -= 60
-    assert 15.9 < player.now() < 16.1
+    assert player.now() == 16.0
     player.pause(12.0)
     assert player.now() == 12.0
     player.close()

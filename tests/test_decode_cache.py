@@ -12,6 +12,7 @@ from data.decode_cache import DecodeCache
 from data.frame_plan import VideoLimits
 from data.video import VideoError, read_clip
 from tests.videos import make_video
+from tests.waiting import PATIENCE_S
 from utils.errors import UserError
 
 LIMITS = VideoLimits(min_pixels=28 * 28 * 4, total_pixels=10**6)
@@ -116,9 +117,9 @@ def test_several_processes_fill_it_at_once(video, tmp_path):
     workers = [context.Process(target=read_often, args=(tmp_path, video, results)) for _ in range(3)]
     for worker in workers:
         worker.start()
-    sums = [results.get(timeout=60) for _ in workers]
+    sums = [results.get(timeout=PATIENCE_S) for _ in workers]
     for worker in workers:
-        worker.join(60)
+        worker.join(PATIENCE_S)
     assert len(set.union(*sums)) == 1
     assert not list(tmp_path.rglob("*.partial"))
 

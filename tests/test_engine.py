@@ -13,11 +13,11 @@ from models.load import load_checkpoint
 from models.retention import RetentionOptions
 from models.stream import Stream
 from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
+from tests.waiting import PATIENCE_S
 from utils.errors import UserError
 
 OPTIONS = StreamOptions(max_new_tokens=5, max_answer_tokens=6)
 WINDOW = StreamOptions(max_new_tokens=5, retention=RetentionOptions("window", 64, 60, 4.0))
-PATIENCE_S = 60
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import sys
 
 from tests.commands import code_blocks
 from tests.conftest import REPOSITORY
+from tests.waiting import PATIENCE_S
 
 EXAMPLES = code_blocks(REPOSITORY / "inference.md", "python")
 MAX_LINES = 20  # "about 15 lines each", blank lines and comments not counted
@@ -19,7 +20,9 @@ def test_there_are_four_short_examples():
 
 
 def run(example: str) -> str:
-    done = subprocess.run([sys.executable, "-c", example], cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", example], cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE_S
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

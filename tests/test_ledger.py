@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.judge_server import JudgeServer, Response
+from tests.waiting import PATIENCE_S
 from utils.endpoint import EndpointArguments, Patience, RequestFailed, connect, user_message
 from utils.errors import UserError
 from utils.journal import Journal
@@ -86,7 +87,7 @@ def test_kills_at_any_time_never_pass_the_cap(tmp_path: Path):
 def hold(folder: Path, dollars: int) -> None:
     reservation = spending_in(folder, 10.0).reserve(dollars, 0)
     (folder / "held").touch()
-    time.sleep(60)
+    time.sleep(PATIENCE_S)  # until it is killed
     reservation.release()
 
 

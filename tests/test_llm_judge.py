@@ -94,7 +94,7 @@ def test_a_server_with_every_trouble(tmp_path: Path, capsys):
     troubles = [
         Response("down", status=500),
         Response("slow", status=429, headers={"Retry-After": "0.01"}),
-        Response(hang_s=5.0),
+        Response(hang_s=60.0),
         Response(b"<html>"),
     ]
     talk = {1: "Commentary A or Commentary B?", 4: "I'm sorry, I can't assist with that.", 7: "a tie", 10: "banana"}
@@ -104,7 +104,7 @@ def test_a_server_with_every_trouble(tmp_path: Path, capsys):
 
     patient = replace(QUICK, max_retries=30)
     with JudgeServer(behave) as server:
-        at = EndpointArguments(api_base=server.api_base, timeout_s=1.0)
+        at = EndpointArguments(api_base=server.api_base, timeout_s=2.0)
         result = judge_events(arguments, at, patient)
         said, n_requests = capsys.readouterr().err, len(server.requests)
         assert f"80 replies, 0 more from the cache, {server.n_input} tokens in" in said

@@ -20,6 +20,7 @@ from data.loader import SHARED_FROM_BYTES, SampleLoader, epoch_length, size_of
 from data.mixing import MixedOrder
 from data.order import SampleOrder
 from tests.conftest import REPOSITORY as ROOT
+from tests.waiting import PATIENCE_S
 from utils.errors import UserError
 
 
@@ -77,7 +78,7 @@ def test_workers_stay_within_a_limit_of_bytes(start_method):
         iterator, drawn = iter(loader), []
         for n in range(12):
             drawn.append(next(iterator))
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + PATIENCE_S
             # Without a limit they get far ahead; with one, a wait for what must not come would never end.
             wanted = (8 if loader is unbounded else 2) * bytes_each
             while n == 0 and loader.budget.most_ready < wanted and time.monotonic() < deadline:
@@ -101,9 +102,10 @@ def test_closing_does_not_wait_for_workers_that_have_no_room():
     loader = make_loader(Numbers(6, patches=1000), num_workers=2, prefetch_bytes=1)
     take(loader, 1)
     workers = loader._stream._workers
-    started = time.monotonic()
     loader.close()
-    assert time.monotonic() - started < 4 and not any(worker.is_alive() for worker in workers)
+    assert [worker.exitcode for worker in workers] == [0, 0], (
+        "they end by themselves, and are not waited for and killed"
+    )
 
 
 KILLED_READER = """
@@ -126,7 +128,7 @@ def test_workers_end_with_a_killed_reader(prefetch_bytes):
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT) as reader:
         pids = [int(word) for word in reader.stdout.readline().split()]
     assert len(pids) == 2
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + PATIENCE_S
     while any(map(is_at_work, pids)) and time.monotonic() < deadline:
         time.sleep(0.05)
     outlived = [pid for pid in pids if is_at_work(pid)]

@@ -21,6 +21,7 @@ from data.production.result import RunResult
 from data.production.run import EngineArguments, run_config
 from tests.conftest import REPOSITORY
 from tests.production import CONFIG, command, contents, make_videos, run, write_config
+from tests.waiting import PATIENCE_S
 from utils.errors import UserError
 
 N_VIDEOS = 40
@@ -134,7 +135,7 @@ def test_workers_end_with_a_killed_run(videos, tmp_path):
     assert workers
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while any(Path(f"/proc/{pid}").exists() for pid in workers):
         assert time.monotonic() < deadline, "workers outlive their run"
         time.sleep(0.02)

@@ -19,6 +19,7 @@ from demo.render.painter import Painter, automatic_font_size
 from demo.render.video import RenderOptions, main, render
 from tests.conftest import REPOSITORY
 from tests.videos import decode_every_frame, make_video
+from tests.waiting import PATIENCE_S
 from utils.errors import UserError
 
 SAID = Commentary(steps=[(0.0, 1.0, "Cyan pass"), (1.0, 2.0, "out right.")])
@@ -361,7 +362,9 @@ def test_the_command_renders_and_says_what_is_wrong_in_one_line(tmp_path: Path, 
     source, said = make_video(tmp_path / "a b.mp4", 30), write_commentary(tmp_path)
     assert main([str(source), str(said), str(tmp_path / "out.mp4"), "--crf", "30"]) == 0
     assert len(frame_times(tmp_path / "out.mp4")) == 30 and not capsys.readouterr().err
-    done = subprocess.run([*COMMAND, source, said, tmp_path / "out.mp4"], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [*COMMAND, source, said, tmp_path / "out.mp4"], capture_output=True, text=True, timeout=PATIENCE_S
+    )
     assert done.returncode == 2
     assert done.stderr == f"error: {tmp_path}/out.mp4: is there already; give another name, or --overwrite\n"
 
@@ -390,6 +393,8 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path):
     def limit() -> None:  # writing more than 64 kB to a file fails, as on a full disk
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
 
-    done = subprocess.run([*COMMAND, source, said, out], capture_output=True, text=True, timeout=120, preexec_fn=limit)
+    done = subprocess.run(
+        [*COMMAND, source, said, out], capture_output=True, text=True, timeout=PATIENCE_S, preexec_fn=limit
+    )
     assert done.returncode == 2 and f"error: {out}: cannot be written (File too large)" in done.stderr, done.stderr
     assert sorted(os.listdir(tmp_path)) == ["said.json", "source.mp4"]

@@ -64,7 +64,11 @@ def test_lines_begin_at_their_steps_and_never_overlap():
         "a tenth of a second is too short to speak"
     )
     assert all(a.start + len(a.samples) <= b.start for a, b in pairwise(lines))
-    assert [line.start for line in spoken_lines(spoken_times(SAID, "start"), speak)] == [0, RATE, 4 * RATE]
+    for at, starts in (("start", [0, RATE, 4 * RATE]), ("end", [RATE, 2 * RATE, 5 * RATE])):
+        lines = list(spoken_lines(spoken_times(SAID, at), speak))
+        assert [line.start for line in lines] == starts
+        for line, n_words in zip(lines, (1, 2, 3), strict=True):  # each its own words
+            assert len(line.samples) == pytest.approx(n_words * SECONDS_A_WORD * RATE, abs=50)
     assert list(spoken_lines([Spoken(0, 1, "silent")], lambda text, faster: np.zeros(100, np.float32))) == []
 
 

@@ -155,9 +155,14 @@ def test_cues_parse_back_with_every_word_once(at: str):
 
 
 def test_a_caption_stands_from_when_it_was_spoken_until_the_next():
-    shown = captions(commentary())
-    assert [(c.start_s, c.end_s) for c in shown] == [(3.0, 4.0), (4.0, 6.0), (6.0, 6.0 + MOST_SHOWN_S), (31.0, 38.0)]
-    assert captions(commentary(), "start")[0].start_s == 0.0
+    said = [text for _, _, text in STEPS]
+    times = [(3.0, 4.0), (4.0, 6.0), (6.0, 6.0 + MOST_SHOWN_S), (31.0, 38.0)]
+    assert [((c.start_s, c.end_s), " ".join(c.lines)) for c in captions(commentary())] == list(
+        zip(times, said, strict=True)
+    )
+    beside = [(0.0, 3.0), (3.0, 5.0), (5.0, 5.0 + MOST_SHOWN_S), (30.0, 37.0)]
+    shown = captions(commentary(), "start")
+    assert [((c.start_s, c.end_s), " ".join(c.lines)) for c in shown] == list(zip(beside, said, strict=True))
 
 
 def test_the_last_words_are_seen_before_the_video_ends():

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import json
+import math
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from websockets.sync.client import connect
 
 from data.live import live_frames
 from demo.server.events import EventLog
+from demo.server.metrics import BUCKETS_S
 from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
 from tests.serving import PATIENCE_S, WINDOW, expected, said, serving, socket_url, until
 from tests.videos import make_video
@@ -44,13 +47,19 @@ def test_two_sessions_say_what_each_says_alone(nano_checkpoint, client, films):
 
 def test_a_question_is_answered_among_the_records(client, films):
     session_id = client.open(max_answer_tokens=6)
-    asked = client.post(f"/sessions/{session_id}/questions", json={"question": "What is the score?"})
-    assert asked.status_code == 202
+    asked = {}
+    for question in ("What is the score?", "Who has the ball?"):
+        answer = client.post(f"/sessions/{session_id}/questions", json={"question": question})
+        assert answer.status_code == 202
+        asked[answer.json()["id"]] = question
     client.push(session_id, films[0][:8])
     records = client.finish(session_id)
-    answer = next(record for record in records if record["type"] == "answer")
-    pieces = [record["text"] for record in records if record["type"] == "piece"]
-    assert answer["id"] == asked.json()["id"] and answer["text"] == "".join(pieces).strip()
+    answers = {record["id"]: record for record in records if record["type"] == "answer"}
+    assert {number: answer["question"] for number, answer in answers.items()} == asked and len(asked) == 2
+    assert len({answer["text"] for answer in answers.values()}) == 2
+    for number, answer in answers.items():
+        pieces = [record["text"] for record in records if record["type"] == "piece" and record["id"] == number]
+        assert answer["text"] == "".join(pieces).strip()
 
 
 def test_a_reader_goes_on_where_it_was(client, films):
@@ -162,14 +171,27 @@ def test_a_slow_reader_is_told_how_much_it_missed():
 
 
 def test_a_session_that_nobody_uses_is_closed(nano_checkpoint, films):
-    with serving(nano_checkpoint, session_timeout_s=0.3) as client:
-        session_id = client.open()
-        followed = client.open()
+    def not_heard_of_for(seconds: float) -> None:
+        for session in client.sessions.sessions.values():
+            session.heard_s -= seconds
+        loop = client.sessions.sessions[followed].log._loop
+        asyncio.run_coroutine_threadsafe(client.sessions._sweep(), loop).result(PATIENCE_S)
+
+    with serving(nano_checkpoint, session_timeout_s=100) as client:
+        session_id, followed = client.open(), client.open()
         with client.stream("GET", f"/sessions/{followed}/events"):
-            until(lambda: session_id not in client.sessions.sessions)
+            until(lambda: client.sessions.sessions[followed].log.n_readers == 1)
+            not_heard_of_for(101)
+            messages = [record.get("message") for record in client.sessions.sessions[session_id].log.after(0)]
+            assert "no client has sent or read anything for 100 s" in messages
+            until(lambda: client.sessions.sessions[session_id].log.ended)
             assert client.get(f"/sessions/{followed}").json()["state"] == "open"
-        until(lambda: followed not in client.sessions.sessions)
-        assert client.sessions.engine.stats()["streams"] == 0
+            not_heard_of_for(101)
+            until(lambda: session_id not in client.sessions.sessions)
+        until(lambda: client.sessions.sessions[followed].log.n_readers == 0)
+        not_heard_of_for(101)
+        until(lambda: client.sessions.sessions[followed].log.ended)
+        until(lambda: client.sessions.engine.stats()["streams"] == 0)
 
 
 def test_two_hundred_sessions_leave_nothing(client):
@@ -182,22 +204,57 @@ def test_two_hundred_sessions_leave_nothing(client):
     assert threading.active_count() <= n_threads + 8 and not client.sessions._opening  # threads of asyncio's pool
 
 
+def measured(client) -> dict[tuple[str, ...], float]:
+    """What /metrics says, by name and labels, as Prometheus' own parser reads it."""
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    return {(sample.name, *sample.labels.values()): sample.value for family in families for sample in family.samples}
+
+
 def test_metrics_say_what_was_done(nano_checkpoint, films):
     with serving(nano_checkpoint) as client:
-        session_id = client.open()
+        session_id = client.open(max_answer_tokens=4)
+        client.post(f"/sessions/{session_id}/questions", json={"question": "Who?"})
         client.push(session_id, films[0][:10])
         client.frame(session_id, films[0][0], 4.5)
         client.frame(session_id, b"", 5.0)
-        n_steps = len(said(client.finish(session_id)))
+        records = client.finish(session_id)
+        state = client.get(f"/sessions/{session_id}").json()
         client.open()
-        page = client.get("/metrics").text
-    samples = {
-        (sample.name, *sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(page)
-        for sample in family.samples
-    }
-    assert samples["livecc_steps_total", "0"] == n_steps == samples["livecc_step_lag_seconds_count", "0"]
+        samples = measured(client)
+    steps = [record for record in records if record["type"] == "step"]
+    assert samples["livecc_steps_total", "0"] == len(steps) == samples["livecc_step_lag_seconds_count", "0"] > 2
+    sums = sum(record["lag_s"] for record in steps)
+    assert samples["livecc_step_lag_seconds_sum", "0"] == pytest.approx(sums, abs=0.001 * len(steps))
+    buckets = [value for (name, *_), value in samples.items() if name == "livecc_step_lag_seconds_bucket"]
+    assert buckets == [sum(record["lag_s"] <= bound for record in steps) for bound in (*BUCKETS_S, math.inf)]
     fates = [samples["livecc_frames_total", "0", fate] for fate in ("taken", "thinned", "refused")]
-    assert fates == [10, 1, 1]
+    assert fates == [10, 1, 1] == [state["n_frames"], state["n_thinned"], state["n_refused"]]
+    counts = [samples[f"livecc_{name}_total", "0"] for name in ("words", "tokens", "answers", "opened", "errors")]
+    assert counts == [state["n_words"], state["n_tokens"], 1, 2, 0]
+    assert state["n_words"] == sum(len(step["text"].split()) for step in steps) > 0
+    assert state["n_tokens"] == sum(step["n_tokens"] for step in steps)
     assert samples["livecc_streams", "0"] == 1 and samples["livecc_cache_bytes", "0"] > 0
-    assert samples["livecc_tokens_total", "0"] >= n_steps and samples["livecc_dropped_total", "0"] == 0
+    assert samples["livecc_dropped_total", "0"] == state["n_dropped"] == 0
+
+
+def test_late_frames_are_dropped_and_counted(nano_checkpoint, films):
+    """Frames come while the model is held: all but the newest step are too late for it then, unless all are wanted."""
+    with serving(nano_checkpoint) as client:
+        engine, held = client.sessions.engine, threading.Event()
+        engine.options = replace(engine.options, max_lag_s=0.0)
+        answer = engine.batch.answer
+        engine.batch.answer = lambda requests: held.wait(PATIENCE_S) and answer(requests)
+
+        session_id, patient = client.open(realtime=True), client.open(realtime=False)
+        client.push(session_id, films[0][:6])
+        until(lambda: client.get(f"/sessions/{session_id}").json()["n_waiting"] == 0)  # the first step has begun
+        client.push(session_id, films[0][6:16], 3.0)
+        client.push(patient, films[1][:14])  # all that may wait
+        assert measured(client)["livecc_waiting_frames", "0"] == 24
+        held.set()
+        records, everything = client.finish(session_id), client.finish(patient)
+        state, samples = client.get(f"/sessions/{session_id}").json(), measured(client)
+    assert [end_s for end_s, _ in said(records)] == [3.0, 8.0]
+    assert records[-1]["n_dropped"] == state["n_dropped"] == samples["livecc_dropped_total", "0"] == 8
+    assert samples["livecc_frames_total", "0", "taken"] == state["n_frames"] + 14 == 30
+    assert said(everything) == expected(nano_checkpoint, films[1][:14]) and everything[-1]["n_dropped"] == 0

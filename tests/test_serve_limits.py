@@ -1,15 +1,19 @@
 """demo/serve.py: how much it takes, how fast, and how it refuses the rest."""
 
 import io
+import json
 
 import numpy as np
 import pytest
 from PIL import Image
+from websockets.sync.client import connect
 
+from data.frame_plan import VideoLimits
 from demo.server.arrivals import Arrivals
 from demo.server.bucket import TokenBucket
+from demo.server.frames import FrameReader
 from demo.server.refusal import Refusal
-from tests.serving import expected, jpeg, said, serving
+from tests.serving import PATIENCE_S, expected, jpeg, said, serving, socket_url, until
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +70,30 @@ def test_bad_frames_are_refused_and_the_session_lives_on(nano_checkpoint, films)
         assert client.post("/sessions", content=b'"' + b"x" * 70_000 + b'"').status_code == 413
 
 
-def test_frames_come_no_faster_than_allowed(nano_checkpoint, films):
-    with serving(nano_checkpoint, max_frames_per_second=2) as client:
+def test_a_frame_too_large_is_refused_on_a_websocket_too(nano_checkpoint, films):
+    small, large = films[0][0], jpeg(np.random.default_rng(0).integers(0, 255, (112, 196, 3), np.uint8))
+    assert len(small) < len(large)
+    with serving(nano_checkpoint, max_frame_bytes=len(large) - 1) as client:
         session_id = client.open()
-        answers = [client.frame(session_id, films[0][0], 0.0) for _ in range(8)]
-        assert [answer.status_code for answer in answers][:4] == [200] * 4 and answers[-1].status_code == 429
+        with connect(socket_url(client, session_id)) as socket:
+            assert json.loads(socket.recv(PATIENCE_S))["type"] == "header"
+            for frame in (large, small):
+                socket.send(frame)
+            until(lambda: client.sessions.sessions[session_id].frames.total() == 2)
+            assert client.sessions.sessions[session_id].frames == {"refused": 1, "taken": 1}
+            refused = json.loads(socket.recv(PATIENCE_S))
+            assert (refused["type"], refused["status"], refused["limit"]) == ("refused", 413, len(large) - 1)
+
+
+def test_frames_come_no_faster_than_allowed(nano_checkpoint, films):
+    with serving(nano_checkpoint, max_frames_per_second=1) as client:
+        session_id, answers = client.open(), []
+        while len(answers) < 200 and (not answers or answers[-1].status_code == 200):  # faster than one a second
+            answers.append(client.frame(session_id, films[0][0], 0.0))
+        assert len(answers) > 2 and answers[-1].status_code == 429
         assert answers[0].json()["taken"] and not answers[1].json()["taken"]
+        state = client.get(f"/sessions/{session_id}").json()
+        assert (state["n_frames"], state["n_thinned"], state["n_refused"]) == (1, len(answers) - 2, 1)
         assert int(answers[-1].headers["retry-after"]) >= 1
 
 
@@ -119,15 +141,22 @@ def test_frames_are_put_on_the_grid():
         arrivals.place(3.0, 12.0)
 
 
+def test_all_frames_take_the_first_ones_size(films):
+    reader = FrameReader(VideoLimits(max_pixels=112 * 196), 10**6, 10**6)
+    first = reader.read(films[0][0])
+    for size_hw in ((300, 100), (112, 196), (31, 500)):
+        assert reader.read(jpeg(np.zeros((*size_hw, 3), np.uint8))).shape == first.shape
+
+
 def test_times_of_clients_are_rounded_to_the_grid():
     arrivals = Arrivals(start_s=3.0)
     placed = []
-    for time_s in (2.9, 3.1, 3.2, 3.74, 3.75, 9.0, 8.6):
+    for time_s in (2.9, 3.1, 3.2, 3.74, 3.75, 4.25, 9.0, 8.6):
         grid_s = arrivals.place(time_s, 0.0)
         placed.append(grid_s)
         if grid_s is not None:
             arrivals.take(grid_s, True, 0.0)
-    assert placed == [3.0, None, None, 3.5, 4.0, 9.0, None]
+    assert placed == [3.0, None, None, 3.5, 4.0, 4.5, 9.0, None]
     with pytest.raises(Refusal):
         arrivals.place(7.0, 0.0)
 

@@ -1,6 +1,7 @@
 """demo/serve.py: the end of a server, and what a restart finds."""
 
 import contextlib
+import json
 import signal
 import subprocess
 import sys
@@ -24,32 +25,53 @@ def test_a_clean_end_finishes_what_has_come(nano_checkpoint, films):
         records = []
         reader = threading.Thread(target=lambda: records.extend(client.events(session_id)))
         reader.start()
-        client.push(session_id, films[0])
+        client.push(session_id, films[0][:21])  # the last frame waits for another one
         client.server.should_exit = True
         client.thread.join(PATIENCE_S)
         reader.join(PATIENCE_S)
-    assert said(records) == expected(nano_checkpoint, films[0]) and records[-1]["type"] == "end"
+    assert said(records) == expected(nano_checkpoint, films[0][:21]) and records[-1]["reason"] == "end of source"
 
 
-def test_a_saved_session_goes_on_and_can_be_deleted(nano_checkpoint, films, tmp_path):
+def test_saved_sessions_go_on_each_as_itself_and_can_be_deleted(nano_checkpoint, films, tmp_path):
+    """Of two films, so that each could be taken for the other."""
     with serving(nano_checkpoint, save_dir=str(tmp_path)) as client:
-        session_id = client.open(query="Say what you see.")
-        client.push(session_id, films[0][:10])
-        client.events(session_id, until="step", n=3)
-        saved = client.post(f"/sessions/{session_id}/save").json()
-        assert saved["next_s"] == 5.0 and saved["n_bytes"] > 1000
-        assert client.post("/sessions", json={"resume": session_id}).status_code == 409
-        client.push(session_id, films[0][10:], 5.0)
-        whole = client.finish(session_id)
-        client.delete(f"/sessions/{session_id}", params={"keep_saved": True})
-        again = client.post("/sessions", json={"resume": session_id, "realtime": False}).json()
-        assert (again["next_s"], again["last_seq"] > saved["last_seq"]) == (5.0, True)
-        assert again["query"] == "Say what you see."
-        client.push(session_id, films[0][10:], 5.0)
-        assert said(client.finish(session_id)) == said(whole)
-        assert client.delete(f"/sessions/{session_id}").json()["removed_saved"]
-        assert client.post("/sessions", json={"resume": session_id}).status_code == 404
+        queries = ["Say what you see.", "Kommentiere das Spiel für Zuhörer."]
+        ids = [client.open(query=query) for query in queries]
+        wholes = {}
+        for session_id, film in zip(ids, films, strict=True):
+            client.push(session_id, film[:10])
+            client.events(session_id, until="step", n=3)
+            saved = client.post(f"/sessions/{session_id}/save").json()
+            assert saved["next_s"] == 5.0 and saved["n_bytes"] > 1000
+            assert client.post("/sessions", json={"resume": session_id}).status_code == 409
+            client.push(session_id, film[10:], 5.0)
+            wholes[session_id] = client.finish(session_id), saved["last_seq"]
+            client.delete(f"/sessions/{session_id}", params={"keep_saved": True})
+        assert said(wholes[ids[0]][0]) != said(wholes[ids[1]][0])
+        for session_id, film, query in zip(reversed(ids), reversed(films), reversed(queries), strict=True):
+            whole, last_seq = wholes[session_id]
+            again = client.post("/sessions", json={"resume": session_id, "realtime": False}).json()
+            # One record more: the header of the session that goes on.
+            assert (again["id"], again["next_s"], again["last_seq"]) == (session_id, 5.0, last_seq + 1)
+            assert again["query"] == query
+            client.push(session_id, film[10:], 5.0)
+            records = client.finish(session_id)
+            assert said(records) == said(whole)
+            assert not any(record["type"] == "lost" for record in records), "the new header is in the old one's place"
+            behind = client.get(f"/sessions/{session_id}/commentary", params={"after": last_seq}).text.splitlines()
+            assert [json.loads(line) for line in behind] == [record for record in records if record["seq"] > last_seq]
+            assert said(records[-len(behind) :]) == said(whole)[3:]
+            assert client.delete(f"/sessions/{session_id}").json()["removed_saved"]
+            assert client.post("/sessions", json={"resume": session_id}).status_code == 404
     assert not list(tmp_path.iterdir())
+
+
+def test_only_sessions_are_deleted(nano_checkpoint, tmp_path):
+    (tmp_path / "notes.json").write_text("{}")
+    with serving(nano_checkpoint, save_dir=str(tmp_path)) as client:
+        for name in ("notes", "..", "%2e%2e%2fnotes", "*"):
+            assert client.delete(f"/sessions/{name}").status_code in (404, 405, 422)
+    assert (tmp_path / "notes.json").exists()
 
 
 def test_without_a_folder_nothing_is_saved(client):

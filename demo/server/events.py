@@ -15,6 +15,8 @@ class EventLog:
     """The latest records of a session. Writing never waits: what a slow reader has not fetched in time is gone.
 
     A reader who asks for records that are gone gets {"type": "lost", "n": how many} in their place.
+
+    records: of a log that goes on, whose numbers may have gaps; forgotten: the last of its records that was gone.
     """
 
     def __init__(
@@ -23,10 +25,12 @@ class EventLog:
         n_kept: int = RECORDS_KEPT,
         last_seq: int = 0,
         records: Iterable[dict] = (),
+        forgotten: int | None = None,
     ):
         self._loop, self._lock = loop, threading.Lock()
         self._records: deque[dict] = deque(records, maxlen=n_kept)
-        self._forgotten = self._records[0]["seq"] - 1 if self._records else last_seq  # the last one that is gone
+        first = self._records[0]["seq"] if self._records else last_seq + 1
+        self.forgotten = first - 1 if forgotten is None else forgotten  # the last one that is gone
         self._readers: set[asyncio.Event] = set()
         self.last_seq = last_seq
         self.n_forgotten = 0
@@ -42,7 +46,7 @@ class EventLog:
         with self._lock:
             self.last_seq += 1
             if len(self._records) == self._records.maxlen:
-                self._forgotten = self._records[0]["seq"]
+                self.forgotten = self._records[0]["seq"]
                 self.n_forgotten += 1
             self._records.append({"seq": self.last_seq, **record})
             self.ended = self.ended or record["type"] == "end"
@@ -59,7 +63,7 @@ class EventLog:
             # Numbers may have gaps, records never stand out of order: look at the last n_new at most.
             late = islice(self._records, max(0, len(self._records) - n_new), None)
             records = [record for record in late if record["seq"] > seq]
-            gone = self._forgotten - seq
+            gone = self.forgotten - seq
         if gone > 0:
             records.insert(0, {"seq": seq + gone, "type": "lost", "n": gone})
         return records[:limit]

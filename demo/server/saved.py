@@ -49,6 +49,7 @@ class SavedSessions:
         entry = {
             "id": session.id, "file": name, "saved_unix_s": round(time.time()), "n_steps": n_steps,
             "next_s": mark.end_s, "last_seq": last_seq, "query": session.query, "records": records,
+            "forgotten": min(session.log.forgotten, last_seq),
         }  # fmt: skip
         os.replace(written, self._folder() / name)
         target = self._entry(session.id)

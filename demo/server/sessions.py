@@ -187,7 +187,10 @@ class Sessions:
         source = None if spec is None else await asyncio.to_thread(self._open_source, spec, new, begun.end_s)
         session = Session(
             session_id, entry.get("query", new.query), new.realtime or bool(source and source.is_live),
-            EventLog(asyncio.get_running_loop(), last_seq=begun.seq, records=entry.get("records", ())),
+            EventLog(
+                asyncio.get_running_loop(), last_seq=begun.seq, records=entry.get("records", ()),
+                forgotten=entry.get("forgotten"),
+            ),
             FrameReader(self.limits, self.options.max_frame_bytes, self.options.max_frame_pixels),
             TokenBucket(self.options.max_frames_per_second),
             begun, new.source, source, (spec.address, new.source) if spec else None,
