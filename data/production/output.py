@@ -15,7 +15,7 @@ from data.production.engine.shard_files import put
 from data.production.record import has_failed, read_lines, sample_in
 from utils.errors import UserError
 
-FORMAT = 1
+FORMAT = 2  # of the files: raise it when one changes
 HELD_OUT = "held_out"
 
 
