@@ -127,6 +127,7 @@ def expected_row(record: dict, sample: list) -> dict:
         **{name: video[name] for name in ("video", "video_start", "video_end")},
         **{name: context[name] for name in ("title", "category", "previous")}, "query": context["text"],
         "words": [{"start_s": start_s, "end_s": end_s, "text": text} for start_s, end_s, text in said["text_stream"]],
-        "flags": record.get("flags", []), "scores": [{"name": name, "value": value} for name, value in record["scores"].items()],
+        "scores": [{"name": name, "value": value} for name, value in record["scores"].items()],
+        "flags": record.get("flags", []),
         "messages": json.dumps(sample, ensure_ascii=False, separators=(",", ":")),
     }  # fmt: skip

@@ -20,7 +20,7 @@ from data.production.engine import engines
 from data.production.engine.link import Link
 from data.production.jsonl_input import parse_line
 from data.production.result import RunResult
-from data.production.run import EngineArguments, locked, run_config
+from data.production.run import EngineArguments, locked, prune, run_config, say_result
 from tests.conftest import REPOSITORY
 from tests.production import (
     CONFIG,
@@ -187,8 +187,9 @@ def test_one_run_at_a_time_works_in_a_folder_and_its_workers_end_with_it(videos,
     process = subprocess.Popen(words, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         assert wait_for(lambda: len(places_of(tmp_path / "out", "jsonl_input")["pid"] - {process.pid}) > 0, 100.0)
+        (tmp_path / "other").mkdir()
         with pytest.raises(UserError, match="another run works there"):
-            run_here(config, tmp_path / "out")
+            run_here(write_config(tmp_path / "other", videos), tmp_path / "out")
         workers = children_of(process.pid)
         assert len(workers) >= 2
     finally:
@@ -274,6 +275,20 @@ def test_nothing_runs_twice_and_a_change_runs_what_depends_on_it(videos, tmp_pat
     assert ran(run_here(config, tmp_path / "out", ["tests.production.sleep_s=0.0001"])) == {}
 
 
+def test_prune_deletes_what_the_config_does_not_use_and_nothing_else(videos, whole, tmp_path):
+    config = write_config(tmp_path, videos)
+    text = CONFIG.replace("  - held_out_split", "  - near_duplicates\n  - held_out_split")
+    (tmp_path / "other").mkdir()
+    run_here(write_config(tmp_path / "other", videos, text=text), tmp_path / "out", ["pretrain_to_clips.min_s=12"])
+    result = run_here(config, tmp_path / "out")
+    names = {path.name for path in (tmp_path / "out" / "work").iterdir()}
+    prune(result)
+    left = {path.name for path in (tmp_path / "out" / "work").iterdir()}
+    assert left == {path.name for path in (whole / "work").iterdir()} < names
+    assert ran(run_here(config, tmp_path / "out")) == {}
+    assert contents(tmp_path / "out") == contents(whole)
+
+
 def test_appended_lines_run_alone(videos, tmp_path):
     grown = tmp_path / "videos.jsonl"
     lines = videos.read_text().splitlines(keepends=True)
@@ -292,7 +307,7 @@ def test_failures_are_recorded_and_retried_alone(videos, whole, tmp_path):
     config = write_config(tmp_path, videos, {"fail": FAILING, "folder": str(tmp_path)})
     result = run_here(config, tmp_path / "out")
     failures = [json.loads(line) for line in (tmp_path / "out" / "failed.jsonl").open()]
-    assert [record["id"] for record in failures] == FAILING and result.n_failed == 2
+    assert [record["id"] for record in failures] == FAILING and result.n_failed == 2 and say_result(result) == 3
     assert failures[0]["rejection"] == {
         "stage": "tests.production", "reason": "broken_clip", "detail": "cannot read videos/v009.mp4", "failed": True
     }  # fmt: skip
