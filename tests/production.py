@@ -70,6 +70,7 @@ class Trouble(Stage):
         for record in records:
             time.sleep(self.options.sleep_s)
             if record.id in self.options.hold:
+                (Path(self.options.folder) / "holding").touch()
                 wait_for(lambda: not (Path(self.options.folder) / "hold").exists(), 300.0)
             if record.id in self.options.die:
                 os._exit(9)

@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from itertools import pairwise
 
-import datasets
 import pytest
 
 from data.production.config import read_config
@@ -101,6 +100,8 @@ def test_histograms_bear_any_values():
 
 def test_parquet_and_its_card(made, tmp_path, monkeypatch):
     """Read as the hub reads it, by its card; every column says what the training files and kept records say."""
+    import datasets  # which takes as long as all other tests here
+
     result, _ = made
     folder = result.folder / "parquet"
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

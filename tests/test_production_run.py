@@ -36,7 +36,6 @@ from tests.production import (
 from utils.errors import UserError
 
 N_VIDEOS, SHARD_SIZE = 40, 4
-N_SHARDS = N_VIDEOS // SHARD_SIZE
 FAILING = ["v009#0001", "v012#0002"]
 
 
@@ -138,17 +137,11 @@ def test_killed_and_resumed_on_a_cluster(request, whole, videos, tmp_path, clust
 def kill_and_compare(request, whole: Path, videos: Path, tmp_path: Path, flags: list[str]) -> None:
     """Kill a run at random moments, none of which can be after its end, and let it go on to its end."""
     n_kills = request.config.getoption("--kills")
-    rng = random.Random(str(flags[:1]))
-    last = max(measured(whole))
-    options = {"sleep_s": 0.01, "hold": [last], "folder": str(tmp_path)}
+    rng, most = random.Random(str(flags[:1])), sum(measured(whole).values()) // n_kills
+    options = {"sleep_s": 0.01, "hold": [max(measured(whole))], "folder": str(tmp_path)}
     words = command(write_config(tmp_path, videos, options), tmp_path / "out", "--no_report", *flags)
-    n_markers = len(list((whole / "work").rglob("*.done.json")))
-    most = n_markers - n_markers // N_SHARDS  # the shard that is held gets none
     (tmp_path / "hold").touch()
-    statuses = []
-    for _ in range(n_kills):
-        n_more = rng.randrange(most // n_kills // 2, most // n_kills)
-        statuses.append(kill_after(words, tmp_path / "out", n_more, most, rng))
+    statuses = [kill_after(words, tmp_path, rng.randrange(most // 2, most), rng) for _ in range(n_kills)]
     assert statuses == [-signal.SIGKILL] * n_kills
     (tmp_path / "hold").unlink()
     run(words)
@@ -156,16 +149,19 @@ def kill_and_compare(request, whole: Path, videos: Path, tmp_path: Path, flags: 
     assert not list((tmp_path / "out").rglob(".*.partial"))
 
 
-def kill_after(words: list[str], output: Path, n_more: int, most: int, rng: random.Random) -> int:
-    """Start a run and kill it, its processes too, a moment after it has finished so many more pieces; its status."""
+def kill_after(words: list[str], folder: Path, n_more: int, rng: random.Random) -> int:
+    """Start a run and kill it, its processes too, a moment after it has measured so many records, or when it has come
+    to one that it is held at; its status."""
 
-    def n_done() -> int:
-        return len(list(output.rglob("*.done.json")))
+    def n_measured() -> int:
+        notes = (folder / "out" / "side" / "tests.production").glob("notes-*.jsonl")
+        return sum(path.read_bytes().count(b'"measured"') for path in notes)
 
-    wanted = min(n_done() + n_more, most)
+    (folder / "holding").unlink(missing_ok=True)
+    wanted = n_measured() + n_more
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(words, cwd=REPOSITORY, start_new_session=True, **quiet)
-    assert wait_for(lambda: n_done() >= wanted or process.poll() is not None, 200.0)
+    assert wait_for(lambda: n_measured() >= wanted or (folder / "holding").exists() or process.poll() is not None, 200)
     time.sleep(rng.random() * 0.03)
     os.killpg(process.pid, signal.SIGKILL)
     return process.wait()

@@ -88,7 +88,31 @@ def test_no_recognised_word_is_lost_or_doubled(entries):
         assert not next(c for c in clip.words[0][2] if c.isalnum()).islower()
         starts = [word[0] for word in clip.words]
         assert all(b - a <= 3 + 1e-9 for a, b in pairwise(starts))
+        at = given_words.index(clip.words[0])
+        before = given_words[at - 1] if at else [-10, -10, ""]
+        assert clip.words[0][0] - before[0] > 3 or before[2].strip("”\"')")[-1:] in tuple(".?!…。！？")
     assert_previous(parts)
+
+
+@pytest.mark.parametrize(
+    ("n_words", "seconds", "reason"),
+    [
+        (80, 30.0, None), (80, 29.9, "too_short"), (80, 240.0, "too_slow"), (240, 240.0, None), (40, 40.0, None),
+        (39, 40.0, "too_slow"), (160, 40.0, None), (161, 40.0, "too_fast"), (121, 30.0, "too_fast"),
+    ],
+)  # fmt: skip
+def test_limits_of_a_clip(n_words, seconds, reason):
+    captions = [[5.0, 5.0 + seconds, " ".join(f"Wort{i}" for i in range(n_words))]]
+    (part,) = parts_of(PretrainToClips(), Record("v", captions=captions))
+    assert (part.rejection and part.rejection.reason) == reason and len(part.words) == n_words
+
+
+@pytest.mark.parametrize(("gap_s", "n_parts"), [(2.0, 1), (2.5, 1), (2.6, 2), (60.0, 2)])
+def test_a_clip_ends_where_the_next_word_ends_over_three_seconds_later(gap_s, n_parts):
+    said = " ".join(f"Wort{i}" for i in range(80))
+    captions = [[0.0, 40.0, said], [40.0 + gap_s, 80.0 + gap_s, said.upper()]]
+    parts = parts_of(PretrainToClips(), Record("v", captions=captions))
+    assert [part.rejection for part in parts] == [None] * n_parts and len(spoken(parts)) == 160
 
 
 def assert_previous(parts: list[Record]) -> None:
