@@ -14,8 +14,11 @@ from pathlib import Path
 from data.production.record import Record
 from data.production.stage import RecordFailed, Stage, Worker
 from tests.conftest import REPOSITORY
+from utils.errors import UserError
 
-MEETING_S = 40.0  # longest wait for other workers
+MEETING_S = 30.0  # longest wait for other workers
+NANO = "models/nano_checkpoint"
+WORDS = ["red", "blue", "passes", "the", "ball", "left", "right", "shoots", "and", "scores", "a", "goal", "now"]
 CONFIG = """
 inputs: {{jsonl_input: {{paths: ["{videos}"]}}}}
 stages:
@@ -63,7 +66,8 @@ class Trouble(Stage):
         self.worker = worker
         (worker.side / "met").mkdir(parents=True, exist_ok=True)
         (worker.side / "met" / str(os.getpid())).touch()
-        wait_for(lambda: len(list((worker.side / "met").iterdir())) >= self.options.meet)
+        if not wait_for(lambda: len(list((worker.side / "met").iterdir())) >= self.options.meet):
+            raise UserError(f"no {self.options.meet} workers were there at once")
 
     def process(self, records: list[Record]) -> list[list[Record]]:
         """One result for each."""

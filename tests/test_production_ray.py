@@ -16,8 +16,7 @@ from data.production.result import RunResult
 from data.production.run import EngineArguments, run_config
 from tests.conftest import REPOSITORY
 from tests.production import CONFIG as TROUBLED
-from tests.production import contents, make_videos, measured, places_of, write_config
-from tests.test_production_lm_loss import NANO, WORDS
+from tests.production import NANO, WORDS, contents, make_videos, measured, places_of, write_config
 from tests.videos import make_video
 
 pytestmark = pytest.mark.slow
@@ -177,14 +176,14 @@ sys.exit(main({flags!r}))
 """
 
 
-def test_actors_run_the_code_of_the_driver(tmp_path, two_nodes):
+def test_actors_run_the_code_of_the_driver(tmp_path):
     """Though another copy of it is first in the environment's path, and the driver was started elsewhere."""
     for name in ("data", "utils"):
         shutil.copytree(REPOSITORY / name, tmp_path / "other code" / name)
     config = write_config(tmp_path, make_videos(tmp_path / "videos.jsonl", 4), text=TWO_GROUPS.replace(TROUBLE, ""))
     run_on(config, tmp_path / "here", num_workers=1)
-    flags = [str(config), "--output_dir", str(tmp_path / "there"), "--engine", "ray", "--ray_address", two_nodes]
-    script = DRIVER.format(repository=str(REPOSITORY), flags=[*flags, "--no_report"])
+    flags = [str(config), "--output_dir", str(tmp_path / "there"), "--engine", "ray", "--ray_address", "local"]
+    script = DRIVER.format(repository=str(REPOSITORY), flags=[*flags, "--num_workers", "1", "--no_report"])
     (tmp_path / "elsewhere").mkdir()
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path / "elsewhere", capture_output=True, text=True, timeout=100,
