@@ -141,7 +141,7 @@ def test_work_goes_over_two_nodes(tmp_path, two_nodes):
 
 def test_a_stage_that_takes_a_whole_machine_works_on_two_nodes(tmp_path, two_nodes):
     """It asks for the cores of a node, not for those of the cluster, which no node has; and both nodes have one."""
-    videos = make_videos(tmp_path / "videos.jsonl", 24)
+    videos = make_videos(tmp_path / "videos.jsonl", 12)
     run_on(write_config(tmp_path, videos, text=TROUBLED), tmp_path / "here", num_workers=1)
     config = write_config(tmp_path, videos, {"gpus": 1, "cpus": 0, "meet": 2}, TROUBLED)
     run_on(config, tmp_path / "there", engine="ray", ray_address=two_nodes)

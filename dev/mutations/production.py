@@ -354,7 +354,10 @@ ON_RAY = (
         file=ENGINES,
         old='    return {"CPU": cpus, "GPU": 0.0}, max(1, int(total["CPU"] // cpus))',
         new='    return {"CPU": cpus, "GPU": 0.0}, 1',
-        tests=(f"{RAY_TESTS}::test_a_stage_that_takes_a_whole_machine_works_on_two_nodes",),
+        tests=(
+            f"{RUN_TESTS}::test_stages_stream_together_only_where_all_have_room",
+            f"{RAY_TESTS}::test_a_stage_that_takes_a_whole_machine_works_on_two_nodes",
+        ),
     ),
     Mutation(
         name="ray_forgets_retry_failed",
