@@ -6,13 +6,19 @@ import random
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.production.record import Record
 from data.production.stage import RecordFailed, Stage, Worker
 from tests.conftest import REPOSITORY
+from utils.errors import UserError
 
+MEETING_S = 30.0  # longest wait for other workers
+NANO = "models/nano_checkpoint"
+WORDS = ["red", "blue", "passes", "the", "ball", "left", "right", "shoots", "and", "scores", "a", "goal", "now"]
 CONFIG = """
 inputs: {{jsonl_input: {{paths: ["{videos}"]}}}}
 stages:
@@ -28,16 +34,22 @@ shard_size: 4
 
 @dataclass
 class TroubleOptions:
-    """Which records make trouble. Files in `folder` are made once by a record's number of words."""
+    """Which records make trouble."""
 
     fail: list[str] = field(default_factory=list, metadata={"help": "these fail while `folder`/broken is there"})
     die: list[str] = field(default_factory=list, metadata={"help": "the process dies on these"})
-    folder: str = field(default="", metadata={"help": "of the file `broken`", "side": True})
+    hold: list[str] = field(
+        default_factory=list, metadata={"help": "these are waited at while `folder`/hold is there", "side": True}
+    )
+    folder: str = field(default="", metadata={"help": "of the files `broken` and `hold`", "side": True})
     most_words: int = field(default=100000, metadata={"help": "longest clip", "threshold": True})
+    length_s: float = field(default=0.0, metadata={"help": "of records that do not say it", "side": True})
     sleep_s: float = field(default=0.0, metadata={"help": "for each record", "side": True})
     gpus: float = field(
         default=0.0, metadata={"help": "that a worker of it wants, as a model stage does", "side": True}
     )
+    cpus: int = field(default=1, metadata={"help": "that a worker without a GPU wants; 0: a machine's", "side": True})
+    meet: int = field(default=0, metadata={"help": "workers that must be there before one begins", "side": True})
 
 
 class Trouble(Stage):
@@ -48,21 +60,28 @@ class Trouble(Stage):
 
     def __init__(self, options: TroubleOptions | None = None):
         super().__init__(options)
-        self.gpus = self.options.gpus
+        self.gpus, self.cpus = self.options.gpus, self.options.cpus
 
     def setup(self, worker: Worker) -> None:
-        self.worker, self.node = worker, node_here()
+        self.worker = worker
+        (worker.side / "met").mkdir(parents=True, exist_ok=True)
+        (worker.side / "met" / str(os.getpid())).touch()
+        if not wait_for(lambda: len(list((worker.side / "met").iterdir())) >= self.options.meet):
+            raise UserError(f"no {self.options.meet} workers were there at once")
 
     def process(self, records: list[Record]) -> list[list[Record]]:
         """One result for each."""
         for record in records:
             time.sleep(self.options.sleep_s)
+            if record.id in self.options.hold:
+                (Path(self.options.folder) / "holding").touch()
+                wait_for(lambda: not (Path(self.options.folder) / "hold").exists(), 300.0)
             if record.id in self.options.die:
                 os._exit(9)
             if record.id in self.options.fail and (Path(self.options.folder) / "broken").exists():
                 raise RecordFailed("broken_clip", f"cannot read {record.video}")
-            record.scores["words_per_s"] = len(record.words) / record.seconds
-            self.worker.note(measured=record.id, node=self.node)
+            record.scores["words_per_s"] = len(record.words) / (record.seconds or self.options.length_s)
+            self.worker.note(measured=record.id)
         return [[record] for record in records]
 
     def judge(self, record: Record) -> None:
@@ -74,16 +93,30 @@ class Trouble(Stage):
 STAGE = Trouble
 
 
-def node_here() -> str:
-    """The node of a Ray cluster on which this process works, or ""."""
-    ray = sys.modules.get("ray")
-    return ray.get_runtime_context().get_node_id() if ray and ray.is_initialized() else ""
+def wait_for(is_there: Callable[[], bool], limit_s: float = MEETING_S) -> bool:
+    """Wait until something is so; False where it is not within the limit."""
+    deadline = time.monotonic() + limit_s
+    while not is_there():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
 
 
-def nodes_of(side: Path) -> set[str]:
-    """The nodes on which the stage with these notes has worked."""
-    lines = [line for path in side.glob("notes-*.jsonl") for line in path.open()]
-    return {row["node"] for row in map(json.loads, lines) if "measured" in row}
+def notes_of(output: Path, stage: str) -> list[dict]:
+    """What a stage's workers have noted in all runs in a folder."""
+    return [json.loads(line) for path in (output / "side" / stage).glob("notes-*.jsonl") for line in path.open()]
+
+
+def places_of(output: Path, stage: str) -> dict[str, set]:
+    """Processes, and nodes, actors and code of a Ray cluster, with which a stage has worked on records."""
+    notes = [note for note in notes_of(output, stage) if note.get("n_ran")]
+    return {name: {note.get(name) for note in notes} for name in ("pid", "node", "actor", "code")}
+
+
+def measured(output: Path) -> Counter[str]:
+    """How often the troublesome stage has worked on each record, all runs in a folder together."""
+    return Counter(note["measured"] for note in notes_of(output, STAGE.name) if "measured" in note)
 
 
 def make_videos(path: Path, n_videos: int, seed: int = 0) -> Path:

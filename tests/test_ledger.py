@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.judge_server import JudgeServer, Response
+from tests.production import wait_for
 from tests.waiting import PATIENCE_S
 from utils.endpoint import EndpointArguments, Patience, RequestFailed, connect, user_message
 from utils.errors import UserError
@@ -47,9 +48,11 @@ def start(target, *arguments) -> multiprocessing.Process:
 
 
 def test_processes_that_ask_at_once_never_pass_the_cap(tmp_path: Path):
-    max_cost = 0.01
+    max_cost, asked = 0.01, set()
 
     def behave(number: int, prompt: str) -> Response:
+        asked.add(prompt.partition(" of ")[2][:1])
+        assert wait_for(lambda: len(asked) >= 3, 60.0), "all three ask at once"
         return Response("Commentary A " * 4, hang_s=0.005) if number % 7 else Response("down", status=500)
 
     with JudgeServer(behave) as server:
@@ -66,6 +69,9 @@ def test_processes_that_ask_at_once_never_pass_the_cap(tmp_path: Path):
         assert 1.95 * max_cost < server.cost <= 2 * max_cost
     with SharedLedger(tmp_path).opened() as balance:
         assert balance.spent == pytest.approx(server.cost) and not balance.in_flight
+    assert asked == set("0129") and len(list(tmp_path.glob("replies-*.jsonl"))) == 4, "each process has a file"
+    n_replies = sum(number % 7 > 0 for number in range(len(server.requests)))
+    assert len({row["key"] for row in Journal(tmp_path, "replies").rows()}) == n_replies
 
 
 def test_kills_at_any_time_never_pass_the_cap(tmp_path: Path):
@@ -82,6 +88,27 @@ def test_kills_at_any_time_never_pass_the_cap(tmp_path: Path):
         with SharedLedger(tmp_path).opened() as balance:
             assert server.cost <= balance.spent <= max_cost and not balance.in_flight
         assert server.cost > 0.5 * max_cost
+
+
+def add_two(folder: Path) -> None:
+    (folder / "second is here").touch()
+    ledger = SharedLedger(folder)
+    with ledger.opened() as balance:
+        (folder / "second has it").touch()
+        balance.spent += 2
+
+
+def test_a_balance_is_changed_by_one_process_at_a_time(tmp_path: Path):
+    ledger = SharedLedger(tmp_path)
+    with ledger.opened() as balance:
+        process = start(add_two, tmp_path)
+        assert wait_for((tmp_path / "second is here").exists, 60.0)
+        assert not wait_for((tmp_path / "second has it").exists, 1.0), "two processes have the balance at once"
+        balance.spent += 1
+    process.join()
+    assert process.exitcode == 0 and (tmp_path / "second has it").exists()
+    with ledger.opened() as balance:
+        assert balance.spent == 3
 
 
 def hold(folder: Path, dollars: int) -> None:

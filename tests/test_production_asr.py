@@ -58,6 +58,30 @@ def test_words_stay_in_order():
     assert timed_words(words) == [(1.0, 1.2, "So"), (1.0, 1.1, "goes"), (1.33, 1.33, "on.")]
 
 
+class TickListener:
+    """In the recogniser's place: a word for each tick that is heard, in segments as faster-whisper gives them."""
+
+    def transcribe(self, sound: np.ndarray, **options):
+        assert options["word_timestamps"] and options["vad_filter"] and options["temperature"] == 0
+        words = [
+            SimpleNamespace(word=f" tick{i}", start=at, end=at + 0.1, probability=0.5 + i / 10)
+            for i, at in enumerate(onsets_s(sound))
+        ]
+        segments = [SimpleNamespace(start=part[0].start, words=part) for part in (words[:2], words[2:])]
+        return iter([SimpleNamespace(start=0.0, words=None), *segments]), SimpleNamespace(language="de")
+
+
+def test_words_have_the_times_of_the_video_whatever_stretches_are_read(tmp_path):
+    path = make_sounding_video(tmp_path / "Fußball.mkv", ticks(5), start_s=1.5)
+    stage = Whisper()
+    stage._pipeline = TickListener()
+    (record,) = stage.expand(Record("a", video=str(path)))
+    assert [word[2] for word in record.words] == ["tick0", "tick1", "tick2", "tick3", "tick4"]
+    assert [word[0] for word in record.words] == pytest.approx([1.5, 2.5, 3.5, 4.5, 5.5], abs=0.011)
+    assert [end_s - start_s for start_s, end_s, _ in record.words] == pytest.approx([0.1] * 5, abs=0.011)
+    assert record.language == "de" and record.scores == {"asr_confidence": 0.7}
+
+
 def test_options_and_models_that_cannot_work(tmp_path):
     with pytest.raises(UserError, match="no such model"):
         Whisper(WhisperOptions("./no/such/folder")).check()

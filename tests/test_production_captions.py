@@ -5,6 +5,7 @@ import json
 from itertools import pairwise
 from pathlib import Path
 
+import av
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -136,6 +137,27 @@ def test_other_encodings_are_named_and_sizes_are_limited(tmp_path: Path):
     assert said(read_captions(path, "cp1252")) == ["déjà"]
     with pytest.raises(BadCaptions, match="over 10 bytes"):
         read_captions(path, max_bytes=10)
+
+
+LINES = ["進球 了", "Tor für Müller!", "and it is", "l’avant-centre", "so it is", "2-1"]
+
+
+@pytest.mark.parametrize("suffix", [".srt", ".vtt"])
+def test_plain_captions_are_those_that_ffmpeg_reads(tmp_path: Path, suffix: str):
+    path = tmp_path / f"Fußball{suffix}"
+    stamps = [
+        f"{s // 3600:02d}:{s // 60 % 60:02d}:{s % 60:02d}.{(7 * s) % 1000:03d}" for s in (0, 3, 59, 61, 3599, 36001)
+    ]
+    ends = [f"{stamp[:-3]}999" for stamp in stamps]
+    cues = [f"{i}\n{a} --> {b}\n{text}\n" for i, (a, b, text) in enumerate(zip(stamps, ends, LINES, strict=True), 1)]
+    text = "\n".join(cues)
+    path.write_text(text.replace(".", ",") if suffix == ".srt" else f"WEBVTT\n\n{text}", encoding="utf-8")
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(subtitles=0) if packet.size]
+        ticks = [(packet.pts, packet.pts + packet.duration) for packet in packets]
+        read = [[*(round(float(at * packet.time_base), 3) for at in both), bytes(packet).decode().strip()]
+                for packet, both in zip(packets, ticks, strict=True)]  # fmt: skip
+    assert len(read) == len(LINES) and read_captions(path).captions == read
 
 
 MARKS = st.sampled_from(

@@ -17,6 +17,10 @@ from tests.test_production_captions import JSON
 from tests.videos import make_video, truncate
 from utils.errors import UserError
 
+GERMAN_VTT = "WEBVTT\n\n00:00:01.000 --> 00:00:02.500\nund da ist das Tor für München\n"
+GERMAN_WORDS = "und da ist das Tor für München"
+SAID = {"de": "jetzt die Flanke", "en": "now the cross", "fr": "voilà le centre"}
+
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.one_of(st.binary(max_size=60), JSON.map(lambda value: json.dumps(value).encode())))
@@ -36,10 +40,13 @@ def videos(tmp_path_factory) -> Path:
     info = {"id": "abc_-123456", "title": " A  title\u200b", "categories": ["Sports"], "channel": "Somebody",
             "duration": 99, "height": 1080, "language": "en-US", "license": None, "_type": "video"}  # fmt: skip
     (folder / f"{name}.info.json").write_text(json.dumps(info))
-    (folder / f"{name}.de.vtt").write_text(ROLLED_VTT)
+    (folder / f"{name}.de.vtt").write_text(GERMAN_VTT)
     (folder / f"{name}.en.vtt").write_text(ROLLED_VTT)
     (folder / f"{name}.en.json3").write_text("broken")
     (folder / f"{name}.live_chat.json").write_text("{}")
+    make_video(folder / "Fußball 进球.mp4")
+    for language, said in SAID.items():
+        (folder / f"Fußball 进球.{language}.srt").write_text(f"1\n00:00:01,000 --> 00:00:02,500\n{said}\n")
     (folder / "plain").mkdir()
     shutil.copy(folder / f"{name}.mp4", folder / "plain" / "b.mp4")
     truncate(folder / f"{name}.mp4", 0.2, folder / "plain" / "cut.mp4")
@@ -66,12 +73,14 @@ def test_a_folder_of_yt_dlp_works_as_it_is(videos: Path):
     assert whole.id == "A %231 title [abc_-123456].mp4" and whole.video == str(videos / "A #1 title [abc_-123456].mp4")
     assert (whole.title, whole.category, whole.channel, whole.language) == ("A title", "Sports", "Somebody", "en-US")
     assert (whole.height, whole.width, whole.duration_s) == (72, 160, 3.0), "the file knows better than its .info.json"
-    assert whole.text == ROLLED_WORDS and whole.extra["captions"] == "en.vtt"
+    assert whole.text == ROLLED_WORDS != GERMAN_WORDS and whole.extra["captions"] == "en.vtt"
     assert whole.extra["captions_left_out"] == {"bleeped": 1, "sound": 1}
-    assert len({record.id for record in records}) == len(records) == 7
+    assert len({record.id for record in records}) == len(records) == 8
     fates = {record.id: record.rejection and record.rejection.reason for record in records[1:]}
-    reasons = [fates.pop(name) for name in ("odd", "orphan", "plain/b.mp4", "plain/cut.mp4", "playlist")]
-    assert reasons == ["malformed_info", "no_video", None, "broken_video", "playlist"]
+    reasons = [
+        fates.pop(name) for name in ("Fußball 进球.mp4", "odd", "orphan", "plain/b.mp4", "plain/cut.mp4", "playlist")
+    ]
+    assert reasons == [None, "malformed_info", "no_video", None, "broken_video", "playlist"]
     assert list(fates.values()) == ["bad_name"]
 
 
@@ -83,10 +92,22 @@ def test_options_of_a_folder(videos: Path, tmp_path: Path):
     assert by_id["plain/cut.mp4"].rejection is None, "videos are not opened"
     assert by_id["A %231 title [abc_-123456].mp4"].height == 1080
     by_id = {r.id: r for r in read_all(videos, captions_required=True, languages=["de"])}
-    assert by_id["A %231 title [abc_-123456].mp4"].extra["captions"] == "de.vtt"
+    whole = by_id["A %231 title [abc_-123456].mp4"]
+    assert whole.extra["captions"] == "de.vtt" and [text for _, _, text in whole.captions] == [GERMAN_WORDS]
     assert by_id["plain/b.mp4"].rejection.reason == "no_captions"
     orphan = {r.id: r for r in read_all(videos, videos_required=False)}["orphan"]
     assert orphan.rejection is None and orphan.video == "" and orphan.captions
+
+
+@pytest.mark.parametrize("languages", [["en", "de"], ["de", "en"], ["ja", "fr", "en"], ["fr"], ["fr", "de", "en"]])
+def test_the_first_language_of_which_there_are_captions_is_read(videos: Path, languages: list[str]):
+    (record,) = [record for record in read_all(videos, languages=languages) if record.id == "Fußball 进球.mp4"]
+    best = next(language for language in languages if language in SAID)
+    assert record.captions == [[1.0, 2.5, SAID[best]]] and record.language == best
+    whole = {"en": ROLLED_WORDS, "de": GERMAN_WORDS}
+    (record,) = [record for record in read_all(videos, languages=languages) if record.title == "A title"]
+    text = record.text or " ".join(text for _, _, text in record.captions)
+    assert text == next((whole[language] for language in languages if language in whole), "")
 
 
 def test_shards_know_when_a_file_has_changed(videos: Path, tmp_path: Path):
@@ -117,3 +138,5 @@ def test_captions_are_found_by_name_and_ranked(tmp_path: Path):
     ]  # fmt: skip
     suffixes = [".de.vtt", ".en-GB.vtt", ".en-orig.json3", ".en.srt", ".en.vtt", ".vtt", ".eng.vtt"]
     assert rank_captions(suffixes, ["en"]) == [".en.vtt", ".en.srt", ".en-orig.json3", ".en-GB.vtt", ".vtt"]
+    assert rank_captions(suffixes, ["de", "en"])[:3] == [".de.vtt", ".en.vtt", ".en.srt"]
+    assert rank_captions(suffixes, ["en", "de"])[-2:] == [".de.vtt", ".vtt"]

@@ -23,10 +23,9 @@ from data.production.language_model.causal_lm import CausalLM, batches_by_width,
 from data.production.lm_loss import LmLoss, LossOptions, left_out
 from data.production.record import Record
 from data.production.stage import Worker
+from tests.production import NANO, WORDS
 from utils.errors import UserError
 
-NANO = "models/nano_checkpoint"
-WORDS = ["red", "blue", "passes", "the", "ball", "left", "right", "shoots", "and", "scores", "a", "goal", "now"]
 SIZE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 

@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from data.production.make_proxies import MakeProxies, ProxyOptions
+from data.production.make_proxies import MakeProxies, ProxyOptions, exact_times
 from data.production.record import Record
 from data.production.stage import RecordFailed
 from data.video import VideoFile, read_clip
@@ -110,6 +110,19 @@ def test_a_finished_conversation_is_pointed_at_the_proxy(tmp_path):
     shown = record.conversation[0]["content"][0]
     assert shown == {**video, "video": record.video} and record.video != path
     assert record.conversation[1] == said[1]
+
+
+@pytest.mark.parametrize("shift", [Fraction(1, 50), Fraction(1, 2)])
+def test_a_proxy_that_would_not_give_the_same_frames_is_not_used(tmp_path, monkeypatch, shift):
+    """It is read back: here it was written with other times."""
+    path = str(make_video(tmp_path / "a.mp4", 60))
+
+    def shifted(clip, table):
+        return [time + shift for time in exact_times(clip, table)]
+
+    monkeypatch.setattr("data.production.make_proxies.exact_times", shifted)
+    (record,) = stage_for(tmp_path).expand(Record("a", path))
+    assert record.video == path and record.flags == ["no_proxy"] and not list((tmp_path / "proxies").iterdir())
 
 
 def test_a_clip_that_mp4_cannot_time_keeps_its_video(tmp_path, monkeypatch):

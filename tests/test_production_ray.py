@@ -1,7 +1,11 @@
 """Inputs, quality and model stages on Ray: the bytes of the local engine, on one machine's cluster and on two nodes."""
 
 import json
+import os
 import random
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +14,9 @@ import pytest
 from data.production.config import read_config
 from data.production.result import RunResult
 from data.production.run import EngineArguments, run_config
-from tests.production import contents, make_videos, nodes_of, write_config
-from tests.test_production_lm_loss import NANO, WORDS
+from tests.conftest import REPOSITORY
+from tests.production import CONFIG as TROUBLED
+from tests.production import NANO, WORDS, contents, make_videos, measured, places_of, write_config
 from tests.videos import make_video
 
 pytestmark = pytest.mark.slow
@@ -40,6 +45,7 @@ stages:
 output: {{name: made}}
 shard_size: 4
 """
+TROUBLE = "  - tests.production\n  - tests.production: {{gpus: 1}}\n"
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +99,23 @@ def test_models_on_a_cluster_make_what_they_make_here(folder, tmp_path, stages, 
     there = run_on(config, tmp_path / "there", engine="ray", ray_address="local")
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
     assert all(count.n_ran for count in there.progress.counts)
+    for stage in config_stages(config):
+        check_places(tmp_path, stage)
     again = run_on(config, tmp_path / "there", engine="ray", ray_address="local")
     assert not any(count.n_ran for count in again.progress.counts)
+
+
+def config_stages(config: Path) -> list[str]:
+    return [stage.name for stage in read_config(config).stages]
+
+
+def check_places(folder: Path, stage: str, n_nodes: int = 1) -> None:
+    """A stage worked in this engine's processes here, and there in actors of so many nodes, which ran this code."""
+    here, there = (places_of(folder / name, stage) for name in ("here", "there"))
+    assert here["actor"] == here["node"] == {None} and here["pid"]
+    assert there["code"] == {str(REPOSITORY)}
+    assert len(there["node"]) == n_nodes and len(there["actor"]) == len(there["pid"]) >= n_nodes
+    assert None not in there["node"] | there["actor"] and os.getpid() not in there["pid"]
 
 
 @pytest.fixture(scope="module")
@@ -115,14 +136,59 @@ def test_work_goes_over_two_nodes(tmp_path, two_nodes):
     run_on(config, tmp_path / "here", num_workers=1)
     run_on(config, tmp_path / "there", engine="ray", ray_address=two_nodes)
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
-    assert nodes_of(tmp_path / "here" / "side" / "tests.production") == {""}
-    assert len(nodes_of(tmp_path / "there" / "side" / "tests.production")) == 2
+    check_places(tmp_path, "tests.production", n_nodes=2)
 
 
-def test_a_model_that_takes_a_whole_machine_works_on_two_nodes(folder, tmp_path, two_nodes):
-    """It asks for the cores of a node, not for those of the cluster, which no node has."""
-    config = tmp_path / "config.yaml"
-    config.write_text(CONFIG.format(folder=folder, stages=TEXT))
-    run_on(config, tmp_path / "here")
+def test_a_stage_that_takes_a_whole_machine_works_on_two_nodes(tmp_path, two_nodes):
+    """It asks for the cores of a node, not for those of the cluster, which no node has; and both nodes have one."""
+    videos = make_videos(tmp_path / "videos.jsonl", 12)
+    run_on(write_config(tmp_path, videos, text=TROUBLED), tmp_path / "here", num_workers=1)
+    config = write_config(tmp_path, videos, {"gpus": 1, "cpus": 0, "meet": 2}, TROUBLED)
     run_on(config, tmp_path / "there", engine="ray", ray_address=two_nodes)
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
+    check_places(tmp_path, "tests.production", n_nodes=2)
+
+
+def test_failed_records_are_tried_again_on_a_cluster_and_only_those(tmp_path, two_nodes):
+    videos = make_videos(tmp_path / "videos.jsonl", 8)
+    run_on(write_config(tmp_path, videos, text=TROUBLED), tmp_path / "here", num_workers=1)
+    some = sorted(measured(tmp_path / "here"))[1:3]
+    config = write_config(tmp_path, videos, {"fail": some, "folder": str(tmp_path)}, TROUBLED)
+    on_ray = {"engine": "ray", "ray_address": two_nodes}
+    (tmp_path / "broken").touch()
+    assert run_on(config, tmp_path / "there", **on_ray).n_failed == 2
+    (tmp_path / "broken").unlink()
+    assert run_on(config, tmp_path / "there", **on_ray).n_failed == 2, "they are not tried again unless asked for"
+    before = measured(tmp_path / "there")
+    assert run_on(config, tmp_path / "there", **on_ray, retry_failed=True).n_failed == 0
+    assert measured(tmp_path / "there") - before == dict.fromkeys(some, 1)
+    made = ["made_with_seeks.jsonl", "made_held_out_with_seeks.jsonl", "rejected.jsonl"]
+    assert [(tmp_path / "there" / name).read_bytes() for name in made] == [
+        (tmp_path / "here" / name).read_bytes() for name in made
+    ]
+
+
+DRIVER = """
+import sys
+sys.path.insert(0, {repository!r})
+from data.production.run import main
+sys.exit(main({flags!r}))
+"""
+
+
+def test_actors_run_the_code_of_the_driver(tmp_path):
+    """Though another copy of it is first in the environment's path, and the driver was started elsewhere."""
+    for name in ("data", "utils"):
+        shutil.copytree(REPOSITORY / name, tmp_path / "other code" / name)
+    config = write_config(tmp_path, make_videos(tmp_path / "videos.jsonl", 4), text=TWO_GROUPS.replace(TROUBLE, ""))
+    run_on(config, tmp_path / "here", num_workers=1)
+    flags = [str(config), "--output_dir", str(tmp_path / "there"), "--engine", "ray", "--ray_address", "local"]
+    script = DRIVER.format(repository=str(REPOSITORY), flags=[*flags, "--num_workers", "1", "--no_report"])
+    (tmp_path / "elsewhere").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path / "elsewhere", capture_output=True, text=True, timeout=100,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "other code")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
+    check_places(tmp_path, "pretrain_to_clips")

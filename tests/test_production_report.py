@@ -1,8 +1,9 @@
 """The page of a run, and the files for the hub: safe, complete, and true to the run."""
 
 import json
+from collections import Counter
+from itertools import pairwise
 
-import pyarrow.parquet as pq
 import pytest
 
 from data.production.config import read_config
@@ -25,7 +26,8 @@ def made(tmp_path_factory, repository) -> tuple[RunResult, object]:
     videos = make_videos(folder / "videos.jsonl", 30)
     rows = [json.loads(line) for line in videos.open()]
     for i, row in enumerate(rows):
-        row |= {"title": HOSTILE, "category": HOSTILE if i % 3 else "Sports"}
+        row |= {"title": HOSTILE, "category": HOSTILE if i % 3 else "Sports", "language": "en-GB" if i % 2 else "en"}
+        row |= {"query": f"Spiel {i}, bitte", "flags": ["profanity", "進球"] if i % 3 else []}
         if i % 2:
             row["video"] = str(repository / "demo/sources/match_1.mp4")
     videos.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -46,6 +48,8 @@ def test_the_page_is_safe_and_shows_the_run(made):
         assert f"{count.n_in:,}" in page.text
         for reason in count.reasons:
             assert reason.replace("_", " ") in page.text
+    for (stage, reason), n in rejections_in(result).items():
+        assert f"{reason.replace('_', ' ')} {stage}{n:,} records (" in page.text
     assert "too many words" in page.text and "words per s" in page.text
     assert "python -m data.preview" in page.text
 
@@ -61,7 +65,20 @@ def test_counts_are_those_of_the_files(made, monkeypatch):
         == sum(n for name, n in result.files.items() if name.startswith("made"))
     )
     assert len(facts.dropped) == result.files["rejected.jsonl"]
+    links = list(zip(result.links, result.progress.counts, strict=True))
+    tallies = {(link.stage, reason): tally.records for link, count in links for reason, tally in count.reasons.items()}
+    assert tallies == rejections_in(result) and len({stage for stage, _ in tallies}) >= 3
+    for (stage, reason), examples in facts.reasons.items():
+        found = {(example.record.rejection.stage, example.record.rejection.reason) for example in examples}
+        assert found == {(stage, reason)}
+    assert links[0][1].n_in == 30 and all(a.kept.records == b.n_in for (_, a), (_, b) in pairwise(links))
     assert facts.spent["pretrain_to_clips"].n_records and not facts.is_sample
+
+
+def rejections_in(result: RunResult) -> dict[tuple[str, str], int]:
+    """Numbers of rejections by stage and reason, counted in the file."""
+    rejections = [json.loads(line)["rejection"] for line in (result.folder / "rejected.jsonl").open()]
+    return Counter((rejection["stage"], rejection["reason"]) for rejection in rejections)
 
 
 def test_a_sample_is_spread_over_the_run(tmp_path):
@@ -81,15 +98,37 @@ def test_histograms_bear_any_values():
     assert "<s>" not in histogram([1.0, 2.0], [], "<s>")
 
 
-def test_parquet_and_its_card(made):
+def test_parquet_and_its_card(made, tmp_path, monkeypatch):
+    """Read as the hub reads it, by its card; every column says what the training files and kept records say."""
+    import datasets  # which takes as long as all other tests here
+
     result, _ = made
     folder = result.folder / "parquet"
-    rows = pq.read_table(folder / "train-00000.parquet").to_pylist()
-    lines = (result.folder / "made_with_seeks.jsonl").read_text(encoding="utf-8").splitlines()[:-1]
-    assert [json.loads(row["messages"]) for row in rows] == [json.loads(line) for line in lines]
-    first = json.loads(lines[0])[1]["content"][0]["text_stream"][0]
-    assert list(rows[0]["words"][0].values()) == first and dict(rows[0]["scores"])["words_per_s"] > 0
-    card = (folder / "README.md").read_text(encoding="utf-8")
-    assert "license: cc-by-4.0" in card and f"| train | {len(rows):,} |" in card
-    test_rows = pq.read_table(folder / "test-00000.parquet").to_pylist()
-    assert {row["channel"] for row in rows}.isdisjoint(row["channel"] for row in test_rows)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    there = datasets.load_dataset(str(folder), cache_dir=str(tmp_path))
+    channels = {}
+    for split, name in (("train", "made_with_seeks.jsonl"), ("test", "made_held_out_with_seeks.jsonl")):
+        rows = list(there[split])
+        samples = [json.loads(line) for line in (result.folder / name).read_text(encoding="utf-8").splitlines()[:-1]]
+        records = [json.loads(line) for path in result.kept for line in path.open(encoding="utf-8")]
+        records = [record for record in records if record.get("split") == {"test": "held_out"}.get(split)]
+        assert rows == [expected_row(*pair) for pair in zip(records, samples, strict=True)]
+        channels[split] = {row["channel"] for row in rows}
+        assert len(rows) > 3 and any(row["flags"] for row in rows) and any(row["previous"] for row in rows)
+        assert f"| {split} | {len(rows):,} |" in (folder / "README.md").read_text(encoding="utf-8")
+    assert channels["train"].isdisjoint(channels["test"])
+    assert "license: cc-by-4.0" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def expected_row(record: dict, sample: list) -> dict:
+    """A row, from a line of the training file and what is known of the record besides."""
+    (video, context), (said,) = (message["content"] for message in sample)
+    return {
+        **{name: record[name] for name in ("id", "channel", "language")},
+        **{name: video[name] for name in ("video", "video_start", "video_end")},
+        **{name: context[name] for name in ("title", "category", "previous")}, "query": context["text"],
+        "words": [{"start_s": start_s, "end_s": end_s, "text": text} for start_s, end_s, text in said["text_stream"]],
+        "scores": [{"name": name, "value": value} for name, value in record["scores"].items()],
+        "flags": record.get("flags", []),
+        "messages": json.dumps(sample, ensure_ascii=False, separators=(",", ":")),
+    }  # fmt: skip

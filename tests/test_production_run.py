@@ -3,9 +3,11 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -18,13 +20,22 @@ from data.production.engine import engines
 from data.production.engine.link import Link
 from data.production.jsonl_input import parse_line
 from data.production.result import RunResult
-from data.production.run import EngineArguments, run_config
+from data.production.run import EngineArguments, locked, prune, run_config, say_result
 from tests.conftest import REPOSITORY
-from tests.production import CONFIG, command, contents, make_videos, run, write_config
-from tests.waiting import PATIENCE_S
+from tests.production import (
+    CONFIG,
+    command,
+    contents,
+    make_videos,
+    measured,
+    places_of,
+    run,
+    wait_for,
+    write_config,
+)
 from utils.errors import UserError
 
-N_VIDEOS = 40
+N_VIDEOS, SHARD_SIZE = 40, 4
 FAILING = ["v009#0001", "v012#0002"]
 
 
@@ -90,55 +101,103 @@ def test_every_word_is_in_the_output_once(whole, videos):
     assert sorted(made) == sorted(given)
 
 
+def test_a_sample_says_what_its_video_says_there_and_before(whole, videos):
+    rows = {row["video"]: row for row in map(json.loads, videos.open())}
+    for name in ("made_with_seeks.jsonl", "made_held_out_with_seeks.jsonl"):
+        for line in (whole / name).read_text().splitlines()[:-1]:
+            (video, context), (said,) = (message["content"] for message in json.loads(line))
+            row = rows[video["video"]]
+            spoken = speech_of(row["captions"])
+            n_before, words = len(context["previous"].split()), said["text_stream"]
+            assert context["title"] == row["title"] and context["previous"].split() == spoken[:n_before]
+            assert [word for _, _, word in words] == spoken[n_before : n_before + len(words)]
+            assert (video["video_start"], video["video_end"]) == (words[0][0], words[-1][1])
+
+
+def speech_of(captions: list) -> list[str]:
+    """Captions without brackets and immediate repeats, as words."""
+    texts = [text for _, _, text in captions if not set(text) & set("[](){}")]
+    return [word for text, _ in groupby(texts) for word in text.split()]
+
+
 @pytest.mark.parametrize("n_workers", [1, 3])
 def test_killed_and_resumed_here(request, whole, videos, tmp_path, n_workers):
     kill_and_compare(request, whole, videos, tmp_path, ["--num_workers", str(n_workers)])
+    n_kills = request.config.getoption("--kills")
+    assert sum(repeats_by_shard(tmp_path / "out").values()) <= n_kills * n_workers, "a kill loses the shards in work"
 
 
 @pytest.mark.slow
 def test_killed_and_resumed_on_a_cluster(request, whole, videos, tmp_path, cluster):
     kill_and_compare(request, whole, videos, tmp_path, ["--engine", "ray", "--ray_address", cluster])
+    places = places_of(tmp_path / "out", "tests.production")
+    assert None not in places["actor"] and len(places["actor"]) > request.config.getoption("--kills")
 
 
 def kill_and_compare(request, whole: Path, videos: Path, tmp_path: Path, flags: list[str]) -> None:
+    """Kill a run at random moments, none of which can be after its end, and let it go on to its end."""
     n_kills = request.config.getoption("--kills")
-    rng = random.Random(str(flags[:1]))
-    words = command(write_config(tmp_path, videos, {"sleep_s": 0.01}), tmp_path / "out", "--no_report", *flags)
-    n_markers = len(list((whole / "work").rglob("*.done.json")))
-    for _ in range(n_kills):
-        kill_after(words, tmp_path / "out", rng.randrange(1, n_markers // n_kills), rng)
+    rng, most = random.Random(str(flags[:1])), sum(measured(whole).values()) // n_kills
+    options = {"sleep_s": 0.01, "hold": [max(measured(whole))], "folder": str(tmp_path)}
+    words = command(write_config(tmp_path, videos, options), tmp_path / "out", "--no_report", *flags)
+    (tmp_path / "hold").touch()
+    statuses = [kill_after(words, tmp_path, rng.randrange(most // 2, most), rng) for _ in range(n_kills)]
+    assert statuses == [-signal.SIGKILL] * n_kills
+    (tmp_path / "hold").unlink()
     run(words)
     assert contents(tmp_path / "out") == contents(whole)
     assert not list((tmp_path / "out").rglob(".*.partial"))
 
 
-def kill_after(words: list[str], output: Path, n_more: int, rng: random.Random) -> None:
-    """Start a run and kill it, its processes too, a moment after it has finished so many more pieces."""
-    before = len(list(output.rglob("*.done.json")))
+def kill_after(words: list[str], folder: Path, n_more: int, rng: random.Random) -> int:
+    """Start a run and kill it, its processes too, a moment after it has measured so many records, or when it has come
+    to one that it is held at; its status."""
+
+    def n_measured() -> int:
+        notes = (folder / "out" / "side" / "tests.production").glob("notes-*.jsonl")
+        return sum(path.read_bytes().count(b'"measured"') for path in notes)
+
+    (folder / "holding").unlink(missing_ok=True)
+    wanted = n_measured() + n_more
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(words, cwd=REPOSITORY, start_new_session=True, **quiet)
-    while len(list(output.rglob("*.done.json"))) < before + n_more and process.poll() is None:
-        time.sleep(0.003)
+    assert wait_for(lambda: n_measured() >= wanted or (folder / "holding").exists() or process.poll() is not None, 200)
     time.sleep(rng.random() * 0.03)
-    if process.poll() is None:  # else it was quicker than the look at its files, which is fair as well
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    os.killpg(process.pid, signal.SIGKILL)
+    return process.wait()
 
 
-def test_workers_end_with_a_killed_run(videos, tmp_path):
-    words = command(write_config(tmp_path, videos, {"sleep_s": 0.2}), tmp_path / "out", "--num_workers", "2")
+def repeats_by_shard(output: Path) -> dict[int, int]:
+    """How often the troublesome stage has begun each shard again."""
+    repeats: dict[int, int] = {}
+    for record, times in measured(output).items():
+        shard = int(record[1:4]) // SHARD_SIZE
+        repeats[shard] = max(repeats.get(shard, 0), times - 1)
+    return repeats
+
+
+def test_one_run_at_a_time_works_in_a_folder_and_its_workers_end_with_it(videos, tmp_path):
+    (tmp_path / "hold").touch()
+    config = write_config(tmp_path, videos, {"hold": ["v039#0001", "v000#0001"], "folder": str(tmp_path)})
+    words = command(config, tmp_path / "out", "--num_workers", "2")
     process = subprocess.Popen(words, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    notes = tmp_path / "out" / "side" / "tests.production"
-    while not list(notes.glob("notes-*")):
-        time.sleep(0.02)
-    workers = {json.loads(line)["pid"] for line in next(notes.glob("notes-*")).open()} - {process.pid}
-    assert workers
-    process.kill()
-    process.wait()
-    deadline = time.monotonic() + PATIENCE_S
-    while any(Path(f"/proc/{pid}").exists() for pid in workers):
-        assert time.monotonic() < deadline, "workers outlive their run"
-        time.sleep(0.02)
+    try:
+        assert wait_for(lambda: len(places_of(tmp_path / "out", "jsonl_input")["pid"] - {process.pid}) > 0, 100.0)
+        (tmp_path / "other").mkdir()
+        with pytest.raises(UserError, match="another run works there"):
+            run_here(write_config(tmp_path / "other", videos), tmp_path / "out")
+        workers = children_of(process.pid)
+        assert len(workers) >= 2
+    finally:
+        process.kill()
+        process.wait()
+    assert wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers)), "workers outlive their run"
+    with locked(tmp_path / "out"):
+        pass
+
+
+def children_of(pid: int) -> set[str]:
+    return set(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
 
 
 def link(name: str, gpus: float = 0.0, cpus: int = 1) -> Link:
@@ -212,6 +271,20 @@ def test_nothing_runs_twice_and_a_change_runs_what_depends_on_it(videos, tmp_pat
     assert ran(run_here(config, tmp_path / "out", ["tests.production.sleep_s=0.0001"])) == {}
 
 
+def test_prune_deletes_what_the_config_does_not_use_and_nothing_else(videos, whole, tmp_path):
+    config = write_config(tmp_path, videos)
+    text = CONFIG.replace("  - held_out_split", "  - near_duplicates\n  - held_out_split")
+    (tmp_path / "other").mkdir()
+    run_here(write_config(tmp_path / "other", videos, text=text), tmp_path / "out", ["pretrain_to_clips.min_s=12"])
+    result = run_here(config, tmp_path / "out")
+    names = {path.name for path in (tmp_path / "out" / "work").iterdir()}
+    prune(result)
+    left = {path.name for path in (tmp_path / "out" / "work").iterdir()}
+    assert left == {path.name for path in (whole / "work").iterdir()} < names
+    assert ran(run_here(config, tmp_path / "out")) == {}
+    assert contents(tmp_path / "out") == contents(whole)
+
+
 def test_appended_lines_run_alone(videos, tmp_path):
     grown = tmp_path / "videos.jsonl"
     lines = videos.read_text().splitlines(keepends=True)
@@ -230,7 +303,7 @@ def test_failures_are_recorded_and_retried_alone(videos, whole, tmp_path):
     config = write_config(tmp_path, videos, {"fail": FAILING, "folder": str(tmp_path)})
     result = run_here(config, tmp_path / "out")
     failures = [json.loads(line) for line in (tmp_path / "out" / "failed.jsonl").open()]
-    assert [record["id"] for record in failures] == FAILING and result.n_failed == 2
+    assert [record["id"] for record in failures] == FAILING and result.n_failed == 2 and say_result(result) == 3
     assert failures[0]["rejection"] == {
         "stage": "tests.production", "reason": "broken_clip", "detail": "cannot read videos/v009.mp4", "failed": True
     }  # fmt: skip
@@ -248,7 +321,47 @@ def test_a_record_that_kills_its_process_fails_alone(videos, whole, tmp_path):
     result = run_here(config, tmp_path / "out", num_workers=2)
     (failure,) = [json.loads(line) for line in (tmp_path / "out" / "failed.jsonl").open()]
     assert (failure["id"], failure["rejection"]["reason"]) == (FAILING[0], "process_died")
-    assert result.progress.counts[-1].kept.records > 10
+    assert result.n_failed == 1
+    assert ids_of(tmp_path / "out") == ids_of(whole) and len(set(ids_of(whole))) == len(ids_of(whole))
+
+
+def ids_of(output: Path) -> list[str]:
+    """The records that a run has ended with, kept or not."""
+    kept = [line for path in output.glob("work/to_conversation-*/*.kept.jsonl") for line in path.open()]
+    return sorted(json.loads(line)["id"] for line in [*kept, *(output / "rejected.jsonl").open()])
+
+
+def test_kept_work_that_has_lost_its_end_is_made_again(whole, tmp_path):
+    """As a disk that fills up, or a machine that goes down, leaves it."""
+    shutil.copytree(whole, tmp_path / "out")
+    config = read_config(whole.parent / "config.yaml")
+    for name in ("pretrain_to_clips", "tests.production.judge"):
+        path = sorted((tmp_path / "out" / "work").glob(f"{name}-*/*.kept.jsonl"))[3]
+        path.write_bytes(path.read_bytes()[:-40])
+    run_config(config, tmp_path / "out", EngineArguments(num_workers=1), shown=False)
+    assert contents(tmp_path / "out") == contents(whole)
+
+
+def test_an_input_may_have_fields_named_like_ours(tmp_path):
+    """`failed` and `conversation` of the input's own are no failure and no sample."""
+    own = {"failed": True, "from": {"id": 1, "conversation": [{"role": "user"}]}}
+    rows = [{"id": "rejected", "height": 100, **own}, {"id": "kept", "height": 720, **own}, {"id": "broken", **own}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "broken").touch()
+    text = """
+inputs: {{jsonl_input: {{paths: ["{videos}"]}}}}
+stages:
+  - metadata_filter: {{min_s: null, max_s: null, languages: [], min_distinct_words: null, unknown: keep}}
+  - tests.production: {options}
+output: {{name: made}}
+"""
+    options = {"fail": ["broken"], "folder": str(tmp_path), "length_s": 1.0}
+    result = run_here(write_config(tmp_path, tmp_path / "in.jsonl", options, text), tmp_path / "out")
+    files = {name: [json.loads(line)["id"] for line in (tmp_path / "out" / name).open()] for name in result.files}
+    assert files == {"made.jsonl": ["kept"], "rejected.jsonl": ["rejected", "broken"], "failed.jsonl": ["broken"]}
+    assert result.n_failed == 1
+    (row,) = [json.loads(line) for line in (tmp_path / "out" / "made.jsonl").open()]
+    assert row["extra"] == own
 
 
 @pytest.mark.slow
@@ -268,13 +381,6 @@ def test_too_many_failures_end_the_run(videos, tmp_path):
     config = write_config(tmp_path, videos, {"fail": every, "folder": str(tmp_path)})
     with pytest.raises(UserError, match=r"tests.production: \d+ of \d+ records failed, more than --max_failed 0.5"):
         run_here(config, tmp_path / "out")
-
-
-def test_a_folder_takes_one_run_at_a_time(videos, tmp_path):
-    from data.production.run import locked
-
-    with locked(tmp_path / "out"), pytest.raises(UserError, match="another run works there"):
-        run_here(write_config(tmp_path, videos), tmp_path / "out")
 
 
 def test_bad_lines_are_rejected_with_file_and_line(tmp_path):

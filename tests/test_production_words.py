@@ -6,13 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data.production.config import read_config
 from data.production.held_out_split import HeldOutSplit, SplitOptions
 from data.production.metadata_filter import MetadataFilter, MetadataOptions
 from data.production.pretrain_to_clips import PretrainClipOptions, PretrainToClips, sort_out, split_evenly
 from data.production.record import Record, from_line, to_line
+from data.production.run import EngineArguments, run_config
 from data.production.sft_to_clips import SftClipOptions, SftToClips
 from data.production.to_conversation import ToConversation
 from data.production.words.transcript import transcript_of
+from scripts import bench_production
+from scripts.bench.published_production import produce
+from utils.errors import UserError
 
 FUZZ = settings(derandomize=True, deadline=None, database=None)
 TEXTS = ["the ball", "The ball.", "GOAL!", "he said “no.”", "iPhone", "3 points", "进球 了。", "é", "A. Müller scores"]
@@ -83,7 +88,31 @@ def test_no_recognised_word_is_lost_or_doubled(entries):
         assert not next(c for c in clip.words[0][2] if c.isalnum()).islower()
         starts = [word[0] for word in clip.words]
         assert all(b - a <= 3 + 1e-9 for a, b in pairwise(starts))
+        at = given_words.index(clip.words[0])
+        before = given_words[at - 1] if at else [-10, -10, ""]
+        assert clip.words[0][0] - before[0] > 3 or before[2].strip("”\"')")[-1:] in tuple(".?!…。！？")
     assert_previous(parts)
+
+
+@pytest.mark.parametrize(
+    ("n_words", "seconds", "reason"),
+    [
+        (80, 30.0, None), (80, 29.9, "too_short"), (80, 240.0, "too_slow"), (240, 240.0, None), (40, 40.0, None),
+        (39, 40.0, "too_slow"), (160, 40.0, None), (161, 40.0, "too_fast"), (121, 30.0, "too_fast"),
+    ],
+)  # fmt: skip
+def test_limits_of_a_clip(n_words, seconds, reason):
+    captions = [[5.0, 5.0 + seconds, " ".join(f"Wort{i}" for i in range(n_words))]]
+    (part,) = parts_of(PretrainToClips(), Record("v", captions=captions))
+    assert (part.rejection and part.rejection.reason) == reason and len(part.words) == n_words
+
+
+@pytest.mark.parametrize(("gap_s", "n_parts"), [(2.0, 1), (2.5, 1), (2.6, 2), (60.0, 2)])
+def test_a_clip_ends_where_the_next_word_ends_over_three_seconds_later(gap_s, n_parts):
+    said = " ".join(f"Wort{i}" for i in range(80))
+    captions = [[0.0, 40.0, said], [40.0 + gap_s, 80.0 + gap_s, said.upper()]]
+    parts = parts_of(PretrainToClips(), Record("v", captions=captions))
+    assert [part.rejection for part in parts] == [None] * n_parts and len(spoken(parts)) == 160
 
 
 def assert_previous(parts: list[Record]) -> None:
@@ -212,3 +241,20 @@ def test_a_record_survives_its_line():
 def test_out_of_order_words_do_not_become_a_sample():
     (record,) = ToConversation().expand(Record("v", video="a.mp4", words=[[1, 2, "b"], [0, 1, "a"]]))
     assert record.rejection.reason == "words_out_of_order"
+
+
+def test_clips_are_those_of_the_published_logic_written_plainly(tmp_path):
+    """The benchmark's two sides on 60 videos, and its comparison, which finds what differs."""
+    videos = bench_production.make_transcripts(tmp_path / "videos.jsonl", 60, longest_s=300.0)
+    theirs = produce(videos, tmp_path)
+    config = tmp_path / "config.yaml"
+    config.write_text(bench_production.CONFIG.format(videos=videos))
+    run_config(read_config(config), tmp_path / "ours", EngineArguments(num_workers=1), shown=False)
+    ours = tmp_path / "ours" / "train_with_seeks.jsonl"
+    same = bench_production.compare(theirs, ours)
+    assert same["clips"] > 60 and same["words"] > 5000 and 0 < same["words_1_ms_off"] < 0.1
+    for old, new in (("word7", "word8"), ("videos/v", "videos/w"), ('"video_end":', '"video_end":1')):
+        other = tmp_path / "other.jsonl"
+        other.write_text(ours.read_text().replace(old, new, 1))
+        with pytest.raises(UserError, match="differs"):
+            bench_production.compare(theirs, other)

@@ -12,10 +12,10 @@ from data.production.append_jsonl_seeks import SeekWriter
 from data.production.config import OutputOptions
 from data.production.engine.link import digest_of
 from data.production.engine.shard_files import put
-from data.production.record import read_lines, sample_in
+from data.production.record import has_failed, read_lines, sample_in
 from utils.errors import UserError
 
-FORMAT = 1
+FORMAT = 2  # of the files: raise it when one changes
 HELD_OUT = "held_out"
 
 
@@ -76,7 +76,7 @@ def _write_dropped(folder: Path, dropped: Sequence[Path], options: OutputOptions
         for line in _lines(dropped):
             if options.rejected:
                 files.add("rejected.jsonl", line)
-            if b'"failed":true' in line:
+            if has_failed(line):
                 files.add("failed.jsonl", line)
         return files.finish()
 

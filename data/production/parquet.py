@@ -21,12 +21,14 @@ from utils.files import write_whole
 
 ROWS_PER_FILE = 50_000
 ROWS_AT_ONCE = 2_000
+# Lists of structs, since the hub's own library reads no maps.
+SCORE = pa.struct([("name", pa.string()), ("value", pa.float64())])
 WORD = pa.struct([("start_s", pa.float64()), ("end_s", pa.float64()), ("text", pa.string())])
 SCHEMA = pa.schema([
     ("id", pa.string()), ("video", pa.string()), ("video_start", pa.float64()), ("video_end", pa.float64()),
     ("title", pa.string()), ("category", pa.string()), ("channel", pa.string()), ("language", pa.string()),
     ("query", pa.string()), ("previous", pa.string()), ("words", pa.list_(WORD)), ("flags", pa.list_(pa.string())),
-    ("scores", pa.map_(pa.string(), pa.float64())), ("messages", pa.string()),
+    ("scores", pa.list_(SCORE)), ("messages", pa.string()),
 ])  # fmt: skip
 SPLITS = {"": "train", "held_out": "test"}
 
@@ -145,6 +147,6 @@ def _row(record: Record) -> dict:
         "previous": said.get("previous", record.previous),
         "words": [{"start_s": start_s, "end_s": end_s, "text": text} for start_s, end_s, text in record.spoken],
         "flags": record.flags,
-        "scores": sorted(record.scores.items()),
+        "scores": [{"name": name, "value": value} for name, value in sorted(record.scores.items())],
         "messages": orjson.dumps(record.conversation).decode() if record.conversation else "",
     }

@@ -137,11 +137,25 @@ def to_line(record: Record) -> bytes:
 
 def sample_in(line: bytes) -> tuple[bytes, bytes]:
     """The training sample in a record's line, and the line without it; empty where there is none."""
-    # Texts have their quotes escaped, and no field follows; so the last such key is the record's own.
+    # Texts have their quotes escaped, and no field follows; so the last such key is the record's own, unless it stands
+    # inside another field, as an input may have it: then what is before it is not whole.
     at = line.rfind(CONVERSATION)
     if at < 0 or b'"role":' not in line[at : at + 40]:
         return b"", line
-    return line[at + len(CONVERSATION) : -1], line[:at] + b"}"
+    sample, facts = line[at + len(CONVERSATION) : -1], line[:at] + b"}"
+    try:
+        orjson.loads(facts)
+    except ValueError:
+        record = orjson.loads(line)
+        sample = record.pop("conversation", None)
+        return (orjson.dumps(sample), orjson.dumps(record)) if sample else (b"", line)
+    return sample, facts
+
+
+def has_failed(line: bytes) -> bool:
+    """Whether a record's line says that a stage could not work on it."""
+    # A look at the bytes spares nearly all lines the parsing; a field of the input may hold the same ones.
+    return b'"failed":true' in line and orjson.loads(line).get("rejection", {}).get("failed", False)
 
 
 def from_line(line: bytes) -> Record:

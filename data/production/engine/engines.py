@@ -254,9 +254,11 @@ class RayWorker:
     def __init__(self, links: dict[int, Link], folder: str, retry_failed: bool, run: str):
         import ray
 
-        n_threads = max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))
+        context = ray.get_runtime_context()
+        n_threads = max(1, int(context.get_assigned_resources().get("CPU", 1)))
         device = "cuda:0" if ray.get_gpu_ids() else "cpu"
-        self.worker = ShardWorker(links, Path(folder), device, n_threads, retry_failed, self._try)
+        place = {"node": context.get_node_id(), "actor": context.get_actor_id(), "code": str(REPOSITORY)}
+        self.worker = ShardWorker(links, Path(folder), device, n_threads, retry_failed, self._try, place)
         self.notes = Path(folder) / "side" / "trying" / f"{run}-{min(links)}"
         self.job: Job | None = None
 

@@ -24,7 +24,8 @@ AT_ONCE = 64  # records that go through the links together, or as many as a stag
 class ShardWorker:
     """Takes shards through a group of links, setting up each stage when it is first needed.
 
-    links: by their number in the run. trying: told of each batch's digests before it is worked on.
+    links: by their number in the run. trying: told of each batch's digests before it is worked on. place: what is noted
+    of where that is, besides host and process.
     """
 
     def __init__(
@@ -35,10 +36,11 @@ class ShardWorker:
         n_threads: int = 1,
         retry_failed: bool = False,
         trying: Callable[[list[bytes]], None] | None = None,
+        place: dict[str, str] | None = None,
     ):
         self.links, self.device, self.n_threads, self.retry_failed = links, device, n_threads, retry_failed
         self.store, self.side = Store(folder / "work"), folder / "side"
-        self._trying = trying or (lambda digests: None)
+        self._trying, self._place = trying or (lambda digests: None), place or {}
         sizes = [load_stage(link.stage).batch_size for link in links.values() if link.part == "process"]
         self._at_once = max([AT_ONCE, *sizes])
         self._source: Source | None = None
@@ -120,7 +122,7 @@ class ShardWorker:
 
     def _note(self, report: Report) -> None:
         link, done = self.links[report.link], report.done
-        facts = {"link": link.name, "shard": report.shard, "n_in": done.n_in, "n_ran": report.ran}
+        facts = {"link": link.name, "shard": report.shard, "n_in": done.n_in, "n_ran": report.ran, **self._place}
         self._worker(link).note(**facts, took_s=round(report.took_s, 4))
 
     def _worker(self, link: Link) -> Worker:

@@ -17,7 +17,7 @@ import orjson
 
 from data.production.engine.link import Link
 from data.production.engine.shard_files import PART_TYPE, ShardFiles, put
-from data.production.record import read_lines
+from data.production.record import has_failed, read_lines
 
 
 @dataclass
@@ -71,8 +71,7 @@ class Store:
         """What the link made of this input; None where it has not, or where a file was lost since."""
         try:
             done = _read_done(self._base(link, shard, input_digest, ".done.json"))
-            kept = self.kept_path(link, shard, done)
-            return done if kept.stat().st_size == done.size else None
+            return done if self._is_whole(link, shard, done) else None
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
@@ -106,7 +105,8 @@ class Store:
         for marker in sorted(self._markers_of(link, shard), key=lambda path: path.stat().st_mtime_ns, reverse=True):
             try:
                 done = _read_done(marker)
-                return Earlier(self, link, shard, done)
+                if self._is_whole(link, shard, done):
+                    return Earlier(self, link, shard, done)
             except (OSError, ValueError, TypeError, KeyError):
                 continue
         return Earlier(self, link, shard, None)
@@ -128,6 +128,10 @@ class Store:
     def used_folders(self, links: Sequence[Link]) -> set[str]:
         """Names of the folders that these links keep their work in."""
         return {self._folder(link).name for link in links}
+
+    def _is_whole(self, link: Link, shard: int, done: Done) -> bool:
+        """Whether the kept file is as long as it was. Raises OSError where it is gone."""
+        return self.kept_path(link, shard, done).stat().st_size == done.size
 
     def _folder(self, link: Link) -> Path:
         return self.folder / f"{link.name}-{link.spec[:16]}"
@@ -152,7 +156,7 @@ class Earlier:
         dropped = read_lines(store.dropped_path(link, shard, done))
         for part in store.parts(link, shard, done):
             result = ([next(kept) for _ in range(part["n_kept"])], [next(dropped) for _ in range(part["n_dropped"])])
-            if not any(b'"failed":true' in line for line in result[1]):
+            if not any(map(has_failed, result[1])):
                 self._results[part["digest"].tobytes()] = result
 
     def get(self, digest: bytes) -> tuple[list[bytes], list[bytes]] | None:
