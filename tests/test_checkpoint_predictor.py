@@ -18,6 +18,7 @@ from evaluation.clip_writer import ClipWriter
 from evaluation.item import Answer, Choice, ClipPlan, Commentary, Item, Written
 from evaluation.livesports3kqa import distributed_evaluate_livesports3kqa as sports
 from models.prefix import PrefixReader
+from models.streaming import Step
 from tests.asking import run_main, write_lines
 from tests.videos import frame_number, make_video, numbered_frame
 from utils.fingerprint import checkpoint_fingerprint
@@ -169,6 +170,18 @@ def test_decoding_of_a_commentary_is_as_asked(predictor, videos):
     assert plain.steps != penalised.steps and plain.steps != short.steps
     n_tokens = [len(predictor.checkpoint.chat.text_ids(text)) for _, _, text in short.steps]
     assert max(n_tokens) <= 3 and [step[:2] for step in plain.steps] == [step[:2] for step in short.steps]
+
+
+def test_a_commentary_is_its_steps_without_their_pauses(predictor, videos, monkeypatch):
+    texts = ["Red pass ...", " ...", "and a goal ...", "at last."]
+    steps = [Step(float(i), i + 1.0, text, [], {}, 0) for i, text in enumerate(texts)]
+    shown = []
+    monkeypatch.setattr(checkpoint_predictor, "comment", lambda session, source: shown.extend(source) or steps)
+    plan = ClipPlan(videos[0], 0.5, 1.5, rule="stream")
+    ((_, answer),) = predictor.answer([Item("c", "001", Commentary("Describe."), None, plan)])
+    assert answer.response == "Red pass  and a goal at last...."  # a silent second leaves two spaces, as published
+    assert answer.steps == [(step.start_s, step.end_s, step.text) for step in steps]
+    assert [frame.time_s for frame in shown][:2] == pytest.approx([0.5, 1.0], abs=0.03)
 
 
 def change(checkpoint: Path, tensor: str) -> None:
