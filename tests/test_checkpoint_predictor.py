@@ -108,8 +108,12 @@ def test_a_clip_is_read_once_for_all_its_questions_and_each_keeps_its_answer(pre
 def test_a_clip_holds_the_frames_of_its_window(predictor, videos, tmp_path):
     with VideoFile(videos[0]) as video:
         shown = predictor.read(ClipPlan(videos[0], 0.5, 1.5), video)
+        few = predictor.read(ClipPlan(videos[0], max_frames=2), video)
+        streamed = predictor.read(ClipPlan(videos[0], 0.5, 1.9, rule="stream"), video)
     numbers = [frame_number(frame) for frame in shown.frames.numpy()]
     assert 12 <= min(numbers) < max(numbers) <= 38
+    assert len(few.frames) == 2
+    assert streamed.times_s.tolist()[:3] == pytest.approx([0.5, 1.0, 1.5], abs=0.03)
     for number in range(9):
         Image.fromarray(numbered_frame(number, 72, 160)).save(tmp_path / f"{number + 1:05d}.jpg")
     plan = ClipPlan(str(tmp_path), 1.0, 2.0, folder_fps=3.0)

@@ -77,7 +77,7 @@ SHARED = (
         tests=(f"{STORE}::test_failures_are_rows_tried_again_and_counted",),
     ),
     Mutation(
-        name="one_bad_question_fails_its_video_in_silence",
+        name="questions_without_an_answer_leave_status_0",
         promise="the exit status says that a question has no answer",
         file="evaluation/run.py",
         old="    return FAILED if n_failed else 0",
@@ -227,7 +227,31 @@ ANSWERED = (
         tests=(f"{PREDICTOR}::test_a_clip_holds_the_frames_of_its_window",),
     ),
     Mutation(
-        name="a_question_of_no_video",
+        name="the_protocols_limit_of_frames_is_ignored",
+        promise="OVO-Bench's official protocol shows at most 64 frames",
+        file="evaluation/checkpoint_predictor.py",
+        old="            limits = dataclasses.replace(limits, max_frames=min(limits.max_frames, plan.max_frames))",
+        new="            limits = dataclasses.replace(limits)",
+        tests=(f"{PREDICTOR}::test_a_clip_holds_the_frames_of_its_window",),
+    ),
+    Mutation(
+        name="events_are_commented_at_spread_frames",
+        promise="an event is commented at the frames that are on screen every half second",
+        file="evaluation/checkpoint_predictor.py",
+        old="            rule=plan.rule,",
+        new='            rule="question",',
+        tests=(f"{PREDICTOR}::test_a_clip_holds_the_frames_of_its_window",),
+    ),
+    Mutation(
+        name="games_of_hours_are_remembered_whole",
+        promise="a game of hours is commented with a bounded cache",
+        file="evaluation/infstreams/game_predictor.py",
+        old="            retention=self.retention,",
+        new='            retention=RetentionOptions(cache_policy="full"),',
+        tests=("tests/test_infstreams.py::test_what_is_remembered_decides_and_is_kept_with_the_answers",),
+    ),
+    Mutation(
+        name="the_question_stands_before_the_video",
         promise="the model is shown the video before the question",
         file="evaluation/checkpoint_predictor.py",
         old='            *chat.turn_ids(Turn("user", [block, ask.text])),',
@@ -436,6 +460,14 @@ ASKED = (
         tests=("tests/test_infstreams.py::test_steps_belong_to_the_window_in_which_they_end",),
     ),
     Mutation(
+        name="limit_is_one_more",
+        promise="--limit N asks the first N questions",
+        file="evaluation/lines.py",
+        old="        if limit is not None and n_read >= limit:",
+        new="        if limit is not None and n_read > limit:",
+        tests=("tests/test_mvbench.py::test_a_file_of_lines",),
+    ),
+    Mutation(
         name="a_video_outside_its_folder_is_opened",
         promise="video names that lead out of the folder are not followed",
         file="evaluation/lines.py",
@@ -473,6 +505,22 @@ CAPTIONED = (
 )
 
 JUDGED = (
+    Mutation(
+        name="commentaries_swapped_in_the_judges_prompt",
+        promise="the judge is shown the first commentary as Commentary A",
+        file="evaluation/judge.py",
+        old="commentary_a=pair.first, commentary_b=pair.second",
+        new="commentary_a=pair.second, commentary_b=pair.first",
+        tests=(f"{LLM_JUDGE}::test_a_users_template",),
+    ),
+    Mutation(
+        name="an_undated_judge_is_taken",
+        promise="OpenAI's judges are known by their date",
+        file="evaluation/livesports3kcc/llm_judge.py",
+        old="    if endpoint.is_openai and not DATED.search(arguments.judge_model):",
+        new="    if not endpoint.is_openai and not DATED.search(arguments.judge_model):",
+        tests=(f"{LLM_JUDGE}::test_undated_names_are_refused_where_openai_serves_them",),
+    ),
     Mutation(
         name="judge_reads_B_as_A",
         promise="the judge's verdict is read as it was given",
@@ -660,6 +708,14 @@ COUNTED = (
         new="    outcomes = [outcome for outcome in outcomes if not outcome.failed]\n"
         "    groups = [_group(outcome, mean_over) for outcome in outcomes]\n    found",
         tests=(f"{STATS}::test_failed_items_are_counted_and_stay_in_the_denominator",),
+    ),
+    Mutation(
+        name="score_forgets_what_has_no_answer",
+        promise="score.py says with its exit status that items have no answer",
+        file="evaluation/score.py",
+        old="    return FAILED if n_failed else 0",
+        new="    return 0",
+        tests=(f"{SCORE}::test_failed_items_are_said_and_change_the_status",),
     ),
     Mutation(
         name="failed_events_leave_the_win_rate",
