@@ -186,7 +186,15 @@ def test_options_that_a_separator_cut(pieces, whole):
 
 @pytest.mark.parametrize(
     ("response", "first", "anywhere"),
-    [("B", 1, 1), (" B. A compass", 1, 1), ("It is B", 0, 1), ("A or B", 0, 0), ("", 0, 0)],
+    [
+        ("B", 1, 1),
+        (" B. A compass", 1, 1),
+        ("It is B", 0, 1),
+        ("A or B", 0, 0),
+        ("Apples, so B", 0, 1),
+        ("No BUS", 0, 0),
+        ("", 0, 0),
+    ],
 )
 def test_written_letters(response, first, anywhere):
     item = Item("i", "v", Written("", 8), "B", None, shown={"options": ["A. a map", "B. a compass"]})
