@@ -226,14 +226,15 @@ def test_ties_and_refusals_are_no_wins_and_stand_apart():
 
 def test_ovobench_is_the_mean_of_its_groups():
     tasks = {"EPM": "backward", "OCR": "realtime", "ACR": "realtime", "SSR": "forward"}
-    right = {"EPM": [1, 0], "OCR": [1], "ACR": [0, 0, 0], "SSR": [1, 1, 0, 0]}
+    right = {"EPM": [1, 0, 0], "OCR": [1], "ACR": [1, 0, 0], "SSR": [1, 1, 0, 0]}
     outcomes = [
         Outcome(f"{task}{i}", f"{task}{i}", value, tags={"task": task, "group": tasks[task]}, truth="Yes")
         for task, values in right.items()
         for i, value in enumerate(values)
     ]
     head, groups, by_task = scores_of("ovobench").summary(outcomes)
-    assert head.rows[0].value == pytest.approx((1 / 2 + (1 + 0) / 2 + 1 / 2) / 3)
+    # 0.5; the mean over tasks would be 0.54, over questions 0.45.
+    assert head.rows[0].value == pytest.approx((1 / 3 + (1 + 1 / 3) / 2 + 1 / 2) / 3)
     assert [row.name for row in groups.rows] == ["backward", "realtime", "forward"]
     assert [row.name for row in by_task.rows] == ["EPM", "OCR", "ACR", "SSR"]
 
