@@ -17,6 +17,7 @@ from data.video import VideoError, VideoFile
 from data.words import SILENCE
 from evaluation.checkpoint_arguments import CheckpointArguments, model_id
 from evaluation.item import Answer, Choice, ClipPlan, Commentary, Item, MidStream, Written, group_by_clip
+from evaluation.open_video import OpenVideo
 from models.load import Checkpoint, load_checkpoint
 from models.prefix import PrefixReader
 from models.requests import Encode
@@ -57,23 +58,17 @@ class CheckpointPredictor:
 
     def answer(self, items: Sequence[Item]) -> Iterator[tuple[Item, Answer | Exception]]:
         """Answer items of one video. Memory holds one clip at a time, however many are asked about."""
-        video: VideoFile | None = None
-        try:
+        with OpenVideo() as opened:
             for plan, asked in group_by_clip(items).items():
                 started = time.perf_counter()
                 try:
-                    if video is None and plan.folder_fps is None:
-                        video = VideoFile(plan.video)
-                    clip = self.read(plan, video)
+                    clip = self.read(plan, None if plan.folder_fps is not None else opened.of(plan))
                 except VideoError as error:
                     yield from ((item, error) for item in asked)
                     continue
                 for item, answer in self._answers(clip, asked):
                     seconds, started = time.perf_counter() - started, time.perf_counter()
                     yield item, dataclasses.replace(answer, seconds=round(seconds, 4))
-        finally:
-            if video is not None:
-                video.close()
 
     def read(self, plan: ClipPlan, video: VideoFile | None) -> Clip:
         """The frames of a plan; video: its file, open, or None for a folder. Raises VideoError."""

@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
 from data.frame_plan import Clip, VideoLimits
-from data.video import VideoError, VideoFile
+from data.video import VideoError
 from evaluation.item import Answer, Item, Written, group_by_clip
+from evaluation.open_video import OpenVideo
 
 
 class ClipWriter(ABC):
@@ -30,12 +31,10 @@ class ClipWriter(ABC):
 
     def answer(self, items: Sequence[Item]) -> Iterator[tuple[Item, Answer | Exception]]:
         """Answer items of one video; memory holds one clip at a time."""
-        video: VideoFile | None = None
-        try:
+        with OpenVideo() as opened:
             for plan, asked in group_by_clip(items).items():
                 try:
-                    video = video or VideoFile(plan.video)
-                    clip = video.clip(
+                    clip = opened.of(plan).clip(
                         plan.start_s, plan.end_s, limits=self.limits, rule=plan.rule, frame_times=plan.frame_times
                     )
                 except VideoError as error:
@@ -43,9 +42,6 @@ class ClipWriter(ABC):
                     continue
                 for item in asked:
                     yield item, self._answer(clip, item.ask)
-        finally:
-            if video is not None:
-                video.close()
 
     def _answer(self, clip: Clip, ask: Written) -> Answer | Exception:
         started = time.perf_counter()

@@ -32,7 +32,7 @@ class LocalJudge:
         self._reply, fingerprint = load_replier(name_or_path, device)
         self.settings = {
             "judge": name_or_path, "checkpoint": fingerprint, "templates": templates.hashes,
-            "max_tokens": MAX_VERDICT_TOKENS,
+            "max_tokens": MAX_VERDICT_TOKENS, "repetition_penalty": "the model's own, none for a Qwen2-VL",
         }  # fmt: skip
 
     def __call__(self, pair: Pair) -> str:
@@ -59,7 +59,10 @@ def load_replier(name_or_path: str, device: str | None = None) -> tuple[Reply, s
 def _streaming(name_or_path: str, device: str | None) -> Reply:
     """A turn of words alone through the project's own loop."""
     checkpoint = load_checkpoint(name_or_path, device=device)
-    options = StreamOptions(query="", max_answer_tokens=MAX_VERDICT_TOKENS, remember_questions=True)
+    # No penalty: the verdict repeats words of the prompt, and transformers' models are asked without one.
+    options = StreamOptions(
+        query="", max_answer_tokens=MAX_VERDICT_TOKENS, remember_questions=True, repetition_penalty=1.0
+    )
 
     def reply(prompt: str) -> str:
         session = StreamingSession(checkpoint, options)

@@ -6,7 +6,7 @@ import pytest
 
 from evaluation.checkpoint_arguments import CheckpointArguments
 from evaluation.checkpoint_predictor import CheckpointPredictor
-from evaluation.infstreams import distributed_generate_infstreams
+from evaluation.infstreams import distributed_generate_infstreams, game_predictor
 from evaluation.infstreams.game_predictor import MAX_PIXELS, GameMemory, GamePredictor
 from evaluation.infstreams.task import GameArguments, covers, cut, load_task, load_windows, stretches
 from evaluation.item import ClipPlan, Commentary, Item
@@ -91,14 +91,27 @@ def test_remembering_everything_is_the_commentary_of_a_clip():
     assert any(text for _, _, text in full.steps)
 
 
-def test_what_is_remembered_decides_and_is_kept_with_the_answers():
+def test_what_is_remembered_decides_and_is_kept_with_the_answers(monkeypatch):
     model = CheckpointArguments(str(NANO), device="cpu")
     window = GamePredictor.load((model, GameMemory(vision_s=4.0, text_tokens=64)))
     assert window.settings["retention"]["cache_policy"] == "window" and window.settings["retention"]["vision_s"] == 4.0
     assert window.limits.max_pixels <= MAX_PIXELS
     item = Item("m", "m", Commentary("Describe.", 20, 1.05), None, ClipPlan(str(VIDEOS / "match_1.mp4"), 2.0, 26.0))
+    n_context, real = [], game_predictor.comment
+
+    def comment(session, frames):
+        for step in real(session, frames):
+            n_context.append(step.n_context)
+            yield step
+
+    monkeypatch.setattr(game_predictor, "comment", comment)
     ((_, answer),) = window.answer([item])
     assert answer.steps[0][0] == 2.0 and answer.steps[-1][1] == 26.0
+    bounded = n_context.copy()
+    n_context.clear()
+    list(GamePredictor.load((model, GameMemory(cache_policy="full"))).answer([item]))
+    assert len(bounded) == len(n_context) > 15
+    assert max(bounded) < max(n_context) / 2 and n_context == sorted(n_context)
     lost = Item("l", "l", item.ask, None, ClipPlan(str(VIDEOS / "match_1.mp4"), 500.0, 600.0))
     ((_, error),) = window.answer([lost])
     assert "holds no frame from 500 s on" in str(error)

@@ -28,8 +28,11 @@ def undisturbed(tmp_path_factory, tiny_checkpoint, benchmark) -> Path:
     return folder
 
 
-def kill_while_it_answers(words: list[str], folder: Path, n_answers: int, rng: random.Random) -> None:
-    """Start a command, and kill it and its workers a random moment after it has written so many more answers."""
+def kill_while_it_answers(words: list[str], folder: Path, n_answers: int, rng: random.Random) -> tuple[int, int]:
+    """Start a command, and kill it and its workers a random moment after it has written so many more answers.
+
+    Returns how many answers there were before it started, and when it was killed.
+    """
     before = n_lines(folder)
     process = subprocess.Popen(
         words, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
@@ -39,23 +42,35 @@ def kill_while_it_answers(words: list[str], folder: Path, n_answers: int, rng: r
     time.sleep(rng.random() * 0.05)
     assert process.poll() is None, "it ended before it could be killed"
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL
+    return before, n_lines(folder)
 
 
 def n_lines(folder: Path) -> int:
     return sum(path.read_bytes().count(b"\n") for path in (folder / "answers").glob("answers-*.jsonl"))
 
 
+def writers(folder: Path) -> set[str]:
+    """Machine and process of everyone who kept an answer."""
+    return {path.stem.rsplit("-", 1)[0] for path in (folder / "answers").glob("answers-*.jsonl")}
+
+
 def test_killed_and_finished_by_others(request, tiny_checkpoint, benchmark, undisturbed, tmp_path):
     n_kills = request.config.getoption("--kills")
     rng = random.Random(n_kills)
     words = command(tiny_checkpoint, benchmark, tmp_path, "--both_settings")
+    killed = []
     for kill in range(n_kills):
         n_answers = rng.randrange(1, 2 * 3 * N_VIDEOS // (n_kills + 1) - 6)
-        kill_while_it_answers([*words, "--num_workers", str(1 + kill % 3)], tmp_path, n_answers, rng)
+        workers = ["--num_workers", str(1 + kill % 3)]
+        killed.append(kill_while_it_answers([*words, *workers], tmp_path, n_answers, rng))
+        assert len(writers(tmp_path)) > kill
+    # Each was killed at work: with more answers than it found, and not all of them.
+    assert len(killed) == n_kills and all(found < kept < 2 * 3 * N_VIDEOS for found, kept in killed)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     done = subprocess.run([*torchrun, *words[1:]], cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert done.returncode, "a video is broken, which the exit status must say"
+    assert len(writers(tmp_path)) > n_kills
     asked = answers(tmp_path)
     assert len(asked) == 2 * 3 * N_VIDEOS
     assert_same(asked, answers(undisturbed))

@@ -38,6 +38,10 @@ def judged(server: JudgeServer, arguments: JudgeArguments, **flags) -> Result:
     return judge_events(arguments, EndpointArguments(api_base=server.api_base, **flags), QUICK)
 
 
+def lines_of(path: str | Path) -> list[dict]:
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
 def table(result: Result, number: int) -> dict[str, float]:
     return {row.name: round(row.value, 4) for row in summary(result.outcomes)[number].rows}
 
@@ -71,12 +75,18 @@ def test_a_judge_that_reads_is_not_biased_and_files_are_as_published(tmp_path: P
 
     with JudgeServer(reads) as server:
         result = judged(server, arguments)
+    # Each event in both orders, each with its own human's words.
+    asked = [request["body"]["messages"][-1]["content"] for request in server.requests]
+    texts = {i: (row["pred"], f"a man plays ball {i}") for i, row in enumerate(lines_of(arguments.prediction_jsonl))}
+    expected = [(f"goal {i}", *order) for i, pair in texts.items() for order in (pair, pair[::-1])]
+    shown = [(prompt.split("Human commentary:\n")[1].split("\n")[0], *shown_texts(prompt)) for prompt in asked]
+    assert sorted(shown) == sorted(expected)
     assert table(result, 0) == {"win rate": 0.5}
     assert table(result, 1)["the one shown first wins"] == 0.5
     assert table(result, 1)["both orders agree"] == 1.0
     assert len(table(result, 2)) == 4  # by length
     path = tmp_path / "judges" / "GPT-4o_ours.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = lines_of(path)
     assert [row["video_event_id"] for row in rows] == [f"v{i // 4}_{i}" for i in range(40)]
     assert [row["ab_winner"] for row in rows] == [row["ba_winner"] for row in rows] == ["GPT-4o", "ours"] * 20
     scored = read_published(path)  # the published layout, by the reader of published files

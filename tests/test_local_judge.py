@@ -1,11 +1,13 @@
 """Judges in this process, without a server."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
 
-from evaluation.judge import Pair
+from evaluation.judge import MAX_VERDICT_TOKENS, Pair, judge_prompt
 from evaluation.livesports3kcc.llm_judge import judge_events
 from evaluation.prompts import Templates
 from tests.contests import write_event_files
@@ -22,10 +24,26 @@ def test_a_local_judge_of_this_project(tmp_path: Path, tiny_checkpoint: Path, mo
     assert not any(outcome.failed for outcome in result.outcomes)
     assert len(result.settings["checkpoint"]) == 16
     judge = LocalJudge(str(tiny_checkpoint), Templates(), "cpu")
-    pair = Pair("x", "a goal", "a pass", "red scores")
-    assert judge(pair) == judge(pair)
+    pairs = [Pair("x", *texts) for texts in itertools.permutations(("a goal", "a pass", "red scores"))]
+    said = [judge(pair) for pair in pairs]
+    assert said == [as_transformers_answers(tiny_checkpoint, judge_prompt(Templates(), pair)) for pair in pairs]
+    assert len(set(said)) > 1
     with pytest.raises(UserError, match="no checkpoint"):
         LocalJudge(str(tmp_path / "none"), Templates())
+
+
+def as_transformers_answers(checkpoint: Path, prompt: str) -> str:
+    """The greedy answer of transformers' own model and chat template."""
+    processor = AutoProcessor.from_pretrained(checkpoint)
+    model = Qwen2VLForConditionalGeneration.from_pretrained(checkpoint, dtype="float32").eval()
+    turn = [{"role": "user", "content": [{"type": "text", "text": prompt}]}]
+    given = processor.apply_chat_template(
+        turn, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )
+    written = model.generate(
+        **given, do_sample=False, max_new_tokens=MAX_VERDICT_TOKENS, temperature=None, top_p=None, top_k=None
+    )
+    return processor.tokenizer.decode(written[0, given["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
 def test_a_local_judge_of_another_kind_answers_as_transformers_does(tmp_path: Path, tiny_checkpoint: Path):

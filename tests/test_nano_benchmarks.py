@@ -130,6 +130,8 @@ def test_options_hold_the_right_answer_once(benchmarks):
         ("Red pass.", "Red pass.", "Red pass. Blue shoot.", "tie"),
         ("", "", "Red pass.", "tie"),
         ("Red pass. Red pass. Red pass.", "Red pass.", "Red pass.", "B"),
+        ("Blue pass.", "Red pass.", "Red pass.", "B"),
+        ("Red pass.", "Red shoot.", "Red pass.", "A"),
     ],
 )
 def test_rules_judge_by_events(first, second, human, verdict):

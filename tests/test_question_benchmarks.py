@@ -1,4 +1,4 @@
-"""LiveSports-3K-QA and StreamingBench: published formats to items, their commands, and what is wrong with a file."""
+"""VideoMME, LiveSports-3K-QA and StreamingBench: published formats to items, their commands, and bad files."""
 
 import csv
 import json
@@ -13,8 +13,10 @@ from evaluation.lines import Line
 from evaluation.livesports3kqa import distributed_evaluate_livesports3kqa as sports_script
 from evaluation.livesports3kqa import task as sports
 from evaluation.multiple_choice import lettered, listed_options, names_the_letter, right_letter
+from evaluation.prompts import Templates
 from evaluation.streamingbench import distributed_evaluate_streamingbench as streaming_script
 from evaluation.streamingbench import task as streaming
+from evaluation.videomme import task as videomme
 from tests.asking import ask, items_of, make_videos, write_lines
 from utils.errors import UserError
 
@@ -40,6 +42,58 @@ def make_streaming(folder, *rows):
         writer.writeheader()
         writer.writerows([{**STREAMING_ROW, **row} for row in rows])
     return path
+
+
+VIDEOMME_ROWS = [
+    {
+        "question_id": f"001-{i}", "video_id": "001", "videoID": "fFjv93ACGo8", "duration": "short",
+        "domain": "Knowledge", "sub_category": "Law", "task_type": "OCR Problems",
+        "question": f"Question {i}?", "answer": "B",
+        "options": ["A. Red.", "B. Blue.", "C. Grün.", "D. White."][:n], "subtitles": subtitles,
+    }
+    for i, (n, subtitles) in enumerate([(4, "words of the match"), (3, ""), (2, "other words")])
+]  # fmt: skip
+
+
+def videomme_items(tmp_path, **arguments) -> dict[tuple[str, str], Item]:
+    """The items of three questions, by id and setting."""
+    # Some files hold each line as a string of JSON.
+    lines = [json.dumps(json.dumps(row) if i == 1 else row) for i, row in enumerate(VIDEOMME_ROWS)]
+    (tmp_path / "videomme.jsonl").write_text("\n".join(lines))
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/fFjv93ACGo8.mp4").touch()
+    task = videomme.load_task(videomme.VideoMMEArguments(str(tmp_path / "videomme.jsonl"), **arguments), Templates())
+    return {(item.id, item.setting): item for item in task.items}
+
+
+def test_videomme_questions_without_and_with_subtitles(tmp_path):
+    items = videomme_items(tmp_path, both_settings=True)
+    assert [setting for _, setting in items] == ["no_subtitles"] * 3 + ["with_subtitles"] * 3
+    plain = "Question 0?\nA. Red.\nB. Blue.\nC. Grün.\nD. White.\nPlease select the correct answer."
+    assert items["001-0", "no_subtitles"].ask.text == plain
+    subtitled = items["001-0", "with_subtitles"].ask.text
+    assert subtitled.endswith("\n" + plain) and subtitled.count("words of the match") == 1
+    # In a silent video there is nothing to add; each question has its own options and its own words.
+    assert items["001-1", "with_subtitles"].ask == items["001-1", "no_subtitles"].ask
+    assert "other words" in items["001-2", "with_subtitles"].ask.text
+    assert [item.ask.options for item in items.values()] == [tuple("ABCD"), tuple("ABC"), tuple("AB")] * 2
+    assert {item.ask.prefix for item in items.values()} == {"Answer:"}
+    assert {item.clip for item in items.values()} == {ClipPlan(str(tmp_path / "videos/fFjv93ACGo8.mp4"))}
+    first = items["001-0", "no_subtitles"]
+    assert first.tags == {
+        "duration": "short",
+        "domain": "Knowledge",
+        "sub_category": "Law",
+        "task_type": "OCR Problems",
+    }
+
+
+def test_videomme_questions_as_the_benchmark_puts_them(tmp_path):
+    items = videomme_items(tmp_path, with_subtitles=True, protocol="official")
+    (asked, silent, _) = (item.ask for item in items.values())
+    assert isinstance(asked, Written) and {setting for _, setting in items} == {"with_subtitles"}
+    assert asked.text.index("words of the match") < asked.text.index("Question 0?") < asked.text.index("D. White.")
+    assert asked.text.endswith("The best answer is:") and "D. " not in silent.text
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".parquet"])
@@ -132,7 +186,15 @@ def test_options_that_a_separator_cut(pieces, whole):
 
 @pytest.mark.parametrize(
     ("response", "first", "anywhere"),
-    [("B", 1, 1), (" B. A compass", 1, 1), ("It is B", 0, 1), ("A or B", 0, 0), ("", 0, 0)],
+    [
+        ("B", 1, 1),
+        (" B. A compass", 1, 1),
+        ("It is B", 0, 1),
+        ("A or B", 0, 0),
+        ("Apples, so B", 0, 1),
+        ("No BUS", 0, 0),
+        ("", 0, 0),
+    ],
 )
 def test_written_letters(response, first, anywhere):
     item = Item("i", "v", Written("", 8), "B", None, shown={"options": ["A. a map", "B. a compass"]})

@@ -1,11 +1,15 @@
 """The report: one safe page with scores, plots, failures and samples."""
 
+import base64
+import io
 import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from evaluation.failures import causes_of
 from evaluation.outcome import Outcome
@@ -15,6 +19,7 @@ from evaluation.report_samples import choose_samples, read_frames, spread
 from evaluation.result import Result
 from evaluation.scored import Scored
 from evaluation.stats import Floor, Score
+from tests.videos import frame_number, make_video
 from utils.errors import UserError
 
 HOSTILE = "<script>alert(1)</script>\"'& $x^{ <img src=http://evil>"
@@ -100,6 +105,25 @@ def test_a_video_that_is_gone_leaves_its_question(results: Path, video: str):
     (sample, other) = choose_samples([Scored(Result("videomme", "livecc", "m", "", outcomes))], 5)
     assert sample.frames == [] and "no such file any more" in sample.note
     assert len(other.frames) == 4 and not other.note
+
+
+def test_samples_show_frames_of_their_own_video_and_window(tmp_path: Path):
+    """Films of numbered frames, one wide and one high; the pictures on the page say which they are."""
+    wide = make_video(tmp_path / "wide.mp4", 100, size_hw=(90, 200))
+    high = make_video(tmp_path / "höher.mp4", 100, size_hw=(200, 180))
+    windows = [(wide, 0.0, 1.0), (high, 2.0, 3.0), (wide, 3.0, 4.0)]
+    outcomes = [
+        question(i, i % 2, "", clip={"video": str(path), "start_s": start_s, "end_s": end_s})
+        for i, (path, start_s, end_s) in enumerate(windows)
+    ]
+    samples = choose_samples([Scored(Result("videomme", "livecc", "m", "", outcomes))], 5)
+    for sample, (path, start_s, end_s) in zip(samples, windows, strict=True):
+        assert len(sample.frames) > 1 and not sample.note
+        for frame in sample.frames:
+            shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(frame.address.split(",")[1]))))
+            assert (shown.shape[1] > 1.5 * shown.shape[0]) == (path == wide)
+            assert frame_number(shown.transpose(2, 0, 1)) == pytest.approx(25 * frame.time_s, abs=1)
+            assert start_s <= frame.time_s <= end_s
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from evaluation.outcome import Outcome
 from evaluation.preference import summary as preference_summary
 from evaluation.result import Result
 from evaluation.score import main
+from evaluation.scored import Scored, pairs_of
 from evaluation.videomme.scores import export, nested, text_report
 from utils.errors import UserError
 
@@ -224,16 +226,36 @@ def test_ties_and_refusals_are_no_wins_and_stand_apart():
 
 def test_ovobench_is_the_mean_of_its_groups():
     tasks = {"EPM": "backward", "OCR": "realtime", "ACR": "realtime", "SSR": "forward"}
-    right = {"EPM": [1, 0], "OCR": [1], "ACR": [0, 0, 0], "SSR": [1, 1, 0, 0]}
+    right = {"EPM": [1, 0, 0], "OCR": [1], "ACR": [1, 0, 0], "SSR": [1, 1, 0, 0]}
     outcomes = [
         Outcome(f"{task}{i}", f"{task}{i}", value, tags={"task": task, "group": tasks[task]}, truth="Yes")
         for task, values in right.items()
         for i, value in enumerate(values)
     ]
     head, groups, by_task = scores_of("ovobench").summary(outcomes)
-    assert head.rows[0].value == pytest.approx((1 / 2 + (1 + 0) / 2 + 1 / 2) / 3)
+    # 0.5; the mean over tasks would be 0.54, over questions 0.45.
+    assert head.rows[0].value == pytest.approx((1 / 3 + (1 + 1 / 3) / 2 + 1 / 2) / 3)
     assert [row.name for row in groups.rows] == ["backward", "realtime", "forward"]
     assert [row.name for row in by_task.rows] == ["EPM", "OCR", "ACR", "SSR"]
+
+
+def test_mvbench_is_the_mean_of_its_tasks():
+    right = {"Action Sequence": [1, 1, 1, 0], "Moving Count": [0], "Episodic Reasoning": [1, 0]}
+    outcomes = [
+        Outcome(f"{task}{i}", f"{task}{i}", value, tags={"task_type": task}, truth="AB"[i % 2])
+        for task, values in right.items()
+        for i, value in enumerate(values)
+    ]
+    head, by_task = scores_of("mvbench").summary(outcomes)
+    assert head.rows[0].value == pytest.approx((3 / 4 + 0 + 1 / 2) / 3)
+    assert {row.name: (row.value, row.n) for row in by_task.rows} == {
+        "Action Sequence": (0.75, 4), "Moving Count": (0.0, 1), "Episodic Reasoning": (0.5, 2),
+    }  # fmt: skip
+    # And so are two runs' differences: one more right of four, in one of three tasks.
+    better = [replace(one, value=1.0) if one.id == "Action Sequence3" else one for one in outcomes]
+    runs = [Scored(Result("mvbench", "livecc", name, "", said)) for name, said in (("a", outcomes), ("b", better))]
+    (pair,) = pairs_of(runs)
+    assert pair.comparison.difference.value == pytest.approx(1 / 4 / 3)
 
 
 def test_livesports_questions_have_an_ocr_subset():

@@ -1,14 +1,13 @@
-"""Error bars, floors and comparisons, against resampling and cases that can be worked out by hand."""
+"""Error bars, floors and comparisons, against scipy, resampling and cases that can be worked out by hand."""
 
 import random
 import statistics
 
 import pytest
+import scipy.stats
 
 from evaluation.outcome import Outcome
 from evaluation.stats import Floor, compare, estimate, score, sign_test, t_quantile
-
-T_TABLE = {1: 12.706, 2: 4.303, 3: 3.182, 5: 2.571, 30: 2.042, 1000: 1.962}
 
 
 def outcome(name: str, value: float, cluster: str = "", truth=None, **tags: str) -> Outcome:
@@ -77,6 +76,27 @@ def test_the_interval_holds_the_truth_as_often_as_it_says():
     assert 0.93 <= statistics.fmean(map(holds, range(400))) <= 0.97
 
 
+def test_without_clusters_the_interval_is_that_of_the_t_distribution():
+    draw = random.Random(11)
+    values = [draw.choice([0, 0, 0.5, 1]) for _ in range(37)]
+    theirs = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert estimate(values, range(37)).interval == pytest.approx((theirs.low, theirs.high), abs=1e-4)
+
+
+def test_a_score_is_clustered_by_video():
+    """Three questions on each video: answers that go together are one draw each, as scipy resamples them."""
+    draw = random.Random(13)
+    right = [draw.random() < 0.6 for _ in range(80)]
+    outcomes = [
+        outcome(f"{v}-{i}", float(is_right), cluster=str(v)) for v, is_right in enumerate(right) for i in range(3)
+    ]
+    found = score("", outcomes)
+    resampled = scipy.stats.bootstrap((right,), statistics.fmean, vectorized=False, rng=1, n_resamples=2000)
+    assert half_width(found.interval) == pytest.approx(1.99 * resampled.standard_error, rel=0.06)
+    apart = score("", [outcome(one.id, one.value) for one in outcomes])
+    assert half_width(apart.interval) < 0.65 * half_width(found.interval)
+
+
 def test_answers_that_repeat_within_a_video_make_nothing_surer():
     values, clusters = [0, 1, 1, 0, 1, 1], list("abcdef")
     alone, tripled = estimate(values, clusters), estimate(values * 3, clusters * 3)
@@ -90,15 +110,17 @@ def test_one_video_has_no_interval():
 
 
 def test_all_right_is_not_certain():
-    assert estimate([1] * 10, range(10)).interval == pytest.approx((0.6915, 1.0), abs=1e-4)  # Clopper-Pearson
-    assert estimate([0] * 10, range(10)).interval == pytest.approx((0.0, 0.3085), abs=1e-4)
+    for n_right in (0, 10):
+        exact = scipy.stats.binomtest(n_right, 10).proportion_ci(0.95, "exact")
+        found = estimate([float(n_right > 0)] * 10, range(10)).interval
+        assert found == pytest.approx((exact.low, exact.high), abs=1e-9)
     # Tasks that are each all right or all wrong: nothing varies inside them, and the mean is at no bound.
     assert estimate([1, 1, 0, 0], range(4), [("x",), ("x",), ("y",), ("y",)]).interval is None
 
 
-@pytest.mark.parametrize("degrees", T_TABLE)
+@pytest.mark.parametrize("degrees", [1, 2, 3, 5, 30, 1000])
 def test_quantiles_of_t(degrees: int):
-    assert t_quantile(degrees) == pytest.approx(T_TABLE[degrees], rel=0.008)
+    assert t_quantile(degrees) == pytest.approx(scipy.stats.t.ppf(0.975, degrees), rel=0.008)
 
 
 def test_groups_weigh_alike_at_every_level():
@@ -158,7 +180,19 @@ def test_a_pair_is_surer_than_two_scores():
     runs = [[outcome(str(i), v) for i, v in enumerate(values)] for values in (base, better)]
     paired = compare(*runs).difference
     assert paired.interval[0] > 0
+    theirs = scipy.stats.ttest_rel(better, base).confidence_interval(0.95)
+    assert paired.interval == pytest.approx((theirs.low, theirs.high), abs=1e-5)
     assert half_width(paired.interval) < 0.6 * half_width(score("", runs[0]).interval)
+
+
+def test_a_comparison_is_clustered_by_video():
+    draw = random.Random(5)
+    gains = [draw.choice([0, 0, 1]) for _ in range(60)]
+    names = [(f"{v}-{i}", str(v), gain) for v, gain in enumerate(gains) for i in range(4)]
+    first = [outcome(name, 0, cluster=video) for name, video, _ in names]
+    second = [outcome(name, gain, cluster=video) for name, video, gain in reversed(names)]
+    theirs = scipy.stats.ttest_1samp(gains, 0).confidence_interval(0.95)
+    assert compare(first, second).difference.interval == pytest.approx((theirs.low, theirs.high), abs=1e-5)
 
 
 def test_a_comparison_weighs_groups_as_the_score_does():
@@ -177,6 +211,6 @@ def test_equal_runs_do_not_differ():
 
 def test_sign_test():
     assert sign_test(0, 0) == 1.0
-    assert sign_test(5, 0) == pytest.approx(2 / 32)
-    assert sign_test(8, 2) == sign_test(2, 8) == pytest.approx(0.109375)
+    for wins, losses in ((5, 0), (8, 2), (2, 8), (31, 17), (40, 40)):
+        assert sign_test(wins, losses) == pytest.approx(scipy.stats.binomtest(wins, wins + losses).pvalue)
     assert 0 < sign_test(2000, 500) < 1e-100

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -10,6 +12,8 @@ from evaluation.item import Answer, Choice, ClipPlan, Item
 from evaluation.run import FAILED, MAX_ATTEMPTS, Runner, ask, exit_status, result_of
 from evaluation.store import Store
 from evaluation.task import Task, is_the_letter
+from tests.conftest import REPOSITORY
+from tests.evaluation_processes import run_two, shared_items
 from utils.errors import UserError
 
 SETTINGS = {"benchmark": "test", "model": "m", "fingerprint": "f"}
@@ -71,7 +75,8 @@ def test_a_line_cut_short_is_left_out(tmp_path):
     for cut in range(len(whole)):
         path.write_bytes(whole[:cut])
         n_whole = whole[:cut].count(b"\n")
-        assert [Store(tmp_path, SETTINGS).is_done(item(i)) for i in range(3)] == [i < n_whole for i in range(3)]
+        again = Store(tmp_path, SETTINGS)
+        assert [again.is_done(item(i)) for i in range(3)] == [i < n_whole for i in range(3)]
 
 
 def test_a_line_that_is_no_answer_is_said(tmp_path):
@@ -88,6 +93,20 @@ def test_two_stores_see_each_other(tmp_path):
     second.refresh()
     assert all(store.is_done(item(i)) for store in (first, second) for i in (0, 1))
     assert len(list(tmp_path.glob("answers-*.jsonl"))) == 2
+
+
+def test_a_row_that_is_being_written_is_read_once_it_is_whole(tmp_path):
+    writer, reader = Store(tmp_path, SETTINGS), Store(tmp_path, SETTINGS)
+    for i in range(2):
+        writer.add(item(i), Answer("é"))
+    (path,) = tmp_path.glob("answers-*.jsonl")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 3 // 4])
+    reader.refresh()
+    assert [reader.is_done(item(i)) for i in range(2)] == [True, False]
+    path.write_bytes(whole)
+    reader.refresh()
+    assert [reader.is_done(item(i)) for i in range(2)] == [True, True]
 
 
 def test_an_answer_stands_before_an_error(tmp_path):
@@ -161,6 +180,54 @@ def test_answers_that_are_there_are_not_asked_for(tmp_path):
     predictor = Predictor()
     run_all(tmp_path, items, predictor)
     assert predictor.asked == ["q4", "q5"]
+
+
+@pytest.mark.parametrize(
+    ("of_task", "of_model", "resume"),
+    [
+        ({"benchmark": "mvbench"}, {}, True),
+        ({"protocol": "official"}, {}, True),
+        ({"templates": {"multiple_choice": "another hash"}}, {}, True),
+        ({}, {"name": "another"}, True),
+        ({}, {"settings": {"fingerprint": "another"}}, True),
+        ({}, {}, False),
+    ],
+)
+def test_what_decides_answers_is_asked_anew(tmp_path, of_task, of_model, resume):
+    task = Task("videomme", "livecc", [item(0), item(4)], is_the_letter, {"multiple_choice": "a hash"})
+    ask(task, Predictor(), tmp_path)
+    same, other = Predictor(), Predictor()
+    ask(task, same, tmp_path)
+    for name, value in of_model.items():
+        setattr(other, name, value)
+    ask(dataclasses.replace(task, **of_task), other, tmp_path, resume)
+    assert (same.asked, other.asked) == ([], ["q0", "q4"])
+
+
+def test_two_processes_share_the_videos(tmp_path):
+    """Both have a video at one time; each question is asked once, and each process ends with all answers."""
+    found = run_two(tmp_path)
+    asked = [name for names, _ in found.values() for name in names]
+    assert all(names for names, _ in found.values())
+    assert sorted(asked) == [one.id for one in shared_items()]
+    by = {name: f"{name} by {rank}" for rank, (names, _) in found.items() for name in names}
+    assert [responses for _, responses in found.values()] == [list(dict(sorted(by.items())).values())] * 2
+    rows = [path.read_text().splitlines() for path in tmp_path.glob("answers-*.jsonl")]
+    assert sorted(map(len, rows)) == sorted(len(names) for names, _ in found.values())
+
+
+def test_a_claim_ends_with_its_process(tmp_path):
+    holds = (
+        "import sys; from evaluation.claims import Claims; print(Claims(sys.argv[1]).take('v'), flush=True); input()"
+    )
+    words = [sys.executable, "-c", holds, str(tmp_path / "claims")]
+    with subprocess.Popen(words, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "True\n"
+        claims = Claims(tmp_path / "claims")
+        assert not claims.take("v") and claims.take("another")
+        holder.kill()
+        holder.wait()
+        assert claims.take("v")
 
 
 def test_two_items_of_one_name_are_refused(tmp_path):
