@@ -24,6 +24,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 
 from data.annotations import AnnotationError
@@ -32,7 +33,7 @@ from data.dataset import AnnotationDataset, DataArguments, SampleEncoder
 from data.decode_cache import DecodeCache
 from data.loader import SampleLoader
 from data.mixing import make_order
-from models.load import Checkpoint, ModelArguments, load_checkpoint
+from models.load import Checkpoint, ModelArguments, load_checkpoint, preferred_attention
 from models.training.held_out import HeldOut, HeldOutArguments
 from models.training.lora import LoraArguments, add_adapters, check_together, quantization
 from models.training.run_record import write_run_record
@@ -61,11 +62,12 @@ def load_model(model_args: ModelArguments, lora_args: LoraArguments, args: Train
     DeepSpeed keeps float32 copies of bfloat16 weights itself; weights that only carry adapters need none.
     """
     join_processes(args)
+    computed_in = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
     return load_checkpoint(
         model_args.pretrained_model_name_or_path,
         device=args.device,
         dtype="bfloat16" if args.bf16 and (args.deepspeed or lora_args.lora_rank) else "float32",
-        attn_implementation=model_args.attn_implementation,
+        attn_implementation=model_args.attn_implementation or preferred_attention(args.device, computed_in),
         position_mode=model_args.position_mode,
         quantization=quantization(lora_args),
     )

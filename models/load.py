@@ -46,7 +46,8 @@ class ModelArguments:
 
     pretrained_model_name_or_path: str = field(metadata={"help": "hub id or folder of a Qwen2-VL checkpoint"})
     attn_implementation: str | None = field(
-        default=None, metadata={"help": "flash_attention_2 where installed on a GPU, else sdpa"}
+        default=None,
+        metadata={"help": "flash_attention_2 where installed on a GPU in 16 bits, else sdpa"},
     )
     position_mode: PositionMode | None = field(
         default=None, metadata={"help": "positions of visual tokens; default: the checkpoint's own mode"}
@@ -115,12 +116,13 @@ def load_checkpoint(
     name = str(name_or_path)
     config = _read_config(name)
     device = torch.device(device) if device else preferred_device()
+    dtype = _dtype(dtype, device)
     try:
         model, report = StreamingQwen2VL.from_pretrained(
             name,
             config=config,
-            dtype=_dtype(dtype, device),
-            attn_implementation=attn_implementation or preferred_attention(device),
+            dtype=dtype,
+            attn_implementation=attn_implementation or preferred_attention(device, dtype),
             use_safetensors=True,
             key_mapping=OLD_WEIGHT_NAMES,
             output_loading_info=True,
@@ -180,9 +182,10 @@ def preferred_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def preferred_attention(device: torch.device) -> str:
-    """flash_attention_2 where the package is installed and a GPU runs it, else sdpa."""
-    return "flash_attention_2" if device.type == "cuda" and importlib.util.find_spec("flash_attn") else "sdpa"
+def preferred_attention(device: torch.device, dtype: torch.dtype) -> str:
+    """flash_attention_2 where the package is installed and a GPU computes in 16 bits, all that it takes; else sdpa."""
+    fits = device.type == "cuda" and dtype in (torch.bfloat16, torch.float16)
+    return "flash_attention_2" if fits and importlib.util.find_spec("flash_attn") else "sdpa"
 
 
 def _read_config(name: str) -> PretrainedConfig:

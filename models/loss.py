@@ -30,7 +30,10 @@ def sums_by_sample(losses_N: Tensor, counts: Sequence[int]) -> Tensor:
 
 
 def fused_sums_by_sample(rows_NH: Tensor, weight_VH: Tensor, targets_N: Tensor, counts: Sequence[int]) -> Tensor:
-    """The same through Liger's fused operation, one call a sample: a sum has one factor in the backward pass."""
+    """The same through Liger's fused operation, which never holds the logits whole. Needs Triton and a GPU.
+
+    One call a sample, as a sum has one factor in the backward pass.
+    """
     from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
 
     summed = LigerFusedLinearCrossEntropyLoss(reduction="sum")
@@ -45,10 +48,3 @@ def fused_sums_by_sample(rows_NH: Tensor, weight_VH: Tensor, targets_N: Tensor, 
             # there, only one of them exists at a time.
             sums.append(checkpoint(summed, weight_VH, rows, targets, use_reentrant=False))
     return torch.stack(sums)
-
-
-def fused_mean_loss(rows_NH: Tensor, weight_VH: Tensor, targets_N: Tensor) -> Tensor:
-    """Mean loss through Liger's fused operation, which never holds the logits whole. Needs Triton and a GPU."""
-    from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
-
-    return LigerFusedLinearCrossEntropyLoss()(weight_VH, rows_NH, targets_N)

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
-from transformers import Qwen2VLForConditionalGeneration
+from transformers import PretrainedConfig, Qwen2VLForConditionalGeneration
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from data.visual_parts import VisualPart
-from models.loss import fused_mean_loss, fused_sums_by_sample, sums_by_sample, supervised_rows, token_losses
+from models.head import VocabularyHead
+from models.loss import supervised_rows
 from models.packed_attention import segment_arguments
 from models.vision import encode_patches, join_features
 
@@ -29,6 +30,10 @@ class StreamingQwen2VL(Qwen2VLForConditionalGeneration):
     """
 
     use_liger = False
+
+    def __init__(self, config: PretrainedConfig) -> None:
+        super().__init__(config)
+        self.lm_head = VocabularyHead.over(self.lm_head)
 
     def embed(self, input_ids: Tensor, features: Tensor | None) -> Tensor:
         """Token embeddings [B, T, H], with visual features [n, H] in the places of the pad tokens, in order."""
@@ -83,19 +88,12 @@ class StreamingQwen2VL(Qwen2VLForConditionalGeneration):
         if labels is None:
             return TrainOutput(logits=self.lm_head(hidden))
         rows, targets = supervised_rows(hidden, labels)
-        weight, logits, sums = self.lm_head.weight, None, None
-        if loss_weights is not None:
-            if self.use_liger:
-                sums = fused_sums_by_sample(rows, weight, targets, supervised)
-            else:
-                losses, logits = token_losses(rows, weight, targets)
-                sums = sums_by_sample(losses, supervised)
-            loss = (sums * sums.new_tensor(loss_weights)).sum()
-        elif self.use_liger:
-            loss = fused_mean_loss(rows, weight, targets)
+        if loss_weights is None:
+            losses, logits = self.lm_head(rows, targets)
+            loss, sums = losses.mean(), None
         else:
-            losses, logits = token_losses(rows, weight, targets)
-            loss = losses.mean()
+            sums, logits = self.lm_head(rows, targets, supervised, fused=self.use_liger)
+            loss = (sums * sums.new_tensor(loss_weights)).sum()
         return TrainOutput(
             loss=loss,
             logits=logits,

@@ -4,8 +4,10 @@ TRITON_INTERPRET=1 python -m tests.operations      # Liger's kernels on a CPU, b
 """
 
 import contextlib
+import dataclasses
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -86,10 +88,14 @@ def compare(name: str, device: str, dtype: torch.dtype = torch.float32) -> None:
 
 
 def compare_models(folder: Path, device: str) -> None:
-    """AssertionError unless a whole model with every operation exchanged gives the eager loss and gradients."""
+    """AssertionError unless a whole model with every operation exchanged gives the eager losses and gradients.
+
+    A batch of three samples, one of them without a supervised token, whose losses count differently.
+    """
     generator = torch.Generator().manual_seed(5)
-    ids = torch.randint(0, 50, (2, 9), generator=generator)
-    positions = torch.randint(0, 9, (3, 2, 9), generator=generator)
+    ids, labels = torch.randint(0, 50, (2, 3, 9), generator=generator)
+    labels[0, :4], labels[1] = -100, -100
+    positions = torch.randint(0, 9, (3, 3, 9), generator=generator)
     patches = torch.randint(0, 256, (16, 1176), dtype=torch.uint8, generator=generator)
     found = []
     for exchanged in (False, True):
@@ -99,11 +105,13 @@ def compare_models(folder: Path, device: str) -> None:
             model.use_liger = True  # the fused loss too
         shown = ids.clone()
         shown[0, 1:5] = model.config.video_token_id
-        batch = {"input_ids": shown, "labels": ids, "position_ids": positions, "patches": patches}
+        batch = {"input_ids": shown, "labels": labels, "position_ids": positions, "patches": patches}
         batch = {key: value.to(device) for key, value in batch.items()}
-        loss = model(**batch, grid_thw=torch.tensor([[1, 4, 4]])).loss
-        loss.backward()
-        found.append({"loss": loss.detach(), **{name: p.grad for name, p in model.named_parameters()}})
+        output = model(**batch, grid_thw=torch.tensor([[1, 4, 4]]), supervised=[5, 0, 8], loss_weights=[0.1, 5.0, 0.05])
+        output.loss.backward()
+        assert (output.logits is None) == exchanged  # Liger's loss makes none
+        losses = {"loss": output.loss.detach(), "losses by sample": output.sample_losses}
+        found.append({**losses, **{name: p.grad for name, p in model.named_parameters()}})
     for name, expected in found[0].items():
         torch.testing.assert_close(
             found[1][name], expected, rtol=1e-3, atol=1e-5, msg=lambda text, n=name: f"{n}: {text}"
@@ -112,8 +120,8 @@ def compare_models(folder: Path, device: str) -> None:
 
 @contextlib.contextmanager
 def what_the_interpreter_lacks() -> Iterator[None]:
-    """Let Triton's interpreter run Liger's kernels: floats reach them as tensors, as they do when compiled, and the
-    GPU library's rsqrt is Triton's own."""
+    """Let Triton's interpreter run Liger's kernels: floats reach them as tensors, as they do when compiled, the GPU
+    library's rsqrt is Triton's own, and bfloat16, which it keeps as integers, is computed with as numbers."""
     from triton import language
     from triton.runtime import interpreter
 
@@ -125,10 +133,55 @@ def what_the_interpreter_lacks() -> Iterator[None]:
         handle = interpreter.TensorHandle(np.array([argument], np.float32), language.float32)
         return language.tensor(handle, language.float32)
 
+    builder = interpreter.InterpreterBuilder
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(interpreter, "_implicit_cvt", converted))
+        for name in ("unary_op", "binary_op", "create_fma"):
+            stack.enter_context(mock.patch.object(builder, name, _with_bfloat16(getattr(builder, name))))
         for norm in ("rms_norm", "layer_norm"):
             stack.enter_context(mock.patch(f"liger_kernel.ops.{norm}.rsqrt", lambda x: language.rsqrt(x)))
+        yield
+
+
+def _with_bfloat16(operation: Callable) -> Callable:
+    """The interpreter's operation, which on bfloat16 is computed in float32 and rounded, as a GPU does."""
+    from triton import language
+    from triton.runtime.interpreter import TensorHandle
+
+    def widened(value: object) -> object:
+        if not isinstance(value, TensorHandle) or value.dtype.scalar != language.bfloat16:
+            return value
+        return TensorHandle((value.data.astype(np.uint32) << 16).view(np.float32), language.float32)
+
+    def computed(builder: object, *arguments: object) -> object:
+        wide = [widened(argument) for argument in arguments]
+        result = operation(builder, *wide)
+        if all(one is other for one, other in zip(wide, arguments, strict=True)) or result.data.dtype != np.float32:
+            return result
+        rounded = torch.from_numpy(np.ascontiguousarray(result.data)).bfloat16().view(torch.int16).numpy()
+        return TensorHandle(rounded.view(np.uint16), language.bfloat16)
+
+    return computed
+
+
+@contextlib.contextmanager
+def interpreted_liger(seen: Counter) -> Iterator[None]:
+    """Let a run of train.py on a CPU take Liger's operations, interpreted; every call of one is counted by name."""
+    from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
+
+    def counted(name: str, operation: Callable) -> Callable:
+        def call(*arguments: object) -> object:
+            seen[name] += 1
+            return operation(*arguments)
+
+        return call
+
+    real, loss = liger_operations(), LigerFusedLinearCrossEntropyLoss.forward
+    operations = Operations(**{f.name: counted(f.name, getattr(real, f.name)) for f in dataclasses.fields(real)})
+    with what_the_interpreter_lacks(), contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch("models.training.trainer.why_not_liger", lambda device: None))
+        stack.enter_context(mock.patch("models.training.trainer.liger_operations", lambda: operations))
+        stack.enter_context(mock.patch.object(LigerFusedLinearCrossEntropyLoss, "forward", counted("loss", loss)))
         yield
 
 
@@ -141,7 +194,8 @@ def main() -> None:
 def compare_all() -> None:
     """Every operation, then a model."""
     for name in ("rms_norm", "silu_mul", "rotate", "layer_norm"):
-        compare(name, "cpu")
+        for dtype in (torch.float32, torch.bfloat16):
+            compare(name, "cpu", dtype)
         print(name)
     with tempfile.TemporaryDirectory() as folder:
         compare_models(make_tiny_checkpoint(Path(folder)), "cpu")

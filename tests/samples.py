@@ -11,11 +11,27 @@ from PIL import Image
 from data.sample_encoder import Example
 from tests.videos import make_video
 
+# What streams are shown: two films of different pictures and sizes, from their beginnings and from within.
+MATCHES = ("match.mp4", "zweites Spiel – 試合.mp4")
+WINDOWS_S = ((0.0, 3.9), (0.9, 3.9))
+SPOKEN = (
+    ("red", "passes", "blue", "wins", "it", "back", "again"),
+    ("blue", "shoots", "and", "the", "keeper", "saves", "it"),
+    ("a", "corner", "for", "red", "goal", "well", "played"),
+)
+
+
+def write_matches(folder: Path) -> Path:
+    """Write the two films of 4 s to a folder; return it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    make_video(folder / MATCHES[0], 100)
+    make_video(folder / MATCHES[1], 100, size_hw=(96, 120), times_s=[0.02 + k / 25 for k in range(100)], gop=12)
+    return folder
+
 
 def write_media(folder: Path) -> Path:
-    """Write match.mp4 (4 s), short.mp4 (2 s) and pitch.png to a folder; return it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    make_video(folder / "match.mp4", 100)
+    """Write the two films, short.mp4 (2 s) and pitch.png to a folder; return it."""
+    write_matches(folder)
     make_video(folder / "short.mp4", 50, size_hw=(80, 112))
     Image.fromarray(np.arange(56 * 84 * 3, dtype=np.uint32).astype(np.uint8).reshape(56, 84, 3)).save(
         folder / "pitch.png"
@@ -25,17 +41,31 @@ def write_media(folder: Path) -> Path:
 
 def write_samples(path: Path, samples: Sequence[list]) -> Path:
     """Write one sample a line; return the file."""
-    path.write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+    path.write_text("".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples), encoding="utf-8")
     return path
 
 
 def stream(i: int, n_words: int = 5) -> list:
-    """A stream of words over match.mp4; `i` makes it another one."""
-    spoken = ["red", "passes", "blue", "wins", "it", "back", "again"]
-    words = [[0.4 * k + 0.1 * (i % 3), 0.4 * k + 0.3, spoken[k]] for k in range(n_words)]
-    video = {"type": "video", "video": "match.mp4", "video_start": 0.0, "video_end": 3.9}
+    """A stream of at most 7 words; `i` makes it another one: film, window, question, words and their times.
+
+    The first is over match.mp4 from its beginning, the second over the other film, the third and fourth begin within.
+    """
+    start_s, end_s = WINDOWS_S[i // 2 % 2]
+    begin_s = start_s + 0.05 * (i % 3)
+    words = [[begin_s + 0.4 * k, begin_s + 0.4 * k + 0.3, SPOKEN[i % 3][k]] for k in range(n_words)]
+    video = {"type": "video", "video": MATCHES[i % 2], "video_start": start_s, "video_end": end_s}
     speech = {"type": "text_stream", "text_stream": words}
     return [{"role": "user", "content": [video, text(f"Number {i}.")]}, {"role": "assistant", "content": [speech]}]
+
+
+def stream_of_one_length(i: int) -> list:
+    """The first stream with its words in another order: for i of one digit all are as long as each other."""
+    sample = stream(0)
+    words = sample[1]["content"][0]["text_stream"]
+    for k, word in enumerate(words):
+        word[2] = SPOKEN[0][(k * (1 + i // 5) + i) % len(words)]
+    sample[0]["content"][1] = text(f"Number {i}.")
+    return sample
 
 
 def talk(i: int, *media: str, answer: str | None = None) -> list:

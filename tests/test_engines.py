@@ -1,4 +1,7 @@
-"""The real engines on two CPU processes: DDP, DeepSpeed ZeRO-2 and ZeRO-3, FSDP2; equal losses, resume, export."""
+"""The real engines on two CPU processes: DDP, DeepSpeed ZeRO-2 and ZeRO-3: what ran, equal losses, resume, export.
+
+FSDP2 trains on GPUs only: here, what it makes of the model, and one update of it.
+"""
 
 import json
 import shutil
@@ -31,9 +34,11 @@ ENGINES = {
     "ddp": [],
     "zero2": ["--deepspeed", "./scripts/deepspeed_zero2.json"],
     "zero3": ["--deepspeed", "./scripts/deepspeed_zero3.json"],
-    "fsdp2": ["--fsdp", "True", "--fsdp_config", "scripts/fsdp2.json"],
 }
-EVERY_ENGINE = [pytest.param(name, marks=[pytest.mark.slow] if name in ("zero3", "fsdp2") else []) for name in ENGINES]
+# What then is around the model, and DeepSpeed's stage.
+KINDS = {"ddp": ("DistributedDataParallel", 0), "zero2": ("DeepSpeedEngine", 2), "zero3": ("DeepSpeedEngine", 3)}
+FSDP2 = ["--fsdp", "True", "--fsdp_config", "scripts/fsdp2.json"]
+EVERY_ENGINE = [pytest.param(name, marks=[pytest.mark.slow] if name == "zero3" else []) for name in ENGINES]
 STEPS, SAVE_STEPS = 10, 4
 FLAGS = ["--max_steps", STEPS, "--save_steps", SAVE_STEPS, "--per_device_train_batch_size", 1]
 FLAGS += ["--freeze_modules", "visual", "--gradient_checkpointing", "True"]
@@ -94,6 +99,46 @@ def test_engines_agree_with_one_process_that_accumulates(runs, engine):
 
 
 @pytest.mark.parametrize("engine", EVERY_ENGINE)
+def test_the_engine_that_was_asked_for_ran(runs, engine):
+    """Its object is around the model; of weights and optimizer state each process holds what that engine promises."""
+    summary = json.loads((runs.of(engine) / "train_summary.json").read_text())
+    ran, trained = summary["ran"], summary["trained_parameters"]
+    assert trained < summary["parameters"] and summary["processes"] == 2
+    assert ran["computed_in"] == "float32" and ran["attention"] == "sdpa" and not ran["liger"]
+    assert (ran["engine"], ran["zero_stage"]) == KINDS[engine]
+    # Two moments of each trained weight; DeepSpeed pads its parts.
+    moments = 2 * trained if engine == "ddp" else trained
+    assert moments <= ran["optimizer_state_held"] < 1.02 * moments
+    weights = summary["parameters"] / 2 if engine == "zero3" else summary["parameters"]
+    assert weights <= ran["parameters_held"] < 1.02 * weights
+
+
+def test_fsdp2_splits_the_model_and_computes_the_same(tiny_checkpoint, tied_checkpoint):
+    """accelerate's own preparation on two processes, a head of its own and one that is the embedding."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    said = run([*launch, "tests/fsdp_ranks.py", str(tiny_checkpoint), str(tied_checkpoint)])
+    found = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    assert [one["tied"] for one in found] == [False, True]
+    for one in found:
+        layers = [f"model.language_model.layers.{i}" for i in range(2)]
+        assert {"", *layers, "lm_head"} <= set(one["units"]) and one["not_split"] == []
+        assert one["losses"][1] == pytest.approx(one["losses"][0], rel=1e-6)
+        assert one["gradients_differ_by"] < 1e-5 and one["weights_differ_by"] < 1e-3 < 1e-2 < one["moved_by"]
+        ran = one["record"]
+        assert (
+            ran["engine"].startswith("FSDP")
+            and one["parameters"] / 2 <= ran["parameters_held"] < 0.51 * one["parameters"]
+        )
+        assert one["trained"] <= ran["optimizer_state_held"] < 1.02 * one["trained"]
+
+
+def test_fsdp_is_refused_where_the_library_would_run_ddp(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    with pytest.raises(UserError, match=r"would train with DDP in its place.*deepspeed_zero3.json"):
+        TrainArguments(output_dir=str(tmp_path), use_cpu=True, fsdp="True", fsdp_config=FSDP2[-1])
+
+
+@pytest.mark.parametrize("engine", EVERY_ENGINE)
 def test_checkpoints_of_engines_load_everywhere(runs, engine):
     for folder in (runs.of(engine), runs.of(engine) / f"checkpoint-{STEPS}"):
         model, report = Qwen2VLForConditionalGeneration.from_pretrained(folder, output_loading_info=True)
@@ -119,7 +164,7 @@ def test_a_resumed_run_repeats_its_steps(runs, engine, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["zero2", "fsdp2"])
+@pytest.mark.parametrize("engine", ["zero2"])
 def test_a_killed_run_goes_on(runs, engine, tmp_path):
     cut = tmp_path / "cut"
     kill_at_step(6, torchrun(2, *runs.flags(engine, cut)), cut)
@@ -128,7 +173,7 @@ def test_a_killed_run_goes_on(runs, engine, tmp_path):
     assert losses(cut) == losses(runs.of(engine)) and same_weights(cut, runs.of(engine))
 
 
-@pytest.mark.parametrize("engine", ["zero2", pytest.param("fsdp2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("engine", ["zero2"])
 def test_a_finished_run_gives_its_last_checkpoint_again(runs, engine, tmp_path):
     whole, again = runs.of(engine), tmp_path / "again"
     shutil.copytree(whole, again)
@@ -142,9 +187,9 @@ def test_a_finished_run_gives_its_last_checkpoint_again(runs, engine, tmp_path):
     [
         (["--fsdp", "True"], "--fsdp_config scripts/fsdp2.json"),
         (["--fsdp", "True", "--fsdp_config", "scripts/none.json"], "no such file"),
-        (["--fsdp", "True", "--fsdp_config", "scripts/fsdp2.json"], "torchrun"),
-        ([*ENGINES["fsdp2"], *ENGINES["zero2"]], "leave one of them out"),
-        ([*ENGINES["fsdp2"], "--muon_learning_rate", "0.02"], "leave one of them out"),
+        (FSDP2, "torchrun"),
+        ([*FSDP2, *ENGINES["zero2"]], "leave one of them out"),
+        ([*FSDP2, "--muon_learning_rate", "0.02"], "leave one of them out"),
     ],
 )
 def test_impossible_engines_are_refused(tmp_path, monkeypatch, flags, message):
@@ -172,7 +217,8 @@ def test_sharded_weights_are_saved_once(tmp_path, monkeypatch, engine):
     monkeypatch.setattr(TrainArguments, "zero_stage", 3 if engine == "zero3" else 0)
     for name, value in {"LOCAL_RANK": 0, "WORLD_SIZE": 16, "LOCAL_WORLD_SIZE": 8}.items():
         monkeypatch.setenv(name, str(value))
-    words = ENGINES[engine][1::2]
+    monkeypatch.setattr(TrainArguments, "_check_fsdp_device", lambda args: None)
+    words = FSDP2[1::2] if engine == "fsdp2" else ENGINES[engine][1::2]
     flags = dict(zip(("fsdp", "fsdp_config") if engine == "fsdp2" else ("deepspeed",), words, strict=True))
     TrainArguments(output_dir=str(tmp_path), save_on_each_node=False, **flags)
     with pytest.raises(UserError, match="give --save_on_each_node False"):

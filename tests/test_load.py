@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Qwen2VLForConditionalGeneration
 
 from data.frame_plan import VideoLimits
-from models.load import choose_position_mode, load_checkpoint, load_processor
+from models.load import choose_position_mode, load_checkpoint, load_processor, preferred_attention
 from utils.errors import UserError
 
 
@@ -152,3 +152,18 @@ def test_processor_alone(folder, tmp_path):
     assert load_processor(folder)[1] is None
     with pytest.raises(UserError, match="no processor"):
         load_processor(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "installed", "chosen"),
+    [
+        ("cuda", torch.bfloat16, True, "flash_attention_2"),
+        ("cuda", torch.float16, True, "flash_attention_2"),
+        ("cuda", torch.float32, True, "sdpa"),
+        ("cuda", torch.bfloat16, False, "sdpa"),
+        ("cpu", torch.bfloat16, True, "sdpa"),
+    ],
+)
+def test_flash_attention_is_chosen_for_16_bits_on_a_gpu_alone(device, dtype, installed, chosen, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if installed else None)
+    assert preferred_attention(torch.device(device), dtype) == chosen

@@ -3,6 +3,7 @@
 import json
 import random
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 import train
 from scripts.kill_and_resume import compare, finish, make_data, run_with_kills, training_flags
-from tests.samples import stream, talk, write_media, write_samples
+from tests.samples import stream, stream_of_one_length, talk, write_media, write_samples
 from tests.training import log_of, run, train_flags
 from utils.errors import UserError
 
@@ -137,10 +138,54 @@ def test_impossible_flags_are_refused(tiny_checkpoint, files, tmp_path, flags, m
 
 def test_a_packed_row_is_the_update_of_its_samples_alone(tiny_checkpoint, files, tmp_path, monkeypatch):
     """Eight samples of one length: a wide row takes them in order, which as accumulated batches are one update."""
-    data = write_samples(files[0].with_name("equal.jsonl"), [stream(i) for i in range(8)])
+    data = write_samples(files[0].with_name("equal.jsonl"), [stream_of_one_length(i) for i in range(8)])
     row = ["--max_tokens_per_batch", 10**5, "--max_length", 10**5, "--gradient_checkpointing", "True"]
     for name, flags in {"row": row, "eight": ["--gradient_accumulation_steps", 8]}.items():
         train_here(monkeypatch, arguments(tiny_checkpoint, tmp_path / name, [data], "--max_steps", 2, *flags))
     for one, eight in zip(log_of(tmp_path / "row"), log_of(tmp_path / "eight"), strict=True):
         for name in ("loss", "grad_norm", "loss/equal", "samples_seen", "tokens"):
             assert one[name] == pytest.approx(eight[name], rel=1e-4 if name == "grad_norm" else 1e-5), name
+
+
+@pytest.mark.slow
+def test_what_is_used_together_is_one_update(tiny_checkpoint, tmp_path, monkeypatch):
+    """Two ranks, two workers each, packed rows, bfloat16, gradient checkpointing, Liger's kernels, a head of its own.
+
+    The update is that of the same samples alone in float32, and all that was asked for ran. The kernels are run by
+    Triton's interpreter, for which the samples are small.
+    """
+    data = write_samples(write_media(tmp_path / "Übung") / "four.jsonl", [one_look(i) for i in range(4)])
+    monkeypatch.setenv("VIDEO_MAX_PIXELS", "3136")
+    flags = [[data], "--max_steps", 1, "--gradient_accumulation_steps"]
+    train_here(monkeypatch, arguments(tiny_checkpoint, tmp_path / "alone", *flags, 4))
+    packed = ["--max_tokens_per_batch", 500, "--max_length", 500, "--dataloader_num_workers", 2]
+    packed += ["--bf16", True, "--gradient_checkpointing", True, "--use_liger_kernel", True]
+    together = arguments(tiny_checkpoint, tmp_path / "together", *flags, 1, *packed)
+    (tmp_path / "runs.json").write_text(json.dumps([together]))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    settings = {"TRITON_INTERPRET": 1, "VIDEO_MAX_PIXELS": 3136}
+    run([*launch, "tests/two_ranks.py", str(tmp_path / "runs.json")], timeout_s=600, **settings)
+    (one,), (other,) = log_of(tmp_path / "together"), log_of(tmp_path / "alone")
+    assert one["samples_seen"] == 4 and one["tokens"] == other["tokens"]
+    assert one["loss"] == pytest.approx(other["loss"], rel=0.01) and one["loss"] != other["loss"]
+    assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=0.05)
+    for rank in range(2):
+        seen = Counter(json.loads((tmp_path / f"watched_rank{rank}.json").read_text()))
+        # One row of two samples. Layers, two of them, are computed twice, the norm after them and the tower's once; the
+        # loss of each sample, as it is one of several, twice.
+        assert (seen["batches"], seen["samples"], seen["layer"], seen["torch.bfloat16"]) == (1, 2, 2, 2)
+        assert (seen["rotate"], seen["silu_mul"], seen["rms_norm"], seen["loss"]) == (4, 4, 9, 4)
+        assert seen["layer_norm"] >= 5
+    ran = json.loads((tmp_path / "together" / "train_summary.json").read_text())["ran"]
+    assert (ran["engine"], ran["attention"]) == ("DistributedDataParallel", "packed_sdpa")
+    assert ran["computed_in"] == "bfloat16" and ran["liger"]
+
+
+def one_look(i: int) -> list:
+    """Two frames and two words of a stream, all of one length."""
+    sample, start_s = stream(i), 0.5 * i
+    sample[0]["content"][0] |= {"video": "match.mp4", "video_start": start_s, "video_end": start_s + 0.9}
+    first, second = ("red", "blue") if i % 2 else ("blue", "red")
+    words = [[start_s + 0.1, start_s + 0.3, first], [start_s + 0.4, start_s + 0.6, second]]
+    sample[1]["content"][0]["text_stream"] = words
+    return sample

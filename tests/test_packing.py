@@ -20,7 +20,9 @@ from data.order import SampleOrder
 from data.packing import LOOKAHEAD_ROWS, RowPacker
 from models.load import load_checkpoint
 from models.packed_attention import NAME, segment_arguments, use_packed_attention
+from models.training.liger import exchange_all
 from models.training.loss_average import weigh_losses
+from tests.operations import WRITTEN_DOWN
 from tests.samples import stream, talk, text_example, write_media, write_samples
 from utils.errors import UserError
 
@@ -74,15 +76,26 @@ def assert_same_update(one, other):
         assert float((gradient - other[1][name]).abs().max()) <= 1e-5 * max(float(gradient.abs().max()), 1e-3), name
 
 
-@pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointing"])
-@pytest.mark.parametrize("average", ["sample", "token"])
-def test_packed_equals_alone_in_loss_and_gradients(checkpoint, examples, average, checkpointing):
+@pytest.fixture(params=["plain", "checkpointing", "liger's modules"])
+def model(request, checkpoint, tiny_checkpoint):
+    """As it is, with layers computed twice, or on modules that take Liger's operations, here written in PyTorch."""
+    if request.param == "liger's modules":
+        own = load_checkpoint(tiny_checkpoint, device="cpu", dtype="float32").model.train()
+        use_packed_attention(own)
+        exchange_all(own, WRITTEN_DOWN)
+        yield own
+        return
     model = checkpoint.model.train()
-    if checkpointing:
+    if request.param == "checkpointing":
         model.gradient_checkpointing_enable()
+    yield model
+    model.gradient_checkpointing_disable()
+
+
+@pytest.mark.parametrize("average", ["sample", "token"])
+def test_packed_equals_alone_in_loss_and_gradients(model, examples, average):
     alone = update(model, [[collate([example], 0) for example in examples]], average)
     packed = update(model, [[pack(examples)]], average)
-    model.gradient_checkpointing_disable()
     assert "model.visual.blocks.0.attn.qkv.weight" in packed[1] and "model.visual.merger.mlp.0.weight" in packed[1]
     assert_same_update(packed, alone)
 
@@ -116,7 +129,10 @@ def test_the_two_averages_differ_and_sample_is_what_single_batches_meant(checkpo
 
 
 class LigersLoss:
-    """What Liger's fused operation computes, in plain products; it takes no rows at all as little."""
+    """What Liger's fused operation computes, in plain products; it takes no rows at all as little.
+
+    The kernel itself runs in tests/operations.py.
+    """
 
     def __init__(self, reduction: str = "mean"):
         self.reduction = reduction
@@ -127,7 +143,7 @@ class LigersLoss:
 
 
 @pytest.mark.parametrize("average", ["sample", "token"])
-def test_ligers_path_gives_the_same_update(checkpoint, examples, average, monkeypatch):
+def test_ligers_path_with_a_stand_in_for_its_kernel_gives_the_same_update(checkpoint, examples, average, monkeypatch):
     silent = replace(examples[2], labels=torch.full_like(examples[2].labels, -100))
     batches = [[pack([*examples[:2], silent]), pack(examples[3:4])]]
     plain = update(checkpoint.model.train(), batches, average)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
 import train
 from data.order import SampleOrder
 from models.training import checkpoints
+from models.training.optimizer import is_muon_matrix
 from tests.samples import stream, talk, write_media, write_samples
 from tests.training import ROOT, SIX_STEPS, SMALL, log_of, losses, train_flags
+from tests.watched import watched_trainer
 from utils.arguments import parse_arguments
 from utils.errors import UserError
 
@@ -27,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("small")
 
 @pytest.fixture(scope="module")
 def annotations(tmp_path_factory) -> Path:
-    """Twelve samples: a stream of words over a video, images with a question, and text alone."""
+    """Twelve samples: streams of words over two videos, images with a question, and text alone."""
     folder = write_media(tmp_path_factory.mktemp("annotations"))
     samples = [stream(i) for i in range(6)] + [talk(i, "pitch.png") for i in range(4)] + [talk(i) for i in range(2)]
     return write_samples(folder / "mix.jsonl", samples)
@@ -146,16 +149,53 @@ def test_a_frozen_tower_stays_outside_autograd_under_checkpointing(tiny_checkpoi
     assert seen == {"blocks.0.norm1": False, "blocks.1.mlp": False, "merger": False}
 
 
-def test_checkpointing_changes_no_loss(run, tmp_path):
+@pytest.fixture
+def seen(monkeypatch) -> Counter:
+    """What the runs of a test did (tests/watched.py)."""
+    counts = Counter()
+    monkeypatch.setattr(train, "CommentaryTrainer", watched_trainer(counts))
+    return counts
+
+
+def test_checkpointing_computes_layers_twice_and_changes_no_loss(run, seen, tmp_path):
     plain = run(tmp_path / "plain", *SIX_STEPS)
+    assert seen["layer"] == seen["batches"] == 6 and seen["samples"] == 12
+    seen.clear()
     checkpointed = run(tmp_path / "checkpointed", *SIX_STEPS, "--gradient_checkpointing", "True")
+    assert seen["layer"] == 2 * seen["batches"] == 12
     np.testing.assert_allclose(losses(plain), losses(checkpointed), rtol=1e-5)
+
+
+def test_bf16_computes_in_bfloat16_and_keeps_weights_in_float32(run, seen, tmp_path):
+    flags = [*SIX_STEPS, "--max_steps", 2, "--save_steps", 2]
+    plain = run(tmp_path / "plain", *flags)
+    assert seen["torch.float32"] == seen["layer"] == 2
+    half = run(tmp_path / "half", *flags, "--bf16", "True")
+    assert seen["torch.bfloat16"] == 2 and seen["torch.float32"] == 2
+    first, other = (losses(folder)[0][1] for folder in (plain, half))
+    assert first != other and first == pytest.approx(other, rel=0.02)
+    assert Qwen2VLForConditionalGeneration.from_pretrained(half).dtype == torch.float32
+    ran = [json.loads((folder / "train_summary.json").read_text())["ran"] for folder in (plain, half)]
+    assert [one["computed_in"] for one in ran] == ["float32", "bfloat16"]
+    assert ran[0]["engine"] == "StreamingQwen2VL" and ran[0]["attention"] == "sdpa" and not ran[0]["liger"]
+
+
+def test_muon_takes_the_matrices_of_the_blocks(run, tmp_path):
+    """Seen in the checkpoint: Muon keeps one buffer, AdamW two moments and a step."""
+    output_dir = run(tmp_path / "run", "--max_steps", 1, "--save_steps", 1, "--muon_learning_rate", 0.02)
+    saved = torch.load(output_dir / "checkpoint-1" / "optimizer.pt")
+    kept = Counter(" ".join(sorted(state)) for state in saved["state"].values())
+    model = Qwen2VLForConditionalGeneration.from_pretrained(output_dir)
+    n_matrices = sum(is_muon_matrix(name, p) for name, p in model.named_parameters())
+    assert kept["momentum_buffer"] == n_matrices > 10 and kept["exp_avg exp_avg_sq step"] == kept.total() - n_matrices
+    rates = [group["initial_lr"] for group in saved["param_groups"]]
+    assert rates == [1e-3] * (len(rates) - 1) + [0.02]
 
 
 @pytest.mark.parametrize("extra", [[], ["--muon_learning_rate", "0.02"]], ids=["adamw", "muon"])
 def test_a_killed_run_goes_on_as_if_it_had_not_been(run, tiny_checkpoint, annotations, tmp_path, extra):
     flags = [*SIX_STEPS, "--max_steps", 18, "--save_steps", 3, *extra]
-    whole = run(tmp_path / "whole", *flags, "--dataloader_num_workers", 1)
+    whole = run(tmp_path / "whole", *flags, "--dataloader_num_workers", 2)
     cut = tmp_path / "cut"
     kill_at_step(8, [sys.executable, "train.py", *train_flags(tiny_checkpoint, annotations, cut, *flags)], cut)
     assert losses(cut)[-1][0] < 18
@@ -221,7 +261,7 @@ def test_resume_from_an_incomplete_checkpoint_is_refused(run, tmp_path):
 
 def test_bad_samples_are_replaced_and_reported(run, tmp_path, annotations):
     lines = annotations.read_text().splitlines()
-    lines[3:3] = [json.dumps(stream(1)).replace("match.mp4", "gone.mp4")]
+    lines[3:3] = [json.dumps(stream(0)).replace("match.mp4", "gone.mp4")]
     data = annotations.with_name("some_bad.jsonl")
     data.write_text("\n".join(lines) + "\n")
     output_dir = run(tmp_path / "run", *SIX_STEPS, "--max_bad_samples", 0.2, "--num_train_epochs", 2, data=data)
@@ -260,7 +300,7 @@ def test_empty_queries_are_warned_of(run, tmp_path, annotations, caplog):
             ["--freeze_modules", "vision"],
             "vision: no such part; choose from visual, merger, language_model, lm_head",
         ),
-        (["--freeze_modules", "visual", "language_model"], "freezes every parameter"),
+        (["--freeze_modules", "visual", "language_model", "lm_head"], "freezes every parameter"),
         (["--eval_strategy", "steps"], "only no is offered"),
         (["--do_train", "False"], "nothing to do"),
         (["--warmup_ratio", "3"], "between 0 and 1"),
@@ -281,9 +321,10 @@ def test_impossible_flags_are_refused(run, tmp_path, flags, message, monkeypatch
 @pytest.mark.parametrize(
     ("names", "trained"),
     [
-        (["merger"], {"patch_embed", "blocks", "language_model"}),
-        (["visual"], {"language_model"}),
-        (["language_model"], {"patch_embed", "blocks", "merger"}),
+        (["merger"], {"patch_embed", "blocks", "language_model", "lm_head"}),
+        (["visual"], {"language_model", "lm_head"}),
+        (["language_model"], {"patch_embed", "blocks", "merger", "lm_head"}),
+        (["lm_head"], {"patch_embed", "blocks", "merger", "language_model"}),
     ],
 )
 def test_freeze_modules_freezes_what_it_names(tiny_checkpoint, names, trained):
@@ -291,7 +332,7 @@ def test_freeze_modules_freezes_what_it_names(tiny_checkpoint, names, trained):
 
     model = Qwen2VLForConditionalGeneration.from_pretrained(tiny_checkpoint)
     freeze_modules(model, names)
-    parts = ("patch_embed", "blocks", "merger", "language_model")
+    parts = ("patch_embed", "blocks", "merger", "language_model", "lm_head")
     found = {part for name, p in model.named_parameters() if p.requires_grad for part in parts if part in name}
     assert found == trained
 

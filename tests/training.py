@@ -1,4 +1,4 @@
-"""Small training runs: annotations over a tiny video, train.py in processes of its own, and what it logged."""
+"""Small training runs: annotations over tiny videos, train.py in processes of its own, and what it logged."""
 
 import fcntl
 import json
@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from models.training.train_arguments import why_no_deepspeed_build
-from tests.samples import stream, write_samples
-from tests.videos import make_video
+from tests.samples import stream, write_matches, write_samples
 
 ROOT = Path(__file__).resolve().parents[1]
 # Small frames, and one thread: what is compared is computed alike.
@@ -32,9 +31,8 @@ print("built" if builder is not None and builder.is_compatible() and builder.loa
 
 
 def make_annotations(folder: Path, n_samples: int = 24) -> Path:
-    """Streams with different words over one video, of different lengths."""
-    make_video(folder / "match.mp4", 100)
-    return write_samples(folder / "streams.jsonl", [stream(i, 3 + i % 5) for i in range(n_samples)])
+    """Streams with different words over two films and two windows of them, of different lengths."""
+    return write_samples(write_matches(folder) / "streams.jsonl", [stream(i, 3 + i % 5) for i in range(n_samples)])
 
 
 def train_flags(model: Path, data: Path | list[Path], output_dir: Path, *flags: object) -> list[str]:

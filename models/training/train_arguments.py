@@ -157,6 +157,16 @@ class TrainArguments(TrainingArguments):
         if not str(self.fsdp_config).startswith("{") and not Path(str(self.fsdp_config)).is_file():
             raise UserError(f"--fsdp_config {self.fsdp_config}: no such file; scripts/fsdp2.json is the usual one")
         self._check_launched("fsdp")
+        self._check_fsdp_device()
+
+    def _check_fsdp_device(self) -> None:
+        # accelerate's table of devices (accelerate 1.15, state.py) makes DDP of it elsewhere and says nothing.
+        if self.use_cpu or not torch.cuda.is_available():
+            raise UserError(
+                "--fsdp needs GPUs: here the library would train with DDP in its place, each process holding the whole "
+                "model; leave the flag out, or give --deepspeed scripts/deepspeed_zero3.json, which splits the weights "
+                "on CPUs too"
+            )
 
     def _check_launched(self, engine: str) -> None:
         if "LOCAL_RANK" not in os.environ:
@@ -193,8 +203,8 @@ class TrainArguments(TrainingArguments):
         if reason:
             raise UserError(
                 f"--deepspeed {config}: on a CPU it builds an extension, and {reason}. Set up again under a path "
-                "without one (move the repository, remove .venv, bash scripts/setup.sh), or leave the flag out; DDP and"
-                " --fsdp need none"
+                "without one (move the repository, remove .venv, bash scripts/setup.sh), or leave the flag out; DDP "
+                "needs none"
             )
 
     def _fall_back_from_tf32(self) -> None:

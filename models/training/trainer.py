@@ -22,6 +22,7 @@ from models.load import Checkpoint, load_checkpoint
 from models.packed_attention import use_packed_attention
 from models.qwen2_vl import StreamingQwen2VL
 from models.training import checkpoints
+from models.training.engine_record import ComputeDtype, engine_record
 from models.training.flops import FlopCounter, Flops, peak_flops, size_of
 from models.training.liger import exchange_all, liger_operations, why_not_liger
 from models.training.lora import load_adapters
@@ -94,6 +95,7 @@ class CommentaryTrainer(Trainer):
         config.pop("use_cache", None)
         config.update(use_cache)
         self._choose_liger()
+        self.compute_dtype = ComputeDtype(checkpoint.model.model.language_model.layers[0].mlp.down_proj)
         self.flops = Flops()  # since the last log
         self._last_logged = (time.monotonic(), dict(loader.totals), loader.wait_s)
 
@@ -369,7 +371,7 @@ class CommentaryTrainer(Trainer):
             write_report(path, logs, stopped)
 
     def _summarize(self) -> None:
-        """Write train_summary.json: steps, seconds, CPU-seconds of all processes and workers, what was seen."""
+        """Write train_summary.json: steps, seconds, CPU-seconds of all processes and workers, what was seen and ran."""
         usage = self.usage.state_dict()
         cpu_s = self._sum_over_processes([usage["cpu_seconds"]])[0]
         totals = self._sum_over_processes(list(self.loader.totals.values()))
@@ -384,10 +386,23 @@ class CommentaryTrainer(Trainer):
             "parameters": sum(map(size_of, self.checkpoint.model.parameters())),
             "trained_parameters": sum(size_of(p) for p in self.checkpoint.model.parameters() if p.requires_grad),
             "last_loss": losses[-1] if losses else None,
+            "ran": self._what_ran(),
             **{name: int(total) for name, total in zip(self.loader.totals, totals, strict=True)},
         }
         path = Path(self.args.output_dir) / "train_summary.json"
         path.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+
+    def _what_ran(self) -> dict[str, Any] | None:
+        """None where nothing was left to train."""
+        if self.optimizer is None:
+            return None
+        model = self.checkpoint.model
+        return {
+            **engine_record(self.model_wrapped, self.optimizer),
+            "computed_in": self.compute_dtype.name,
+            "attention": model.model.language_model.config._attn_implementation,
+            "liger": model.use_liger,
+        }
 
 
 def _memory_bytes(device: torch.device) -> int:
