@@ -4,8 +4,10 @@ import json
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from data.collate import collate
@@ -17,6 +19,7 @@ from data.frame_plan import VideoLimits
 from data.model_view import frames_of, view_turns
 from data.nano.tokenizer import train_tokenizer
 from data.patches import cut_patches
+from tests.videos import make_video, numbered_frame, read_with_opencv
 from utils.arguments import parse_arguments
 from utils.errors import UserError
 
@@ -118,6 +121,65 @@ def test_every_kind_of_sample_becomes_an_example(name, open_samples, chat):
     assert example.kinds == kinds
     assert spoken is None or trained(example, chat) == spoken
     assert chat.tokenizer.decode(example.input_ids).startswith("<|im_start|>system\n")
+
+
+def test_each_turn_shows_its_own_pictures(open_samples, chat, tmp_path):
+    """Pictures, films and windows over several turns, all of one size: every block holds its own frames."""
+    for number in (5, 9):
+        Image.fromarray(numbered_frame(number, 84, 168)).save(tmp_path / f"Bild ß{number}.png")
+    films = [make_video(tmp_path / f"Spiel {n}.mp4", 100, size_hw=(84, 168), first=n) for n in (0, 300)]
+    first, later = (read_with_opencv(film) for film in films)
+    question = [image("Bild ß9.png"), image("Bild ß5.png"), text("a")]
+    sample = talk(*question) + talk(video("Spiel 300.mp4", video_start=1.0, video_end=2.0), text("b"))
+    sample += talk(video("Spiel 0.mp4", video_start=2.0, video_end=3.0), image("Bild ß5.png"), text("c"))
+    turns = view_turns(open_samples(sample)[0], chat)
+    shown = [[frame.numpy() for frame in block.frames] for turn in turns for block in turn.blocks]
+    five, nine = (numbered_frame(number, 84, 168).transpose(2, 0, 1) for number in (5, 9))
+    expected = [[nine], [five], later[[25, 33, 42, 50]], first[[50, 58, 67, 75]], [five]]
+    assert all(np.array_equal(one, other) for one, other in zip(shown, expected, strict=True))
+    assert [len(turn.blocks) for turn in turns] == [0, 2, 0, 1, 0, 2, 0]
+
+
+def test_an_example_is_what_the_librarys_processor_makes(open_samples, repository, tmp_path):
+    """transformers' own template, tokens, grids and patches, for two turns with pictures and films of several sizes."""
+    from models.load import load_processor  # here, for spawned workers import this file
+    from models.vision import normalize_patches
+
+    processor, _ = load_processor(repository / "tests/golden/tiny_model")
+    for number, size_hw in ((5, (84, 168)), (9, (56, 84))):
+        Image.fromarray(numbered_frame(number, *size_hw)).save(tmp_path / f"{number}.png")
+    make_video(tmp_path / "a.mp4", 100, size_hw=(56, 112))
+    make_video(tmp_path / "b.mp4", 75, size_hw=(112, 56), first=300)
+    sample = talk(image("5.png"), video("a.mp4"), text("Wer führt?")) + talk(
+        video("b.mp4"), image("9.png"), text("Und?")
+    )
+    dataset = open_samples(sample)
+    dataset.encoder.chat = ChatFormat(processor.tokenizer)
+    example = dataset[0]
+    frames = [read_with_opencv(tmp_path / name) for name in ("a.mp4", "b.mp4")]
+    chosen = [
+        film[np.linspace(0, len(film) - 1, n).round().astype(int)] for film, n in zip(frames, (8, 6), strict=True)
+    ]
+    pictures = [Image.open(tmp_path / name) for name in ("5.png", "9.png")]
+    written = processor.apply_chat_template(as_the_library_has_it(sample), tokenize=False)
+    assert example.chat_text == written
+    made = processor(text=[written], images=pictures, videos=chosen, do_resize=False, do_sample_frames=False)
+    assert example.input_ids.tolist() == np.asarray(made["input_ids"])[0].tolist()
+    sizes = example.grid_thw.prod(1).tolist()
+    pieces = dict(zip(range(4), example.patches.split(sizes), strict=True))
+    for kind, places, name in (("image", (0, 3), "pixel_values"), ("video", (1, 2), "pixel_values_videos")):
+        assert [example.kinds[place] for place in places] == [kind, kind]
+        assert example.grid_thw[list(places)].tolist() == np.asarray(made[f"{kind}_grid_thw"]).tolist()
+        ours = normalize_patches(torch.cat([pieces[place] for place in places]), torch.float32)
+        assert torch.allclose(ours, torch.as_tensor(np.asarray(made[name])), atol=1e-5)
+
+
+def as_the_library_has_it(sample: list) -> list:
+    """The messages with their contents as lists of elements."""
+    return [
+        {**message, "content": [text(content)] if isinstance(content := message["content"], str) else content}
+        for message in sample
+    ]
 
 
 def test_a_stream_in_detail(open_samples, chat):

@@ -5,6 +5,8 @@ import logging
 import os
 import sys
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,7 +22,7 @@ from models.load import load_checkpoint
 from models.packed_attention import use_packed_attention
 from models.training.vision_cache import fingerprint
 from tests.samples import stream, talk, write_media, write_samples
-from tests.videos import make_video
+from tests.videos import make_video, numbered_frame
 from utils.errors import UserError
 
 SAMPLES = [stream(0), talk(1, "pitch.png", "pitch.png"), talk(2), talk(3, "short.mp4", "pitch.png", "match.mp4")]
@@ -199,21 +201,57 @@ def test_what_changed_or_is_damaged_is_not_used(checkpoint, media, tmp_path, rea
     assert len(entries(cache.folder)) == 1 and not list(cache.folder.rglob("*.partial"))
 
 
+def shown(video: str | dict, rule: str) -> list:
+    """A sample that shows a video or a part of it, read by a rule."""
+    sample = stream(0) if rule == "stream" else talk(0, "match.mp4")
+    sample[0]["content"][0] = {"type": "video", **({"video": video} if isinstance(video, str) else video)}
+    return sample
+
+
+def test_every_window_rule_and_file_has_its_own_features(checkpoint, media, tmp_path, reads):
+    make_video(media / "spätes Spiel.mp4", 100, first=300)
+    parts = [{"video_start": 0.0, "video_end": 3.4}, {"video_start": 0.3, "video_end": 3.4}]
+    parts += [{"video_start": 0.3, "video_end": 1.9}, {"video_end": 1.9}, {"video_start": 0.6}]
+    samples = [shown({"video": "match.mp4", **part}, rule) for part in parts for rule in ("stream", "question")]
+    samples += [shown("match.mp4", "question"), shown("spätes Spiel.mp4", "stream")]
+    ends = np.cumsum([len(jpeg) for jpeg in pack_jpegs(media / "packed", 8)]).tolist()
+    samples += [shown({"video": "packed", "pos": pos}, "question") for pos in (ends, ends[1:5])]
+    write_samples(media / "all.jsonl", samples)
+    plain = fill(checkpoint, media, None)
+    assert len(set(plain)) == len(samples), "each shows something else"
+    cache = open_cache(checkpoint, tmp_path / "cache")
+    assert fill(checkpoint, media, cache) == plain and len(entries(cache.folder)) == len(samples)
+    reads.clear()
+    assert fill(checkpoint, media, cache) == pytest.approx(plain, rel=1e-6) and reads == []
+
+
+def pack_jpegs(path, n_frames: int) -> list[bytes]:
+    """Write JPEGs one after the other."""
+    jpegs = []
+    for number in range(n_frames):
+        jpegs.append(cv2.imencode(".jpg", numbered_frame(number, 56, 84))[1].tobytes())
+    path.write_bytes(b"".join(jpegs))
+    return jpegs
+
+
 def test_every_part_of_the_request_counts(checkpoint, media, tmp_path, reads):
     write_samples(media / "all.jsonl", [stream(0)])
     cache = open_cache(checkpoint, tmp_path / "cache")
     fill(checkpoint, media, cache)
     reads.clear()
-    limits = VideoLimits(min_pixels=784, total_pixels=20000)
+    limits = [VideoLimits(784, 20000), VideoLimits(7840, 31360), VideoLimits(784, 31360, max_frames=4)]
     others = [
         open_dataset(checkpoint, media, cache, frame_times="end32"),
         open_dataset(checkpoint, media, open_cache(checkpoint, tmp_path / "cache", tower="another")),
         open_dataset(checkpoint, media, open_cache(checkpoint, tmp_path / "cache", dtype=torch.half)),
-        AnnotationDataset([media / "all.jsonl"], SampleEncoder(checkpoint.chat, limits, "mrope", vision_cache=cache)),
+        *(
+            AnnotationDataset([media / "all.jsonl"], SampleEncoder(checkpoint.chat, other, "mrope", vision_cache=cache))
+            for other in limits
+        ),
     ]
     for other in others:
         assert not other[0].parts[0].is_cached
-    assert len(reads) == 4
+    assert len(reads) == len(others)
     sequential = SampleEncoder(checkpoint.chat, LIMITS, "sequential", vision_cache=cache)
     assert AnnotationDataset([media / "all.jsonl"], sequential)[0].parts[0].is_cached  # positions change no feature
 
