@@ -1,5 +1,6 @@
 """Samples of every kind as examples and batches; what cannot be used comes out with its cause."""
 
+import io
 import json
 import pickle
 from pathlib import Path
@@ -19,7 +20,7 @@ from data.frame_plan import VideoLimits
 from data.model_view import frames_of, view_turns
 from data.nano.tokenizer import train_tokenizer
 from data.patches import cut_patches
-from tests.videos import make_video, numbered_frame, read_with_opencv
+from tests.videos import frame_number, make_video, numbered_frame, read_with_opencv
 from utils.arguments import parse_arguments
 from utils.errors import UserError
 
@@ -211,14 +212,18 @@ def test_a_short_clip_is_one_step(open_samples):
     assert example.counts["outside"] == 3
 
 
-def test_packed_frames_are_read(open_samples, chat, repository, tmp_path):
-    jpegs = [(repository / "tests/golden" / IMAGE).read_bytes()] * 3
-    (tmp_path / "packed.bin").write_bytes(b"".join(jpegs))
-    ends = [len(jpegs[0]) * (i + 1) for i in range(3)]
+def test_packed_frames_are_read(open_samples, chat, tmp_path):
+    images = [io.BytesIO() for _ in range(3)]
+    for number, file in enumerate(images, 5):
+        Image.fromarray(numbered_frame(number, 56, 112)).save(file, "PNG")
+    (tmp_path / "packed.bin").write_bytes(b"".join(file.getvalue() for file in images))
+    ends = np.cumsum([len(file.getvalue()) for file in images]).tolist()
     example = open_samples(talk(video("packed.bin", pos=ends), text("What?")))[0]
     assert isinstance(example, Example), example
     check(example, chat)
     assert example.kinds == ["video"]
+    (block,) = view_turns(example, chat)[1].blocks
+    assert [frame_number(frame.numpy()) for frame in block.frames] == [5, 7]  # two of three: an even number
 
 
 def test_context_joins_the_query(open_samples):
@@ -305,6 +310,7 @@ def test_several_files_follow_each_other(tmp_path, chat):
     dataset = AnnotationDataset(paths, SampleEncoder(chat, LIMITS, "mrope"))
     texts = [dataset.sample(i).messages[0].elements[0] for i in range(len(dataset))]
     assert texts == [TextElement(name) for name in ("a0", "a1", "b0", "b1", "b2")]
+    assert collate([dataset[i] for i in (0, 4, 1, 2)], chat.pad)["sources"] == [0, 1, 0, 1]
     for i in (-1, 5):
         with pytest.raises(IndexError):
             dataset[i]

@@ -116,8 +116,11 @@ def test_a_cut_by_an_edit_list_is_kept(tmp_path, videos):
         assert np.array_equal(video.read(np.arange(len(every))).numpy(), every)
 
 
-@pytest.mark.parametrize("wanted", [[31, 32], [58], [13, 20]])
-def test_decodes_no_more_than_needed(videos, monkeypatch, wanted):
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [("short_gop.mp4", [31, 32]), ("short_gop.mp4", [58]), ("short_gop.mp4", [13, 20]), ("open_gop.mp4", [39])],
+)
+def test_decodes_no_more_than_needed(videos, monkeypatch, name, wanted):
     """Frames cost the part of their group before them, less what nothing refers to."""
     import data.video
 
@@ -129,11 +132,11 @@ def test_decodes_no_more_than_needed(videos, monkeypatch, wanted):
         return frames
 
     DECODE = data.video.decode_packet
-    with VideoFile(videos("short_gop.mp4")) as video:
+    with VideoFile(videos(name)) as video:
         size, ticks = video.size_hw, video.table.start_ticks[wanted].tolist()
         monkeypatch.setattr(data.video, "decode_packet", counted)
         frames = video.read(np.array(wanted), size_hw=size)
-    needed, n_skipped = packets_needed(videos("short_gop.mp4"), ticks)
+    needed, n_skipped = packets_needed(videos(name), ticks)
     assert sorted(decoded) == sorted(needed) and n_skipped > 0
     assert [frame_number(frame.numpy()) for frame in frames] == wanted
 

@@ -122,7 +122,8 @@ def packets_needed(path: str | Path, wanted: Sequence[int]) -> tuple[set[int], i
     with av.open(str(path)) as container:
         packets = [(p.pts, p.is_keyframe, _is_referred_to(bytes(p))) for p in container.demux(video=0) if p.size]
     places = [place for place, packet in enumerate(packets) if packet[0] in wanted]
-    first = max(place for place in range(min(places) + 1) if packets[place][1])
+    # A frame shown before the keyframe that was stored before it (an open group) needs the keyframe before that one.
+    first = max(place for place in range(min(places) + 1) if packets[place][1] and packets[place][0] <= min(wanted))
     group = packets[first : max(places) + 1]
     needed = {pts for pts, _, is_referred_to in group if is_referred_to or pts in wanted}
     return needed, len(group) - len(needed)
