@@ -167,20 +167,22 @@ def test_images_that_cannot_be_read(tmp_path):
 def test_a_drawn_picture_is_paced():
     source = open_source("lavfi:testsrc2=size=64x48:rate=25:duration=1.2", limits=LIMITS)
     assert source.is_live and source.now() == 0
-    started, arrived = time.monotonic(), []
+    started, late_s = time.monotonic(), []
     for frame in source:
-        arrived.append(source.now() - frame.time_s)
-    assert len(arrived) == 3 and time.monotonic() - started >= 1.0
-    assert all(0 <= late < 2 for late in arrived) and source.has_ended
+        late_s.append(source.now() - frame.time_s)
+    assert len(late_s) == 3 and time.monotonic() - started >= 1.0
+    assert min(late_s) >= 0 and source.has_ended
 
 
 def test_close_ends_an_iteration():
     source = open_source("lavfi:testsrc2=size=64x48:rate=25", limits=LIMITS)
     frames = iter(source)
     next(frames)
-    threading.Timer(0.1, source.close).start()
-    started = time.monotonic()
-    assert len(list(frames)) <= 2 and time.monotonic() - started < 1
+    reader = threading.Thread(target=list, args=(frames,), daemon=True)
+    reader.start()
+    assert reader.is_alive() and not source.has_ended  # the picture has no end of its own
+    source.close()
+    wait_until(lambda: not reader.is_alive())
     assert list(source) == []
 
 

@@ -583,11 +583,11 @@ SOURCES = (
         tests=("tests/test_source_servers.py::test_a_file_that_breaks_off_is_taken_up_where_it_was_left",),
     ),
     Mutation(
-        name="retries_without_end",
+        name="one_retry_too_many",
         promise="a source is given up after --max_retries",
         file="data/sources/stream.py",
         old="if most is not None and n_failed > most:",
-        new="if most is not None and n_failed > 10 * most:",
+        new="if most is not None and n_failed > most + 1:",
         tests=("tests/test_source_servers.py::test_the_last_retry",),
     ),
     Mutation(
