@@ -3,6 +3,8 @@
 import io
 import json
 import pickle
+import re
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,8 @@ from data.dataset import AnnotationDataset, BadSample, DataArguments, Example, S
 from data.decode_cache import DecodeCache
 from data.elements import TextElement
 from data.frame_plan import VideoLimits
+from data.loader import SampleLoader
+from data.mixing import MixedOrder
 from data.model_view import frames_of, view_turns
 from data.nano.tokenizer import train_tokenizer
 from data.patches import cut_patches
@@ -316,6 +320,24 @@ def test_several_files_follow_each_other(tmp_path, chat):
             dataset[i]
     with pytest.raises(UserError, match=r"none\.jsonl"):
         AnnotationDataset([*paths, "none.jsonl"], dataset.encoder)
+
+
+def test_two_files_come_as_they_are_mixed_from_two_workers(tmp_path, chat):
+    sizes, paths = (4, 6), [tmp_path / "Erste.jsonl", tmp_path / "Zweite ü.jsonl"]
+    for path, size in zip(paths, sizes, strict=True):
+        samples = [talk(text(f"{path.stem} {i}.")) for i in range(size)]
+        samples[1] = talk(video("none.mp4"), text("Which?"))
+        path.write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+    dataset = AnnotationDataset(paths, SampleEncoder(chat, LIMITS, "mrope"))
+    order = MixedOrder(sizes, (1.0, 2.0), seed=3)
+    loader = SampleLoader(dataset, order, list, batch_size=2, num_workers=2, max_bad_samples=0.9)
+    drawn = [example for batch in islice(loader, 5) for example in batch]
+    loader.close()
+    names = [f"{path.stem} {i}." for path, size in zip(paths, sizes, strict=True) for i in range(size)]
+    expected = [names[i] for i in islice(order.from_position(0), 40) if i not in (1, 5)][:10]
+    assert [re.search(r"user\n(.*)<", example.chat_text)[1] for example in drawn] == expected
+    assert [example.source for example in drawn] == [int(name.startswith("Zweite")) for name in expected]
+    assert len({name.split()[0] for name in expected}) == 2 and loader.bad.by_cause().keys() == {"missing_file"}
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
