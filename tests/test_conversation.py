@@ -23,10 +23,17 @@ def trained_text(chat: ChatFormat, encoded) -> str:
     return chat.tokenizer.decode([label for label in encoded.labels if label != IGNORED])
 
 
-def test_ids_are_those_of_the_chat_template(chat):
-    turns = [Turn("user", ["Hi"]), Turn("assistant", ["Hello."]), Turn("user", ["Bye"])]
-    text = chat.chat_text(turns)
-    assert text.startswith("<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\nHi")
+@pytest.mark.parametrize("system", [None, "Be terse."])
+def test_ids_are_those_of_the_chat_template(chat, repository, system):
+    template = json.loads((repository / "tests/golden/tiny_model/chat_template.json").read_text())["chat_template"]
+    said = [("user", "Hi"), ("assistant", "Grüße."), ("user", "Bye"), ("assistant", "Bye, bye.")]
+    said = ([("system", system)] if system else []) + said
+    turns, messages = (
+        [Turn(role, [text]) for role, text in said],
+        [{"role": role, "content": text} for role, text in said],
+    )
+    text = chat.tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False)
+    assert chat.chat_text(turns) == text
     assert chat.encode(turns).input_ids == chat.tokenizer(text)["input_ids"]
 
 

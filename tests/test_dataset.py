@@ -1,11 +1,16 @@
 """Samples of every kind as examples and batches; what cannot be used comes out with its cause."""
 
+import io
 import json
 import pickle
+import re
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from data.collate import collate
@@ -14,9 +19,12 @@ from data.dataset import AnnotationDataset, BadSample, DataArguments, Example, S
 from data.decode_cache import DecodeCache
 from data.elements import TextElement
 from data.frame_plan import VideoLimits
+from data.loader import SampleLoader
+from data.mixing import MixedOrder
 from data.model_view import frames_of, view_turns
 from data.nano.tokenizer import train_tokenizer
 from data.patches import cut_patches
+from tests.videos import frame_number, make_video, numbered_frame, read_with_opencv
 from utils.arguments import parse_arguments
 from utils.errors import UserError
 
@@ -120,6 +128,65 @@ def test_every_kind_of_sample_becomes_an_example(name, open_samples, chat):
     assert chat.tokenizer.decode(example.input_ids).startswith("<|im_start|>system\n")
 
 
+def test_each_turn_shows_its_own_pictures(open_samples, chat, tmp_path):
+    """Pictures, films and windows over several turns, all of one size: every block holds its own frames."""
+    for number in (5, 9):
+        Image.fromarray(numbered_frame(number, 84, 168)).save(tmp_path / f"Bild ß{number}.png")
+    films = [make_video(tmp_path / f"Spiel {n}.mp4", 100, size_hw=(84, 168), first=n) for n in (0, 300)]
+    first, later = (read_with_opencv(film) for film in films)
+    question = [image("Bild ß9.png"), image("Bild ß5.png"), text("a")]
+    sample = talk(*question) + talk(video("Spiel 300.mp4", video_start=1.0, video_end=2.0), text("b"))
+    sample += talk(video("Spiel 0.mp4", video_start=2.0, video_end=3.0), image("Bild ß5.png"), text("c"))
+    turns = view_turns(open_samples(sample)[0], chat)
+    shown = [[frame.numpy() for frame in block.frames] for turn in turns for block in turn.blocks]
+    five, nine = (numbered_frame(number, 84, 168).transpose(2, 0, 1) for number in (5, 9))
+    expected = [[nine], [five], later[[25, 33, 42, 50]], first[[50, 58, 67, 75]], [five]]
+    assert all(np.array_equal(one, other) for one, other in zip(shown, expected, strict=True))
+    assert [len(turn.blocks) for turn in turns] == [0, 2, 0, 1, 0, 2, 0]
+
+
+def test_an_example_is_what_the_librarys_processor_makes(open_samples, repository, tmp_path):
+    """transformers' own template, tokens, grids and patches, for two turns with pictures and films of several sizes."""
+    from models.load import load_processor  # here, for spawned workers import this file
+    from models.vision import normalize_patches
+
+    processor, _ = load_processor(repository / "tests/golden/tiny_model")
+    for number, size_hw in ((5, (84, 168)), (9, (56, 84))):
+        Image.fromarray(numbered_frame(number, *size_hw)).save(tmp_path / f"{number}.png")
+    make_video(tmp_path / "a.mp4", 100, size_hw=(56, 112))
+    make_video(tmp_path / "b.mp4", 75, size_hw=(112, 56), first=300)
+    sample = talk(image("5.png"), video("a.mp4"), text("Wer führt?")) + talk(
+        video("b.mp4"), image("9.png"), text("Und?")
+    )
+    dataset = open_samples(sample)
+    dataset.encoder.chat = ChatFormat(processor.tokenizer)
+    example = dataset[0]
+    frames = [read_with_opencv(tmp_path / name) for name in ("a.mp4", "b.mp4")]
+    chosen = [
+        film[np.linspace(0, len(film) - 1, n).round().astype(int)] for film, n in zip(frames, (8, 6), strict=True)
+    ]
+    pictures = [Image.open(tmp_path / name) for name in ("5.png", "9.png")]
+    written = processor.apply_chat_template(as_the_library_has_it(sample), tokenize=False)
+    assert example.chat_text == written
+    made = processor(text=[written], images=pictures, videos=chosen, do_resize=False, do_sample_frames=False)
+    assert example.input_ids.tolist() == np.asarray(made["input_ids"])[0].tolist()
+    sizes = example.grid_thw.prod(1).tolist()
+    pieces = dict(zip(range(4), example.patches.split(sizes), strict=True))
+    for kind, places, name in (("image", (0, 3), "pixel_values"), ("video", (1, 2), "pixel_values_videos")):
+        assert [example.kinds[place] for place in places] == [kind, kind]
+        assert example.grid_thw[list(places)].tolist() == np.asarray(made[f"{kind}_grid_thw"]).tolist()
+        ours = normalize_patches(torch.cat([pieces[place] for place in places]), torch.float32)
+        assert torch.allclose(ours, torch.as_tensor(np.asarray(made[name])), atol=1e-5)
+
+
+def as_the_library_has_it(sample: list) -> list:
+    """The messages with their contents as lists of elements."""
+    return [
+        {**message, "content": [text(content)] if isinstance(content := message["content"], str) else content}
+        for message in sample
+    ]
+
+
 def test_a_stream_in_detail(open_samples, chat):
     example = open_samples(stream())[0]
     assert example.grid_thw[:, 0].tolist() == [3, 1, 1, 1]
@@ -149,14 +216,18 @@ def test_a_short_clip_is_one_step(open_samples):
     assert example.counts["outside"] == 3
 
 
-def test_packed_frames_are_read(open_samples, chat, repository, tmp_path):
-    jpegs = [(repository / "tests/golden" / IMAGE).read_bytes()] * 3
-    (tmp_path / "packed.bin").write_bytes(b"".join(jpegs))
-    ends = [len(jpegs[0]) * (i + 1) for i in range(3)]
+def test_packed_frames_are_read(open_samples, chat, tmp_path):
+    images = [io.BytesIO() for _ in range(3)]
+    for number, file in enumerate(images, 5):
+        Image.fromarray(numbered_frame(number, 56, 112)).save(file, "PNG")
+    (tmp_path / "packed.bin").write_bytes(b"".join(file.getvalue() for file in images))
+    ends = np.cumsum([len(file.getvalue()) for file in images]).tolist()
     example = open_samples(talk(video("packed.bin", pos=ends), text("What?")))[0]
     assert isinstance(example, Example), example
     check(example, chat)
     assert example.kinds == ["video"]
+    (block,) = view_turns(example, chat)[1].blocks
+    assert [frame_number(frame.numpy()) for frame in block.frames] == [5, 7]  # two of three: an even number
 
 
 def test_context_joins_the_query(open_samples):
@@ -243,11 +314,30 @@ def test_several_files_follow_each_other(tmp_path, chat):
     dataset = AnnotationDataset(paths, SampleEncoder(chat, LIMITS, "mrope"))
     texts = [dataset.sample(i).messages[0].elements[0] for i in range(len(dataset))]
     assert texts == [TextElement(name) for name in ("a0", "a1", "b0", "b1", "b2")]
+    assert collate([dataset[i] for i in (0, 4, 1, 2)], chat.pad)["sources"] == [0, 1, 0, 1]
     for i in (-1, 5):
         with pytest.raises(IndexError):
             dataset[i]
     with pytest.raises(UserError, match=r"none\.jsonl"):
         AnnotationDataset([*paths, "none.jsonl"], dataset.encoder)
+
+
+def test_two_files_come_as_they_are_mixed_from_two_workers(tmp_path, chat):
+    sizes, paths = (4, 6), [tmp_path / "Erste.jsonl", tmp_path / "Zweite ü.jsonl"]
+    for path, size in zip(paths, sizes, strict=True):
+        samples = [talk(text(f"{path.stem} {i}.")) for i in range(size)]
+        samples[1] = talk(video("none.mp4"), text("Which?"))
+        path.write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+    dataset = AnnotationDataset(paths, SampleEncoder(chat, LIMITS, "mrope"))
+    order = MixedOrder(sizes, (1.0, 2.0), seed=3)
+    loader = SampleLoader(dataset, order, list, batch_size=2, num_workers=2, max_bad_samples=0.9)
+    drawn = [example for batch in islice(loader, 5) for example in batch]
+    loader.close()
+    names = [f"{path.stem} {i}." for path, size in zip(paths, sizes, strict=True) for i in range(size)]
+    expected = [names[i] for i in islice(order.from_position(0), 40) if i not in (1, 5)][:10]
+    assert [re.search(r"user\n(.*)<", example.chat_text)[1] for example in drawn] == expected
+    assert [example.source for example in drawn] == [int(name.startswith("Zweite")) for name in expected]
+    assert len({name.split()[0] for name in expected}) == 2 and loader.bad.by_cause().keys() == {"missing_file"}
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

@@ -1,5 +1,6 @@
 """Clips from disk: equal to decoded ones, made again when anything changed, safe under several processes."""
 
+import itertools
 import multiprocessing
 import os
 
@@ -11,7 +12,7 @@ import data.decode_cache
 from data.decode_cache import DecodeCache
 from data.frame_plan import VideoLimits
 from data.video import VideoError, read_clip
-from tests.videos import make_video
+from tests.videos import frame_number, make_video
 from tests.waiting import PATIENCE_S
 from utils.errors import UserError
 
@@ -59,17 +60,44 @@ def test_every_part_of_the_key_counts(video, tmp_path, decoded):
     requests = [
         {},
         {"start_s": 0.5},
-        {"end_s": 1.5},
+        {"end_s": 1.4},
         {"rule": "question"},
         {"frame_times": "end32"},
         {"float_resize": True},
-        {"limits": VideoLimits(min_pixels=28 * 28 * 16, total_pixels=10**6)},
+        {"limits": VideoLimits(min_pixels=28 * 28 * 32, total_pixels=10**6)},
+        {"limits": VideoLimits(min_pixels=28 * 28 * 4, total_pixels=28 * 28 * 4)},
+        {"limits": VideoLimits(min_pixels=28 * 28 * 4, total_pixels=10**6, max_frames=2)},
+        {"limits": VideoLimits(min_pixels=28 * 28 * 4, total_pixels=10**6, max_pixels=28 * 28 * 12)},
     ]
+    plain = [read_clip(video, **{"limits": LIMITS, **request}) for request in requests]
+    assert not any(same(one, other) for one, other in itertools.combinations(plain, 2))
     for _ in range(2):
-        for request in requests:
-            arguments = {"limits": LIMITS, **request}
-            assert same(cache.read_clip(video, **arguments), read_clip(video, **arguments))
+        for request, expected in zip(requests, plain, strict=True):
+            assert same(cache.read_clip(video, **{"limits": LIMITS, **request}), expected)
     assert len(decoded) == len(requests)
+
+
+def test_two_videos_of_one_name_size_and_time_are_told_apart(tmp_path, decoded):
+    cache, paths = DecodeCache(tmp_path / "cache"), []
+    for number in (0, 300):
+        folder = tmp_path / f"Spiel ä{number}"
+        folder.mkdir()
+        paths.append(make_video(folder / "größe.mp4", n_frames=30, first=number))
+    largest = max(path.stat().st_size for path in paths)
+    for path in paths:
+        add_free_space(path, largest + 8 - path.stat().st_size)
+        os.utime(path, ns=(1, 1))
+    assert len({path.stat().st_size for path in paths}) == 1
+    for _ in range(2):
+        read = [cache.read_clip(path, limits=LIMITS) for path in paths]
+        assert [frame_number(clip.frames[0].numpy()) for clip in read] == [0, 300]
+    assert len(decoded) == 2
+
+
+def add_free_space(path, n_bytes: int) -> None:
+    """Lengthen an MP4 file by a box that means nothing (ISO/IEC 14496-12, 8.1.2)."""
+    with open(path, "ab") as file:
+        file.write(n_bytes.to_bytes(4, "big") + b"free" + bytes(n_bytes - 8))
 
 
 def test_a_changed_video_is_decoded_again_in_the_same_place(tmp_path, decoded):

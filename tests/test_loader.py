@@ -1,5 +1,6 @@
 """The loader: fixed order, bad samples replaced by the next good one, exact resume, workers, limits."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -102,6 +103,7 @@ def test_closing_does_not_wait_for_workers_that_have_no_room():
     loader = make_loader(Numbers(6, patches=1000), num_workers=2, prefetch_bytes=1)
     take(loader, 1)
     workers = loader._stream._workers
+    assert len(workers) == 2 and all(worker.is_alive() for worker in workers)
     loader.close()
     assert [worker.exitcode for worker in workers] == [0, 0], (
         "they end by themselves, and are not waited for and killed"
@@ -167,9 +169,27 @@ def test_ranks_stay_in_step_when_one_meets_bad_samples():
     assert loaders[0].bad.n_bad == 0 and loaders[1].bad.n_bad == 4
 
 
+class Signed(Numbers):
+    """Each sample says which process made it."""
+
+    def __getitem__(self, i: int) -> Example | BadSample:
+        item = super().__getitem__(i)
+        return item if isinstance(item, BadSample) else dataclasses.replace(item, chat_text=str(os.getpid()))
+
+
 def test_workers_deliver_the_same_batches():
-    dataset = Numbers(9, bad=(4,))
-    assert take(make_loader(dataset, num_workers=2), 8) == take(make_loader(dataset), 8)
+    makers = []
+
+    def note(examples: list[Example]) -> list[int]:
+        makers.extend(example.chat_text for example in examples)
+        return numbers_of(examples)
+
+    dataset = Signed(9, bad=(4,))
+    loader = make_loader(dataset, num_workers=2)
+    loader.collate = note
+    assert take(loader, 8) == take(make_loader(dataset), 8)
+    assert len(set(makers)) == 2 and str(os.getpid()) not in makers
+    loader.close()
 
 
 @pytest.mark.parametrize("patches", [4, SHARED_FROM_BYTES // 1176 + 4])

@@ -40,6 +40,27 @@ def test_noise_is_there_and_repeats(monkeypatch, corpus, tmp_path):
         assert times == sorted(times) and all(start <= end <= was[0]["content"][0]["video_end"] for start, end in times)
 
 
+def test_each_kind_of_noise_does_what_it_says(monkeypatch, corpus, tmp_path):
+    clean = [json.loads(line) for line in (corpus / "commentary.jsonl").read_text().splitlines()]
+    none = {"--lost": 0, "--misheard": 0, "--plain": 0, "--most_late_s": 0, "--jitter_s": 0}
+
+    def noisy(**changed) -> list[list]:
+        flags = {**none, **{f"--{name}": value for name, value in changed.items()}}
+        return list(map(words_of, run(monkeypatch, corpus, tmp_path / "a.jsonl", *sum(flags.items(), ()))))
+
+    words = [[word for *_, word in words_of(sample)] for sample in clean]
+    n_words = sum(map(len, words))
+    late_s = [late[0][0] - words_of(was)[0][0] for late, was in zip(noisy(most_late_s=0.8), clean, strict=True)]
+    assert all(0.005 < seconds <= 0.81 for seconds in late_s) and len({round(seconds, 1) for seconds in late_s}) > 1
+    assert 0.3 * n_words < sum(map(len, noisy(lost=0.5))) < 0.7 * n_words
+    wrong = [
+        (a[2], b) for one, was in zip(noisy(misheard=0.5), words, strict=True) for a, b in zip(one, was, strict=True)
+    ]
+    assert 0.3 * n_words < sum(a != b for a, b in wrong) < 0.7 * n_words
+    plain = [word for one in noisy(plain=1) for *_, word in one]
+    assert plain == [word.strip(".,!?").lower() for one in words for word in one] != [w for one in words for w in one]
+
+
 def test_without_noise_the_words_stay(monkeypatch, corpus, tmp_path):
     flags = ["--lost", 0, "--misheard", 0, "--plain", 0, "--most_late_s", 0, "--jitter_s", 0]
     clean = [json.loads(line) for line in (corpus / "commentary.jsonl").read_text().splitlines()]

@@ -5,11 +5,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data.nano.commentator import HELD_OUT_WORDINGS, WORDINGS, speak
+from data.nano.commentator import HELD_OUT_WORDINGS, WORDINGS, score_phrase, speak
 from data.nano.palette import KITS, PITCHES, draw_look, kit_pairs
 from data.nano.render import Painter
 from data.nano.states import PHASES, describe_state, phase_of
-from data.nano.world import FLANKS, KINDS, ZONES, play_window
+from data.nano.world import FLANKS, KINDS, LENGTH_M, WIDTH_M, ZONES, play_window
 from utils.errors import UserError
 
 
@@ -38,8 +38,26 @@ def test_same_seed_gives_the_same_match():
 def test_zones_and_scores_are_those_of_the_picture(played):
     for window in played:
         for event in window.events:
-            assert event.zone in (None, *ZONES, *FLANKS)
-            assert window.at(event.time_s + 0.05).score == event.score
+            moment = window.at(event.time_s)
+            x, y = moment.ball
+            third, flank = ZONES[np.digitize(x, [LENGTH_M / 3, LENGTH_M * 2 / 3])], FLANKS[int(y > WIDTH_M / 2)]
+            expected = {"corner": flank, "throw-in": flank, "kick-off": None, "save": None, "goal": None}
+            assert event.zone == expected.get(event.kind, None if event.kind == "goal kick" else third)
+            assert window.at(event.time_s + 0.05).score == event.score and moment.team == event.team
+
+
+def test_the_state_names_the_side_that_has_the_ball(played):
+    seen = Counter()
+    for window in played:
+        for moment in window.moments[::7]:
+            at_ball = np.argwhere(np.abs(moment.players - moment.ball).max(-1) < 1e-9)[:, 0]
+            if len(set(at_ball)) != 1 or moment.phase not in ("carry", "placed"):
+                continue
+            said = describe_state(moment, ("red", "blue"))
+            assert said.split()[0] == ("red", "blue")[at_ball[0]]
+            assert said.endswith(f"red blue {score_phrase(moment.score)}")
+            seen[at_ball[0]] += 1
+    assert min(seen[0], seen[1]) > 50
 
 
 def test_every_event_is_spoken_soon_after_it_is_seen(played):
@@ -98,6 +116,27 @@ def test_frames_look_alike_at_every_size(size_hw):
     step = size_hw[0] // 84
     shrunk = frame.reshape(84, step, 140, step, 3).mean(axis=(1, 3))
     assert np.abs(shrunk - small).mean() < 6.0
+
+
+@pytest.mark.parametrize("seed", [3, 8])
+def test_players_and_ball_wear_their_sides_colours(played, seed):
+    look = draw_look(np.random.default_rng(seed), "train")
+    still = type(look)(look.kits, look.pitch_rgb, noise=0.0, jitter=0.0)
+    painter, seen = Painter(still, np.random.default_rng(4), (336, 560)), Counter()
+    kits = [KITS[name] for name in look.kits]
+    for moment in (moment for window in played[:6] for moment in window.moments[::40] if moment.phase == "carry"):
+        frame, shot = painter.frame(moment), painter.camera.at(moment.time_s)
+        x, y = np.add(shot.pixels(moment.ball), (0, shot.length(5)))
+        assert np.abs(frame[int(y), int(x)].astype(int) - kits[moment.team]).max() <= 2
+        for team, player in np.ndindex(2, 5):
+            spot = moment.players[team, player]
+            others = np.delete(moment.players.reshape(10, 2), team * 5 + player, 0)
+            # Whoever stands free: the ball's disc and whatever marks a tackle reach 7 m.
+            if np.linalg.norm(others - spot, axis=1).min() > 3 and np.linalg.norm(spot - moment.ball) > 8:
+                x, y = shot.pixels(spot)
+                assert np.abs(frame[int(y), int(x)].astype(int) - kits[team]).max() <= 2
+                seen[team] += 1
+    assert min(seen[0], seen[1]) > 20
 
 
 def test_scoreboard_shows_kits_and_score():

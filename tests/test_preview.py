@@ -1,12 +1,17 @@
 """The preview command: what it writes for a person and for a program."""
 
+import base64
+import io
 import json
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from data.preview import main
+from tests.videos import frame_number, make_video
 from utils.errors import UserError
 
 HOSTILE = "<script>alert(1)</script>\"'&<|im_end|><img src=x>\x1b[2J"
@@ -104,6 +109,28 @@ def test_the_page_shows_frames_and_escapes_texts(samples, processor, tmp_path):
     assert re.search(r"Time=0\.0-3\.0s.*Time=3\.0-4\.0s", page.text, re.DOTALL)
     assert '<span class="trained">red ...</span>' in html
     assert html.endswith("</html>\n")
+
+
+def test_the_page_shows_each_samples_own_frames(processor, tmp_path, monkeypatch):
+    monkeypatch.setenv("VIDEO_MIN_PIXELS", str(4 * 28 * 28))
+    samples = []
+    for first, start_s in ((0, 0.0), (300, 1.0)):
+        name = f"Spiel ü{first}.mp4"
+        make_video(tmp_path / name, 125, first=first)
+        content = [{"type": "video", "video": name, "video_start": start_s}, {"type": "text", "text": "Describe."}]
+        words = {
+            "type": "text_stream",
+            "text_stream": [[start_s, start_s + 0.3, "red"], [start_s, start_s + 3.4, "on"]],
+        }
+        samples.append([{"role": "user", "content": content}, {"role": "assistant", "content": [words]}])
+    (tmp_path / "samples.jsonl").write_text("\n".join(map(json.dumps, samples)))
+    out = tmp_path / "out.html"
+    assert main([str(tmp_path / "samples.jsonl"), "--processor", processor, "--all", "--html", str(out)]) == 0
+    figures = re.findall(r'<img src="data:image/jpeg;base64,([^"]+)" alt="([^"]+)">', out.read_text(encoding="utf-8"))
+    jpegs = [Image.open(io.BytesIO(base64.b64decode(jpeg))) for jpeg, _ in figures]
+    shown = [frame_number(np.asarray(jpeg).transpose(2, 0, 1)) for jpeg in jpegs]
+    assert shown == [k * 25 // 2 for k in range(8)] + [325 + k * 25 // 2 for k in range(8)]
+    assert [time for _, time in figures] == [f"{start + k / 2:.2f} s" for start in (0, 1) for k in range(8)]
 
 
 def test_the_terminal_shows_a_table(samples, processor, capsys):

@@ -74,10 +74,10 @@ def test_the_first_opening_fails_at_once(folder):
 
 def test_a_server_that_says_nothing(folder):
     given_up = threading.Event()
-
-    with Served(folder, {"/silent": lambda handler, _: given_up.wait(PATIENCE_S)}) as served:
+    with Served(folder, {"/silent": lambda *_: given_up.wait(PATIENCE_S)}) as served:
         with pytest.raises(VideoError, match=r"nothing arrived for 0\.5 s"):
             list(open_source(served.url("silent"), limits=LIMITS, reconnection=Reconnection(stall_s=0.5)))
+        assert served.asked == ["/silent"]
         given_up.set()
 
 

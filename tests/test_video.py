@@ -29,6 +29,8 @@ from tests.videos import (
     make_sound,
     make_video,
     numbered_frame,
+    packets_needed,
+    read_with_opencv,
     truncate,
 )
 
@@ -72,7 +74,8 @@ def videos(tmp_path_factory):
 @pytest.mark.parametrize("name", KINDS)
 def test_frames_are_those_of_a_plain_decoder(videos, name):
     path = videos(name)
-    every, ticks = decode_every_frame(path)
+    every, ticks = read_with_opencv(path), decode_every_frame(path)[1]
+    assert len({frame.tobytes() for frame in every}) == len(every), "each frame has content of its own"
     generator = np.random.default_rng(0)
     with VideoFile(path) as video:
         assert len(video.table) == len(every)
@@ -113,22 +116,29 @@ def test_a_cut_by_an_edit_list_is_kept(tmp_path, videos):
         assert np.array_equal(video.read(np.arange(len(every))).numpy(), every)
 
 
-def test_decodes_no_more_than_needed(videos, monkeypatch):
-    """Two neighbours cost the part of their group before them, less what nothing refers to."""
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [("short_gop.mp4", [31, 32]), ("short_gop.mp4", [58]), ("short_gop.mp4", [13, 20]), ("open_gop.mp4", [39])],
+)
+def test_decodes_no_more_than_needed(videos, monkeypatch, name, wanted):
+    """Frames cost the part of their group before them, less what nothing refers to."""
     import data.video
 
     decoded = []
 
     def counted(decoder, packet, path):
         frames = DECODE(decoder, packet, path)
-        decoded.extend(frames)
+        decoded.extend(frame.pts for frame in frames)
         return frames
 
     DECODE = data.video.decode_packet
-    monkeypatch.setattr(data.video, "decode_packet", counted)
-    with VideoFile(videos("short_gop.mp4")) as video:
-        video.read(np.array([40, 41]), size_hw=video.size_hw)
-    assert 2 <= len(decoded) <= 7
+    with VideoFile(videos(name)) as video:
+        size, ticks = video.size_hw, video.table.start_ticks[wanted].tolist()
+        monkeypatch.setattr(data.video, "decode_packet", counted)
+        frames = video.read(np.array(wanted), size_hw=size)
+    needed, n_skipped = packets_needed(videos(name), ticks)
+    assert sorted(decoded) == sorted(needed) and n_skipped > 0
+    assert [frame_number(frame.numpy()) for frame in frames] == wanted
 
 
 @pytest.mark.parametrize("name", ["ordinary.mp4", "offset.mp4", "varied.mp4", "transport.ts", "raw.h264"])
@@ -144,11 +154,28 @@ def test_a_clip_is_the_chosen_frames_resized(videos, name, float_resize):
         assert frame_number(frame.numpy()) == index
 
 
+@pytest.mark.parametrize(
+    "name", ["ordinary.mp4", "short_gop.mp4", "pyramid.mp4", "matroska.mkv", "vp9.webm", "varied.mp4"]
+)
+def test_end32_is_the_published_readers_time(videos, name):
+    """decord, with which the published data was made: its frames, and the end that it states for each."""
+    reader = pytest.importorskip("decord").VideoReader(str(videos(name)))
+    ends = reader.get_frame_timestamp(range(len(reader)))[:, 1]
+    with VideoFile(videos(name)) as video:
+        assert np.array_equal(video.table.end_times32(), ends)
+    clip = read_clip(videos(name), 0.3, 2.9, limits=LIMITS, frame_times="end32")
+    assert np.array_equal(clip.times_s, ends[clip.plan.indices])
+    every = reader.get_batch(clip.plan.indices.tolist()).asnumpy()
+    assert [frame_number(frame) for frame in every.transpose(0, 3, 1, 2)] == clip.plan.indices.tolist()
+    assert [frame_number(frame.numpy()) for frame in clip.frames] == clip.plan.indices.tolist()
+
+
 def test_windows_and_rules(videos):
     path = videos("offset.mp4")
     assert read_clip(path, 2.0, 3.0, limits=LIMITS).times_s.tolist() == pytest.approx([2.02, 2.52])
     clip = read_clip(path, limits=LIMITS, rule="question")
     assert clip.plan.indices.tolist() == np.linspace(0, 74, 6).round().tolist()
+    assert [frame_number(frame.numpy()) for frame in clip.frames] == clip.plan.indices.tolist()
     assert clip.times_s[0] == pytest.approx(1.7)
     ends = read_clip(path, limits=LIMITS, frame_times="end32")
     assert ends.times_s[0] == np.float32(1.74)

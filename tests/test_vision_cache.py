@@ -5,6 +5,8 @@ import logging
 import os
 import sys
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,7 +22,7 @@ from models.load import load_checkpoint
 from models.packed_attention import use_packed_attention
 from models.training.vision_cache import fingerprint
 from tests.samples import stream, talk, write_media, write_samples
-from tests.videos import make_video
+from tests.videos import make_video, numbered_frame
 from utils.errors import UserError
 
 SAMPLES = [stream(0), talk(1, "pitch.png", "pitch.png"), talk(2), talk(3, "short.mp4", "pitch.png", "match.mp4")]
@@ -42,15 +44,38 @@ def media(tmp_path):
     return folder
 
 
+class Reads:
+    """What was decoded, in order, by this process and by the workers that it forks."""
+
+    def __init__(self, log):
+        self.log = log
+        self.clear()
+
+    def clear(self) -> None:
+        self.log.write_text("")
+
+    def add(self, path) -> None:
+        with open(self.log, "a") as log:
+            log.write(f"{os.getpid()} {os.path.basename(path)}\n")
+
+    @property
+    def names(self) -> list[str]:
+        return [line.split(" ", 1)[1] for line in self.log.read_text().splitlines()]
+
+    @property
+    def processes(self) -> set[int]:
+        return {int(line.split()[0]) for line in self.log.read_text().splitlines()}
+
+
 @pytest.fixture
-def reads(monkeypatch):
+def reads(monkeypatch, tmp_path):
     """The files that were decoded."""
-    seen = []
+    seen = Reads(tmp_path / "reads.log")
     for name in ("read_clip", "read_image"):
         original = getattr(data.sample_encoder, name)
 
         def counted(path, *args, original=original, **options):
-            seen.append(os.path.basename(path))
+            seen.add(path)
             return original(path, *args, **options)
 
         monkeypatch.setattr(data.sample_encoder, name, counted)
@@ -93,7 +118,7 @@ def test_losses_are_the_same_and_a_hit_neither_decodes_nor_encodes(checkpoint, m
     reads.clear()
     monkeypatch.setattr(models.qwen2_vl, "encode_patches", lambda *_: pytest.fail("encoded"))
     again = fill(checkpoint, media, open_cache(checkpoint, tmp_path / "new" / "cache"))
-    assert again == pytest.approx(plain, rel=1e-6) and reads == []
+    assert again == pytest.approx(plain, rel=1e-6) and reads.names == []
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -117,7 +142,7 @@ def test_hits_and_misses_mix_in_a_sample_and_in_a_row(checkpoint, media, tmp_pat
     loss_of(checkpoint, collate([dataset[1]], 0), cache)  # the picture alone
     reads.clear()
     row = pack([dataset[i] for i in range(4)])
-    assert sorted(reads) == ["match.mp4", "match.mp4", "short.mp4"]
+    assert sorted(reads.names) == ["match.mp4", "match.mp4", "short.mp4"]
     assert [part.is_cached for part in row["parts"]] == [False, True, True, False, True, False]
     assert loss_of(checkpoint, row) == pytest.approx(expected, rel=1e-6)
 
@@ -148,7 +173,7 @@ def test_a_longer_transcript_of_the_same_clip_is_decoded_again(checkpoint, media
     long = open_dataset(checkpoint, media, cache)[1]
     kept_again = open_dataset(checkpoint, media, cache)[0]
     grids = [example.parts[0].grid_thw[0] for example in (short, long, kept_again)]
-    assert grids[0] < grids[1] and grids[0] == grids[2] and reads == ["match.mp4"]
+    assert grids[0] < grids[1] and grids[0] == grids[2] and reads.names == ["match.mp4"]
     assert not long.parts[0].is_cached and kept_again.parts[0].is_cached
     loss_of(checkpoint, collate([long], 0), cache)
     assert len(entries(cache.folder)) == 1
@@ -194,9 +219,42 @@ def test_what_changed_or_is_damaged_is_not_used(checkpoint, media, tmp_path, rea
     change(media, checkpoint, cache)
     reads.clear()
     expected = fill(checkpoint, media, None)
-    assert fill(checkpoint, media, cache) == expected and reads == ["match.mp4"] * 2
-    assert fill(checkpoint, media, cache) == pytest.approx(expected, rel=1e-6) and len(reads) == 2
+    assert fill(checkpoint, media, cache) == expected and reads.names == ["match.mp4"] * 2
+    assert fill(checkpoint, media, cache) == pytest.approx(expected, rel=1e-6) and len(reads.names) == 2
     assert len(entries(cache.folder)) == 1 and not list(cache.folder.rglob("*.partial"))
+
+
+def shown(video: str | dict, rule: str) -> list:
+    """A sample that shows a video or a part of it, read by a rule."""
+    sample = stream(0) if rule == "stream" else talk(0, "match.mp4")
+    sample[0]["content"][0] = {"type": "video", **({"video": video} if isinstance(video, str) else video)}
+    return sample
+
+
+def test_every_window_rule_and_file_has_its_own_features(checkpoint, media, tmp_path, reads):
+    make_video(media / "spätes Spiel.mp4", 100, first=300)
+    parts = [{"video_start": 0.0, "video_end": 3.4}, {"video_start": 0.3, "video_end": 3.4}]
+    parts += [{"video_start": 0.3, "video_end": 1.9}, {"video_end": 1.9}, {"video_start": 0.6}]
+    samples = [shown({"video": "match.mp4", **part}, rule) for part in parts for rule in ("stream", "question")]
+    samples += [shown("match.mp4", "question"), shown("spätes Spiel.mp4", "stream")]
+    ends = np.cumsum([len(jpeg) for jpeg in pack_jpegs(media / "packed", 8)]).tolist()
+    samples += [shown({"video": "packed", "pos": pos}, "question") for pos in (ends, ends[1:5])]
+    write_samples(media / "all.jsonl", samples)
+    plain = fill(checkpoint, media, None)
+    assert len(set(plain)) == len(samples), "each shows something else"
+    cache = open_cache(checkpoint, tmp_path / "cache")
+    assert fill(checkpoint, media, cache) == plain and len(entries(cache.folder)) == len(samples)
+    reads.clear()
+    assert fill(checkpoint, media, cache) == pytest.approx(plain, rel=1e-6) and reads.names == []
+
+
+def pack_jpegs(path, n_frames: int) -> list[bytes]:
+    """Write JPEGs one after the other."""
+    jpegs = []
+    for number in range(n_frames):
+        jpegs.append(cv2.imencode(".jpg", numbered_frame(number, 56, 84))[1].tobytes())
+    path.write_bytes(b"".join(jpegs))
+    return jpegs
 
 
 def test_every_part_of_the_request_counts(checkpoint, media, tmp_path, reads):
@@ -204,29 +262,44 @@ def test_every_part_of_the_request_counts(checkpoint, media, tmp_path, reads):
     cache = open_cache(checkpoint, tmp_path / "cache")
     fill(checkpoint, media, cache)
     reads.clear()
-    limits = VideoLimits(min_pixels=784, total_pixels=20000)
+    limits = [VideoLimits(784, 20000), VideoLimits(7840, 31360), VideoLimits(784, 31360, max_frames=4)]
     others = [
         open_dataset(checkpoint, media, cache, frame_times="end32"),
         open_dataset(checkpoint, media, open_cache(checkpoint, tmp_path / "cache", tower="another")),
         open_dataset(checkpoint, media, open_cache(checkpoint, tmp_path / "cache", dtype=torch.half)),
-        AnnotationDataset([media / "all.jsonl"], SampleEncoder(checkpoint.chat, limits, "mrope", vision_cache=cache)),
+        *(
+            AnnotationDataset([media / "all.jsonl"], SampleEncoder(checkpoint.chat, other, "mrope", vision_cache=cache))
+            for other in limits
+        ),
     ]
     for other in others:
         assert not other[0].parts[0].is_cached
-    assert len(reads) == 4
+    assert len(reads.names) == len(others)
     sequential = SampleEncoder(checkpoint.chat, LIMITS, "sequential", vision_cache=cache)
     assert AnnotationDataset([media / "all.jsonl"], sequential)[0].parts[0].is_cached  # positions change no feature
 
 
-def test_one_changed_weight_is_another_tower(checkpoint):
+def flip_the_lowest_bit(weight: torch.Tensor) -> None:
+    weight.view(torch.int32).view(-1)[-1] ^= 1
+
+
+def swap_the_first_rows(weight: torch.Tensor) -> None:
+    weight[:2] = weight[:2].flip(0).clone()
+
+
+@pytest.mark.parametrize("change", [flip_the_lowest_bit, swap_the_first_rows])
+def test_one_changed_weight_is_another_tower(checkpoint, change):
     tower = checkpoint.model.model.visual
     before = fingerprint(tower)
-    weight = tower.blocks[1].mlp.fc2.weight.data
-    kept = weight[0, 0].clone()
-    weight[0, 0] += 1e-6
-    changed = fingerprint(tower)
-    weight[0, 0] = kept
-    assert changed != before == fingerprint(tower)
+    for name in ("patch_embed.proj.weight", "blocks.1.mlp.fc2.weight", "blocks.0.norm1.bias", "merger.mlp.2.weight"):
+        weight = tower.get_parameter(name).data
+        if change is swap_the_first_rows and not weight.any():
+            continue  # a fresh bias
+        kept = weight.clone()
+        change(weight)
+        changed = fingerprint(tower)
+        weight.copy_(kept)
+        assert changed != before == fingerprint(tower), name
 
 
 def test_towers_whose_folders_have_one_name_are_told_apart(checkpoint, media, tmp_path):
@@ -313,15 +386,16 @@ def run(tiny_checkpoint, media, tmp_path, monkeypatch):
 def test_training_with_the_cache_gives_the_same_losses(run, tmp_path, reads, caplog):
     frozen = ["--freeze_modules", "visual"]
     cached = [*frozen, "--vision_cache", tmp_path / "cache"]
-    plain = run("plain", *frozen)
+    plain = run("plain", *frozen, "--dataloader_num_workers", 2)
+    assert len(reads.names) >= 6 and os.getpid() not in reads.processes and len(reads.processes) == 2
     caplog.set_level(logging.INFO)
     assert run("filling", *cached) == pytest.approx(plain, rel=1e-5)
     assert "256 bytes a visual token, so 6 MB for a clip of 24576 tokens" in caplog.text
     reads.clear()
-    assert run("filled", *cached) == pytest.approx(plain, rel=1e-5) and reads == []
+    assert run("filled", *cached) == pytest.approx(plain, rel=1e-5) and reads.names == []
     packed = ["--max_tokens_per_batch", 400, "--max_length", 400]
-    with_worker = run("worker", *cached, *packed, "--dataloader_num_workers", 1)
-    assert with_worker == run("packed", *cached, *packed) and reads == []
+    with_worker = run("worker", *cached, *packed, "--dataloader_num_workers", 2)
+    assert with_worker == run("packed", *cached, *packed) and reads.names == []
 
 
 @pytest.mark.parametrize(

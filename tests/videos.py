@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 
 N_BITS = 10
@@ -48,13 +49,14 @@ def make_video(
     pix_fmt: str = "yuv420p",
     gop: int = 250,
     b_frames: int = 3,
+    first: int = 0,
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
 ) -> Path:
     """Write a video of numbered frames; returns its path.
 
     times_s: when each frame appears (variable frame rate); else n_frames at fps, from start_s on.
-    rotation: degrees in the file's display matrix, counterclockwise.
+    rotation: degrees in the file's display matrix, counterclockwise. first: the number of the first frame.
     """
     irregular = times_s is not None or start_s != 0
     if times_s is None:
@@ -67,7 +69,7 @@ def make_video(
         stream.codec_context.time_base = Fraction(1, TICKS if irregular else fps)
         if rotation:
             stream.set_display_rotation(rotation)
-        for number, time_s in enumerate(times_s):
+        for number, time_s in enumerate(times_s, first):
             frame = av.VideoFrame.from_ndarray(numbered_frame(number, *size_hw), format="rgb24")
             frame.time_base = stream.codec_context.time_base
             frame.pts = round(Fraction(time_s).limit_denominator(10**6) / frame.time_base)
@@ -104,3 +106,34 @@ def decode_every_frame(path: str | Path) -> tuple[np.ndarray, list[int]]:
     with av.open(str(path)) as container:
         decoded = [(frame.to_ndarray(format="rgb24"), frame.pts) for frame in container.decode(video=0)]
     return np.stack([rgb.transpose(2, 0, 1) for rgb, _ in decoded]), [pts for _, pts in decoded]
+
+
+def read_with_opencv(path: str | Path) -> np.ndarray:
+    """Every frame as OpenCV shows them one after the other: RGB uint8 [n, 3, H, W]. It brings an FFmpeg of its own."""
+    capture, frames = cv2.VideoCapture(str(path)), []
+    while (read := capture.read())[0]:
+        frames.append(read[1][..., ::-1].transpose(2, 0, 1))
+    return np.stack(frames)
+
+
+def packets_needed(path: str | Path, wanted: Sequence[int]) -> tuple[set[int], int]:
+    """What H.264's own headers say of a group of pictures: the times of the packets that the frames at the times
+    `wanted` need, from their keyframe on, and how many packets lie there that nobody needs."""
+    with av.open(str(path)) as container:
+        packets = [(p.pts, p.is_keyframe, _is_referred_to(bytes(p))) for p in container.demux(video=0) if p.size]
+    places = [place for place, packet in enumerate(packets) if packet[0] in wanted]
+    # A frame shown before the keyframe that was stored before it (an open group) needs the keyframe before that one.
+    first = max(place for place in range(min(places) + 1) if packets[place][1] and packets[place][0] <= min(wanted))
+    group = packets[first : max(places) + 1]
+    needed = {pts for pts, _, is_referred_to in group if is_referred_to or pts in wanted}
+    return needed, len(group) - len(needed)
+
+
+def _is_referred_to(packet: bytes) -> bool:
+    """Whether a slice of a packet of an MP4 file has nal_ref_idc above 0 (ITU-T H.264, 7.4.1)."""
+    place, found = 0, False
+    while place < len(packet):
+        size, header = int.from_bytes(packet[place : place + 4], "big"), packet[place + 4]
+        found = found or (1 <= header & 31 <= 5 and header >> 5 & 3 > 0)
+        place += 4 + size
+    return found
