@@ -126,6 +126,8 @@ def test_a_window_keeps_query_and_latest_frames(checkpoint):
     assert any(ids[i : i + len(query)] == query for i in range(len(ids)))
     frames = [segment for segment in streaming.context.ledger.segments if segment.is_vision and not segment.pinned]
     assert [segment.step for segment in frames] == [26, 27, 28, 29]
+    text = [s for s in streaming.context.ledger.segments if not s.is_vision and not s.pinned and s.step < 29]
+    assert 30 < sum(map(len, text)) <= WINDOW.text_tokens  # before the latest step came to it
 
 
 def test_twelve_hundred_steps_do_not_drift(checkpoint):
@@ -209,6 +211,8 @@ def test_a_saved_session_continues_identically(checkpoint, tmp_path, retention, 
     rest = [loaded.step(frames[4 + 2 * i : 6 + 2 * i], i + 2.0, i + 3.0).token_ids for i in range(12, 24)]
     assert before + rest == plain
     assert torch.equal(next_logits(loaded), next_logits(whole))
+    assert torch.equal(loaded.context.counts, whole.context.counts)
+    assert len(set(map(tuple, plain))) > 20  # of 24 steps
 
 
 def test_files_that_are_no_session_are_refused(checkpoint, tmp_path):

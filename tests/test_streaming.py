@@ -83,7 +83,8 @@ def test_the_context_is_the_training_format(checkpoint, frames):
 
 
 def test_questions_do_not_disturb_the_commentary(checkpoint, frames):
-    options = StreamOptions(max_new_tokens=4, max_answer_tokens=6)
+    # So high a penalty would show what an answer says in what the commentary avoids.
+    options = StreamOptions(max_new_tokens=4, max_answer_tokens=6, repetition_penalty=1.5)
     plain = [step.token_ids for step in comment(StreamingSession(checkpoint, options), timed(frames))]
     session, asked = StreamingSession(checkpoint, options), []
     answers = []
@@ -230,6 +231,16 @@ def test_short_and_odd_sources(checkpoint, frames):
     assert windows == [(0, 3), (3, 4), (4, 5)]
     assert len(list(comment(StreamingSession(checkpoint, options), timed(frames[:3])))) == 1
     assert list(comment(StreamingSession(checkpoint, options), [])) == []
+
+
+def test_a_clock_waits_until_a_second_has_played(monkeypatch):
+    slept = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    monkeypatch.setattr("time.monotonic", lambda: 107.5)
+    clock = Clock(started_s=100.0)
+    clock.wait_until(10.0)
+    clock.wait_until(3.0)
+    assert clock.now() == 7.5 and slept == [2.5, 0.0]
 
 
 class SlowClock(Clock):
