@@ -146,11 +146,14 @@ class Engine:
         session = StreamingSession(self.checkpoint, StreamOptions(max_new_tokens=8), self.batch)
         picture = torch.randint(0, 256, (FIRST_STEP_FRAMES, 3, *size_hw), dtype=torch.uint8)
         times = []
-        for number in range(n_steps):
-            started = time.perf_counter()
-            start_s = 0.0 if number == 0 else 2.0 + number
-            session.step(picture if number == 0 else picture[:STEP_FRAMES], start_s, 3.0 + number)
-            times.append(time.perf_counter() - started)
+        try:
+            for number in range(n_steps):
+                started = time.perf_counter()
+                start_s = 0.0 if number == 0 else 2.0 + number
+                session.step(picture if number == 0 else picture[:STEP_FRAMES], start_s, 3.0 + number)
+                times.append(time.perf_counter() - started)
+        finally:
+            session.close()  # its row of the pool is the next stream's
         self.step_cost_s = statistics.median(times[1:])
         return self.step_cost_s
 

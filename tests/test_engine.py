@@ -8,11 +8,15 @@ import pytest
 import torch
 
 from data.live import TimedFrame
+from models.decode_graphs import DecodeGraphs
 from models.engine import Engine, EngineFull, EngineOptions
 from models.load import load_checkpoint
+from models.requests import Encode
 from models.retention import RetentionOptions
+from models.slot_pool import SlotPool
 from models.stream import Stream
 from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
+from tests.pictures import noise
 from tests.waiting import PATIENCE_S
 from utils.errors import UserError
 
@@ -30,10 +34,6 @@ def engine(checkpoint):
     engine = Engine(checkpoint)
     yield engine
     engine.close()
-
-
-def noise(n_frames: int, seed: int, size=(56, 84)) -> torch.Tensor:
-    return torch.randint(0, 256, (n_frames, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
 class Ear:
@@ -83,15 +83,36 @@ def test_steps_end_at_a_hole_as_they_do_alone(checkpoint, engine):
     ]
 
 
+def use_pool(engine, n_rows: int = 8, n_slots: int = 512) -> list[int]:
+    """Decode single tokens as a GPU does, uncaptured; returns a list that gains the streams of each such batch."""
+    batch, n_together = engine.batch, []
+    batch.pool = SlotPool(batch.model, n_rows, n_slots)
+    decode = DecodeGraphs(batch.model, batch.pool)
+
+    def graphs(ids, positions, runs):
+        n_together.append(len(runs))
+        return decode(ids, positions, runs)
+
+    batch.graphs = graphs
+    return n_together
+
+
+@pytest.mark.parametrize("pooled", [False, True], ids=["own storage", "pool"])
 @pytest.mark.parametrize("options", [OPTIONS, WINDOW], ids=["full", "window"])
-def test_together_they_say_what_each_says_alone(checkpoint, engine, options):
-    films = [noise(16 + 2 * seed, seed) for seed in range(6)] + [noise(17, 9), noise(18, 8, size=(84, 56))]
+def test_together_they_say_what_each_says_alone(checkpoint, engine, options, pooled):
+    films = [noise(16 + 2 * seed, seed) for seed in range(4)] + [noise(17, 9), noise(18, 8, size=(84, 56))]
+    n_together, answer, n_asked = use_pool(engine) if pooled else [], engine.batch.answer, []
+    engine.batch.answer = lambda requests: n_asked.append(len(requests)) or answer(requests)
     started = [start(engine, film, options) for film in films]
     for film, (_, ear) in zip(films, started, strict=True):
         ear.wait()
         assert ear.said() == alone(checkpoint, film, options)
         assert ear.records[-1] == {**ear.records[-1], "reason": "end of source", "n_dropped": 0}
+    first_steps = [tuple(ear.said()[:4]) for _, ear in started]
+    assert len(set(first_steps)) == len(films) and max(n_asked) > 1
     assert engine.stats()["streams"] == 0
+    if pooled:
+        assert max(n_together) > 1 and engine.batch.pool.free == list(range(8))[::-1]
 
 
 def test_questions_are_answered_beside_the_commentary(checkpoint, engine):
@@ -105,6 +126,14 @@ def test_questions_are_answered_beside_the_commentary(checkpoint, engine):
     for answer in answers:
         pieces = "".join(p["text"] for p in ear.of("piece") if p["id"] == answer["id"])
         assert pieces.strip() == answer["text"]
+        assert answer["text"] in answers_after_any_step(checkpoint, film, answer["question"])
+    assert answers[0]["text"] != answers[1]["text"]
+
+
+def answers_after_any_step(checkpoint, film, question: str) -> list[str]:
+    """Both questions wait for the first step, and further ones may have been taken before an answer began."""
+    session = StreamingSession(checkpoint, OPTIONS)
+    return ["".join(session.ask(question)).strip() for _ in comment(session, timed_frames(film))]
 
 
 def broken_source():
@@ -170,6 +199,35 @@ def test_frames_that_do_not_fit_are_refused_where_they_are_given(engine, frame):
         stream.push(0.0, noise(1, 1)[0])
 
 
+@pytest.mark.parametrize(
+    "limits", [EngineOptions(max_batch_streams=2), EngineOptions(max_batch_tokens=40)], ids=["streams", "tokens"]
+)
+def test_a_batch_is_no_larger_than_its_limits(checkpoint, limits):
+    """What does not fit waits for the next one, and is said all the same."""
+    engine = Engine(checkpoint, limits)
+    answer, batches, films = engine.batch.answer, [], [noise(12, seed) for seed in range(4)]
+    engine.batch.answer = lambda requests: batches.append(requests) or answer(requests)
+    started = [start(engine, film) for film in films]
+    for film, (_, ear) in zip(films, started, strict=True):
+        ear.wait()
+        assert ear.said() == alone(checkpoint, film)
+    engine.close()
+    assert max(map(len, batches)) <= (limits.max_batch_streams or 40)
+    for batch in batches:  # a merged patch is 28 x 28 of two frames: 6 of them here a pair
+        n_tokens = sum(3 * len(r.frames) if isinstance(r, Encode) else len(r.ids) for r in batch)
+        assert n_tokens <= limits.max_batch_tokens or len(batch) == 1
+    assert max(map(len, batches)) > 1
+
+
+def test_labels_count_from_a_streams_first_frame(checkpoint, engine):
+    """A stream that begins at second 50 is told 0.0 to 3.0 s, as a clip in training is."""
+    film = noise(12, 1)
+    ear = Ear()
+    engine.watch(engine.open(ear, OPTIONS, realtime=False), timed_frames(film, 50.0))
+    ear.wait()
+    assert ear.said() == [(end_s + 50.0, text) for end_s, text in alone(checkpoint, film)]
+
+
 def test_sizes_that_change_within_a_step_end_the_stream(engine):
     ear = Ear()
     stream = engine.open(ear, OPTIONS)
@@ -216,7 +274,9 @@ def test_a_stream_too_many_is_refused_with_its_reason(checkpoint):
 
 def test_admission_reckons_with_what_a_step_costs(checkpoint):
     engine = Engine(checkpoint)
+    use_pool(engine, n_rows=2)
     assert 0 < engine.measure((56, 84)) < PATIENCE_S
+    assert engine.batch.pool.free == [1, 0]  # what measured keeps no row
     engine.step_cost_s = 0.4
     engine.open(Ear(), OPTIONS)
     engine.open(Ear(), OPTIONS)

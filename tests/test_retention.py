@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from models.context import Context
-from models.decode_graphs import DecodeGraphs
 from models.load import load_checkpoint
-from models.requests import Batch
 from models.retention import RetentionOptions
 from models.rotary import rotate
 from models.session_file import load_session, save_session
-from models.slot_pool import SlotPool
 from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
+from tests.graph_decoding import decode_both_ways
+from tests.recorder import Recorder, record, spread
+from tests.reference import Reference
 from utils.errors import UserError
 
 WINDOW = RetentionOptions("window", sink_tokens=64, text_tokens=60, vision_s=4.0)
@@ -126,6 +126,8 @@ def test_a_window_keeps_query_and_latest_frames(checkpoint):
     assert any(ids[i : i + len(query)] == query for i in range(len(ids)))
     frames = [segment for segment in streaming.context.ledger.segments if segment.is_vision and not segment.pinned]
     assert [segment.step for segment in frames] == [26, 27, 28, 29]
+    text = [s for s in streaming.context.ledger.segments if not s.is_vision and not s.pinned and s.step < 29]
+    assert 30 < sum(map(len, text)) <= WINDOW.text_tokens  # before the latest step came to it
 
 
 def test_twelve_hundred_steps_do_not_drift(checkpoint):
@@ -156,6 +158,20 @@ def test_text_is_read_again_without_its_frames(checkpoint):
     text = [s for s in streaming.context.ledger.segments if not s.is_vision]
     assert text[0].step == 0 and text[0].pinned
     assert sorted({s.step for s in text}) == list(range(16))
+
+
+def test_what_is_read_again_is_read_as_if_it_were_new(checkpoint, tiny_checkpoint):
+    """From the reading on, logits are the library's over that text and the frames since."""
+    streaming, recorder = record(checkpoint, StreamOptions(max_new_tokens=3, retention=REREAD))
+    frames, first = noise(5), 0
+    for number, (start, stop) in enumerate(itertools.pairwise([0, 6, 8, 10, 12, 14])):
+        first = len(recorder.fed) if number == 2 else first  # at second 5
+        streaming.step(frames[start:stop], max(0.0, number + 2.0) if number else 0.0, number + 3.0)
+    pads = recorder.fed[first:].count(checkpoint.chat.video_pad)
+    whole = Reference(tiny_checkpoint).logits(recorder.fed[first:], [frames[8:10], frames[10:12], frames[12:14]])
+    since = [(at - first, logits) for at, logits in recorder.rows if at >= first]
+    assert len(since) == 9 and pads == 3 * 6 and recorder.fed[first : first + 3] == checkpoint.chat.system_ids()[:3]
+    assert max(float((whole[at] - logits).abs().max()) for at, logits in since) < 1e-4
 
 
 def test_the_latest_text_is_read_again_where_there_is_too_much(checkpoint):
@@ -195,6 +211,8 @@ def test_a_saved_session_continues_identically(checkpoint, tmp_path, retention, 
     rest = [loaded.step(frames[4 + 2 * i : 6 + 2 * i], i + 2.0, i + 3.0).token_ids for i in range(12, 24)]
     assert before + rest == plain
     assert torch.equal(next_logits(loaded), next_logits(whole))
+    assert torch.equal(loaded.context.counts, whole.context.counts)
+    assert len(set(map(tuple, plain))) > 20  # of 24 steps
 
 
 def test_files_that_are_no_session_are_refused(checkpoint, tmp_path):
@@ -224,9 +242,7 @@ def test_a_cap_on_words_is_kept(checkpoint):
 @pytest.mark.parametrize("retention", [RetentionOptions(), WINDOW], ids=["full", "window"])
 def test_decoding_over_a_pool_says_the_same(checkpoint, retention):
     """What a GPU captures as a graph, run here as it is: static shapes over the rows of a pool."""
-    batch = Batch(checkpoint.model)
-    batch.pool = SlotPool(checkpoint.model, n_rows=3, n_slots=512)
-    batch.graphs = DecodeGraphs(checkpoint.model, batch.pool)
+    batch = Recorder(checkpoint.model, graph=True, n_slots=1024)
     options = StreamOptions(max_new_tokens=5, max_answer_tokens=6, retention=retention)
     frames = noise(20)
     pooled, plain = StreamingSession(checkpoint, options, batch), StreamingSession(checkpoint, options)
@@ -238,19 +254,26 @@ def test_decoding_over_a_pool_says_the_same(checkpoint, retention):
         if number % 5 == 1:
             assert "".join(pooled.ask("Who?")) == "".join(plain.ask("Who?"))
     pooled.close()
-    assert batch.pool.free == [2, 1, 0]
+    assert batch.n_in_graph >= 20 * 4 + 4 * 5 and batch.pool.free == [3, 2, 1, 0]
+
+
+@pytest.mark.parametrize("retention", [RetentionOptions(), WINDOW], ids=["full", "window"])
+def test_the_graphs_logits_are_those_of_the_eager_layers(checkpoint, retention):
+    """Of three streams with different pasts in one batch, in several orders; each differs from all others."""
+    decoded = decode_both_ways(checkpoint, retention)
+    torch.testing.assert_close(decoded.graph, decoded.eager, atol=1e-5, rtol=0)
+    assert spread(decoded.eager) > 0.3
 
 
 def test_a_cache_that_outgrows_its_row_moves_out(checkpoint):
-    batch = Batch(checkpoint.model)
-    batch.pool = SlotPool(checkpoint.model, n_rows=1, n_slots=128)
-    batch.graphs = DecodeGraphs(checkpoint.model, batch.pool)
+    batch = Recorder(checkpoint.model, graph=True, n_slots=128)
     options = StreamOptions(max_new_tokens=5)
     pooled, plain = StreamingSession(checkpoint, options, batch), StreamingSession(checkpoint, options)
     assert said(pooled, noise(12)) == said(plain, noise(12))
     assert pooled.context.cache.row is None and pooled.context.cache.capacity > 128
+    assert 0 < batch.n_in_graph < 12 * 4
     pooled.close()
-    assert batch.pool.free == [0]
+    assert batch.pool.free == [3, 2, 1, 0]
 
 
 @pytest.mark.parametrize("retention", [WINDOW, REREAD], ids=["window", "reprefill"])

@@ -10,9 +10,11 @@ from data.conversation import Turn
 from data.words import step_label, step_slices, step_window
 from models.decoding import Choice, DecodingOptions, choose_tokens
 from models.load import load_checkpoint
-from models.positions import position_ids
 from models.requests import Batch, Encode
 from models.streaming import Clock, StreamingSession, StreamOptions, comment
+from tests.pictures import noise
+from tests.recorder import record, spread
+from tests.reference import Reference
 
 N_TURNS = 16
 
@@ -23,9 +25,13 @@ def checkpoint(tiny_checkpoint):
 
 
 @pytest.fixture(scope="module")
+def reference(tiny_checkpoint):
+    return Reference(tiny_checkpoint)
+
+
+@pytest.fixture(scope="module")
 def frames():
-    n = 6 + 2 * (N_TURNS - 1)
-    return torch.randint(0, 256, (n, 3, 56, 84), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    return noise(6 + 2 * (N_TURNS - 1), 1)
 
 
 def timed(frames):
@@ -36,51 +42,31 @@ def encode(model, frames):
     return Batch(model).answer([Encode(frames)])[0]
 
 
-class Recorder(Batch):
-    """A batch that keeps what was fed to one session and the logits it chose from. `say` replaces the choice."""
-
-    def __init__(self, session, say=None):
-        super().__init__(session.checkpoint.model)
-        self.fed, self.rows, self.say = [], [], say
-        session.batch = self
-
-    def logits(self, ids, features, positions, runs):
-        logits = super().logits(ids, features, positions, runs)
-        self.fed += ids.tolist()
-        self.rows.append((len(self.fed) - 1, logits[0].clone()))
-        return logits
-
-    def answer(self, requests):
-        replies = super().answer(requests)
-        return [self.say() if self.say and isinstance(reply, int) else reply for reply in replies]
+def clips_of(frames) -> list[torch.Tensor]:
+    return [frames[window] for window in step_slices(len(frames))]
 
 
-@pytest.mark.parametrize("mode", ["mrope", "sequential", "livecc"])
-def test_streaming_equals_one_forward_pass(checkpoint, frames, mode):
-    """The largest logit difference over 16 turns with the cache, in float32, is below 1e-4."""
-    session = StreamingSession(replace(checkpoint, position_mode=mode), StreamOptions(max_new_tokens=5))
-    recorder = Recorder(session)
-    for step in comment(session, timed(frames)):
-        assert len(step.token_ids) <= 5
-    model, blocks, features = checkpoint.model, [], []
-    for window in step_slices(len(frames)):
-        block, feature = encode(model, frames[window])
-        blocks.append(block)
-        features.append(feature)
-    ids = torch.tensor(recorder.fed)
-    pads = {"image": model.config.image_token_id, "video": model.config.video_token_id}
-    positions = position_ids(ids, blocks, mode, pads)
-    with torch.inference_mode():
-        embeds = model.embed(ids[None], torch.cat(features))
-        whole = model.lm_head(model.hidden_states(embeds, positions[:, None]))[0]
-    assert len(recorder.rows) >= N_TURNS
+@pytest.mark.parametrize(
+    "mode, compat", [("mrope", None), ("sequential", None), ("livecc", None), ("sequential", "livecc")]
+)
+def test_streaming_equals_one_forward_pass(checkpoint, reference, frames, mode, compat):
+    """Over 16 turns with the cache the largest difference to the library's logits, in float32, is below 1e-4.
+
+    The library reads the whole conversation at once with a tower and positions of its own. `compat` brings positions
+    with it, whatever the checkpoint's are.
+    """
+    options = StreamOptions(max_new_tokens=5, compat=compat)
+    session, recorder = record(replace(checkpoint, position_mode=mode), options)
+    steps = list(comment(session, timed(frames)))
+    assert all(len(step.token_ids) == 5 for step in steps) and len(steps) == N_TURNS
+    whole = reference.logits(recorder.fed, clips_of(frames), compat or mode)
     assert max(float((whole[at] - logits).abs().max()) for at, logits in recorder.rows) < 1e-4
+    assert spread(torch.stack([logits for _, logits in recorder.rows])) > 1e-2
 
 
 def test_the_context_is_the_training_format(checkpoint, frames):
     """What the loop feeds is token by token what a sample of the same turns trains on."""
-    session = StreamingSession(checkpoint, StreamOptions(max_new_tokens=4, query="Say it."))
-    recorder = Recorder(session)
+    session, recorder = record(checkpoint, StreamOptions(max_new_tokens=4, query="Say it."))
     steps = list(comment(session, timed(frames[:10])))
     turns = []
     for i in range(len(steps)):
@@ -97,7 +83,8 @@ def test_the_context_is_the_training_format(checkpoint, frames):
 
 
 def test_questions_do_not_disturb_the_commentary(checkpoint, frames):
-    options = StreamOptions(max_new_tokens=4, max_answer_tokens=6)
+    # So high a penalty would show what an answer says in what the commentary avoids.
+    options = StreamOptions(max_new_tokens=4, max_answer_tokens=6, repetition_penalty=1.5)
     plain = [step.token_ids for step in comment(StreamingSession(checkpoint, options), timed(frames))]
     session, asked = StreamingSession(checkpoint, options), []
     answers = []
@@ -110,33 +97,44 @@ def test_questions_do_not_disturb_the_commentary(checkpoint, frames):
     assert asked == plain
 
 
-def test_an_answer_comes_from_the_cache(checkpoint, frames):
-    """A question in mid-stream is answered as if the whole conversation had been read at once."""
-    session = StreamingSession(checkpoint, StreamOptions(max_new_tokens=3, max_answer_tokens=5))
-    steps = comment(session, timed(frames))
-    for _ in range(4):
-        next(steps)
-    assert "".join(session.fork().ask("Who?")) == "".join(session.ask("Who?"))
-    before = session.context.n_tokens
+def conversation(session, recorder, question: str) -> list[int]:
+    """The ids of all that a session was fed, of what it has still to be fed, and of a question."""
+    chat = session.chat
+    return [*recorder.fed, *session.pending, *chat.turn_ids(Turn("user", [question])), *chat.header_ids("assistant")]
+
+
+@pytest.mark.parametrize("remember", [False, True])
+def test_an_answer_comes_from_the_cache(checkpoint, reference, frames, remember):
+    """A question in mid-stream is answered as the library answers who reads the whole conversation at once."""
+    options = StreamOptions(max_new_tokens=3, max_answer_tokens=6, remember_questions=remember)
+    session, recorder = record(checkpoint, options)
+    steps = list(comment(session, timed(frames[:12])))
+    clips, answers = clips_of(frames[:12]), []
+    for question in ("Who?", "What is the score?"):
+        ids = conversation(session, recorder, question)
+        rules = {"n": 6, "eos_ids": checkpoint.eos_ids, "repetition_penalty": options.repetition_penalty}
+        expected = reference.generate(ids, clips, **rules)
+        n_before = session.context.n_tokens
+        answers.append("".join(session.ask(question)))
+        assert answers[-1] == checkpoint.chat.decode(expected).rstrip("\ufffd") and len(expected) == 6
+        assert (session.context.n_tokens > n_before) == remember
+        if not remember:
+            del recorder.fed[len(ids) - len(conversation(session, recorder, question)) :]
+    assert answers[0] != answers[1] and len(steps) == 4
+
+
+def test_what_is_remembered_is_spoken_from(checkpoint, reference, frames):
+    """The step after a remembered answer reads on behind it."""
+    session, recorder = record(checkpoint, StreamOptions(max_answer_tokens=4, remember_questions=True))
+    session.step(frames[:6], 0, 3)
     list(session.ask("Who?"))
-    assert session.context.n_tokens == before
-    next(steps)
-
-
-def test_remembered_questions_stay_in_the_context(checkpoint, frames):
-    session = StreamingSession(checkpoint, StreamOptions(max_answer_tokens=4, remember_questions=True))
-    steps = comment(session, timed(frames))
-    next(steps)
-    before = session.context.n_tokens
-    answer = "".join(session.ask("Who?"))
-    assert session.context.n_tokens > before
-    assert isinstance(answer, str)
-    next(steps)
+    session.step(frames[6:8], 3, 4)
+    whole = reference.logits(recorder.fed, [frames[:6], frames[6:8]])
+    assert max(float((whole[at] - logits).abs().max()) for at, logits in recorder.rows) < 1e-4
 
 
 def test_a_turn_ends_at_silence_without_a_second_pass(checkpoint, frames):
-    session = StreamingSession(checkpoint, StreamOptions())
-    recorder = Recorder(session, say=lambda: checkpoint.chat.silence)
+    session, recorder = record(checkpoint, StreamOptions(), say=lambda: checkpoint.chat.silence)
     step = session.step(frames[:6], 0, 3)
     assert (step.token_ids, step.text) == ([checkpoint.chat.silence], "")
     assert len(recorder.rows) == 1
@@ -146,17 +144,14 @@ def test_a_turn_ends_at_silence_without_a_second_pass(checkpoint, frames):
 @pytest.mark.parametrize("compat", [None, "livecc"])
 def test_a_cut_off_turn(checkpoint, frames, compat):
     """At the token limit the last token goes with the next turn; the published loop loses it."""
-    spoken = iter(range(20, 26))
-    session = StreamingSession(checkpoint, StreamOptions(max_new_tokens=3, compat=compat))
-    Recorder(session, say=lambda: next(spoken))
+    session, _ = record(checkpoint, StreamOptions(max_new_tokens=3, compat=compat), iter(range(20, 26)).__next__)
     session.step(frames[:6], 0, 3)
     kept = [] if compat else [22]
     assert session.pending == [*kept, *checkpoint.chat.closing_ids()]
 
 
 def test_compat_appends_a_question_to_the_next_step(checkpoint, frames):
-    session = StreamingSession(checkpoint, StreamOptions(max_new_tokens=2, compat="livecc"))
-    recorder = Recorder(session)
+    session, recorder = record(checkpoint, StreamOptions(max_new_tokens=2, compat="livecc"))
     session.step(frames[:6], 0, 3)
     assert list(session.ask("Who?")) == []
     at = len(recorder.fed)
@@ -216,12 +211,36 @@ def test_sampling_is_seeded_and_follows_the_odds():
     assert draws(temperature=0.05).count(0) == 300
 
 
+@pytest.mark.parametrize("graph", [False, True], ids=["layers", "graph"])
+def test_pads_are_never_spoken(checkpoint, frames, graph, monkeypatch):
+    """A pad stands for frames that are not there, so it is not said however likely the model finds it."""
+    session, recorder = record(checkpoint, StreamOptions(max_new_tokens=5, max_answer_tokens=5), graph=graph)
+    pads = [checkpoint.chat.video_pad, checkpoint.chat.image_pad]
+    weight = checkpoint.model.lm_head.weight
+    monkeypatch.setattr(weight, "data", weight.data.clone())
+    weight.data[pads] = 50 * weight.data.roll(1, dims=0)[pads]
+    said = [token for step in comment(session, timed(frames[:12])) for token in step.token_ids]
+    answer = "".join(session.ask("Who?"))
+    assert not set(pads) & set(said) and len(set(said)) > 5 and "pad" not in answer
+    assert any(int(logits.argmax()) in pads for _, logits in recorder.rows) and recorder.n_in_graph >= 16 * graph
+
+
 def test_short_and_odd_sources(checkpoint, frames):
     options = StreamOptions(max_new_tokens=1)
     windows = [(s.start_s, s.end_s) for s in comment(StreamingSession(checkpoint, options), timed(frames[:9]))]
     assert windows == [(0, 3), (3, 4), (4, 5)]
     assert len(list(comment(StreamingSession(checkpoint, options), timed(frames[:3])))) == 1
     assert list(comment(StreamingSession(checkpoint, options), [])) == []
+
+
+def test_a_clock_waits_until_a_second_has_played(monkeypatch):
+    slept = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    monkeypatch.setattr("time.monotonic", lambda: 107.5)
+    clock = Clock(started_s=100.0)
+    clock.wait_until(10.0)
+    clock.wait_until(3.0)
+    assert clock.now() == 7.5 and slept == [2.5, 0.0]
 
 
 class SlowClock(Clock):
@@ -256,6 +275,21 @@ def test_late_frames_are_dropped_whole_and_reported(checkpoint, frames, monkeypa
     assert ends == sorted(ends) and len(set(ends)) == len(ends)
 
 
+def test_samplers_have_seeds_of_their_own(checkpoint, frames):
+    """Two sessions of one seed say the same side by side, and an answer takes no odds from the commentary."""
+    options = StreamOptions(max_new_tokens=4, max_answer_tokens=4, do_sample=True, temperature=2.0, seed=3)
+    first, second = (comment(StreamingSession(checkpoint, options), timed(frames[:12])) for _ in range(2))
+    both = [(next(first).token_ids, next(second).token_ids) for _ in range(4)]
+    assert all(ours == theirs for ours, theirs in both)
+    other = comment(StreamingSession(checkpoint, replace(options, seed=4)), timed(frames[:12]))
+    assert [step.token_ids for step in other] != [ours for ours, _ in both]
+    session, asked = StreamingSession(checkpoint, options), []
+    for step in comment(session, timed(frames[:12])):
+        asked.append(step.token_ids)
+        list(session.ask("Who?"))
+    assert asked == [ours for ours, _ in both]
+
+
 def test_two_sessions_do_not_disturb_each_other(checkpoint, frames):
     options = StreamOptions(max_new_tokens=4)
     alone = [s.token_ids for s in comment(StreamingSession(checkpoint, options), timed(frames[:12]))]
@@ -264,10 +298,18 @@ def test_two_sessions_do_not_disturb_each_other(checkpoint, frames):
     assert [[next(first).token_ids, next(second).token_ids][0] for _ in range(4)] == alone
 
 
-def test_watching_a_whole_clip(checkpoint, frames):
-    session = StreamingSession(checkpoint, StreamOptions(max_answer_tokens=4))
-    assert isinstance("".join(session.watch(frames[:8], "Who won?")), str)
-    assert session.context.n_tokens > 8 // 2 * 6
+def test_watching_a_whole_clip(checkpoint, reference, frames):
+    """The clip comes first, then the question, and the answer is the library's."""
+    answers = []
+    for clip in (frames[:6], frames[6:12]):
+        session, recorder = record(checkpoint, StreamOptions(max_answer_tokens=6, repetition_penalty=1.0))
+        answers.append("".join(session.watch(clip, "Who won?")))
+        block, chat = encode(checkpoint.model, clip)[0], checkpoint.chat
+        turn = chat.turn_ids(Turn("user", [block, "Who won?"]))
+        ids = [*chat.system_ids(), *turn, *chat.header_ids("assistant")]
+        said = reference.generate(ids, [clip], 6, checkpoint.eos_ids)
+        assert recorder.fed == [*ids, *said[:-1]] and answers[-1] == chat.decode(said).rstrip("\ufffd")
+    assert answers[0] != answers[1]
 
 
 def test_no_step_spans_an_interruption(checkpoint, frames):
