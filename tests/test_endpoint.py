@@ -113,6 +113,14 @@ def test_trouble_that_stays_ends(trouble: str):
         assert endpoint.spending.cost == 0
 
 
+def test_the_number_of_retries_is_the_flags():
+    with JudgeServer(lambda number, _: Response("down", status=500) if number < 2 else Response()) as server:
+        arguments = EndpointArguments(api_base=server.api_base, max_retries=1)
+        with pytest.raises(RequestFailed, match="2 times"):
+            ask(connect(MODEL, arguments))
+        assert len(server.requests) == 2
+
+
 def test_a_bad_request_is_not_retried_and_a_filtered_one_is_a_refusal():
     filtered = {"error": {"message": "the prompt was filtered", "code": "content_filter"}}
     replies = [Response("too long", status=400), Response(filtered, status=400), Response("", refusal="I must not.")]

@@ -389,7 +389,7 @@ RECORDS = (
         tests=(f"{SERVE}test_metrics_say_what_was_done",),
     ),
     Mutation(
-        name="late_frames_dropped_in_silence",
+        name="server_counts_no_late_frames",
         promise="frames that came too late for the model are counted in /metrics",
         file="models/engine.py",
         old="words=len(step.text.split()), dropped=step.n_dropped",
@@ -707,14 +707,6 @@ TAKEN_HOME = (
         new='            begun[record.get("id")] = now_s + 1\n',
         tests=(f"{SUBTITLES}test_json_lines_of_the_server_are_read_and_answers_dated",),
     ),
-    Mutation(
-        name="subtitles_of_another_video",
-        promise="every VideoMME line gets the words of its own video",
-        file="evaluation/videomme/add_subtitle.py",
-        old='words[line["videoID"]] or ""}',
-        new='words[line["videoID"]] and next(filter(None, words.values()))}',
-        tests=("tests/test_add_subtitle.py::test_lines_get_the_words_of_their_video",),
-    ),
 )  # fmt: skip
 
 IN_THE_TERMINAL = (
@@ -752,7 +744,7 @@ IN_THE_TERMINAL = (
         tests=(f"{CLI}test_an_answer_goes_on_between_steps",),
     ),
     Mutation(
-        name="clock_does_not_wait",
+        name="viewing_does_not_wait_for_the_film",
         promise="a step is spoken when its last second has played",
         file="demo/viewing.py",
         old="        while (remaining := second - self.now()) > 0:\n            if not self.attend():",
