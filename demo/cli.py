@@ -145,11 +145,11 @@ def main() -> int:
         # torch and transformers load only now: --help and a mistyped flag need not wait for them.
         from demo.viewing import Viewing
 
-        session, frames, header = open_stream(source, model, speech, memory)
+        checkpoint, options, frames, header = open_stream(source, model, speech, memory)
         # Where stdin carries the video, nobody reads questions from it.
         stdin = None if parse_spec(source.path).kind == "pipe" else sys.stdin
         with frames, open_view(stdin, stdout) as view:
-            viewing = Viewing(session, view, header, output.output_json)
+            viewing = Viewing(checkpoint, options, view, header, output.output_json)
             return viewing.run(frames, header["realtime"], source.max_lag_s)
 
 
@@ -189,12 +189,12 @@ def check(
 
 
 def open_stream(source: SourceArguments, model: ModelArguments, speech: SpeechArguments, memory: MemoryArguments):
-    """Load the model and name the source: (session, source of timed frames, header record)."""
+    """Load the model and name the source: (checkpoint, options, source of timed frames, header record)."""
     import transformers
 
     from data.sources.catalogue import open_source
     from models.load import load_checkpoint
-    from models.streaming import DEFAULT_QUERY, StreamingSession, StreamOptions
+    from models.streaming import DEFAULT_QUERY, StreamOptions
     from models.threads import use_threads
 
     transformers.utils.logging.disable_progress_bar()
@@ -223,7 +223,7 @@ def open_stream(source: SourceArguments, model: ModelArguments, speech: SpeechAr
         "realtime": source.realtime and not source.as_fast_as_possible,
         "note": " ".join(notes(checkpoint.name, spec.kind)) or None,
     }  # fmt: skip
-    return StreamingSession(checkpoint, options), frames, header
+    return checkpoint, options, frames, header
 
 
 def notes(model: str, kind: str) -> list[str]:

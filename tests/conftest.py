@@ -44,7 +44,7 @@ def golden(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a random Qwen2-VL of 0.3 M parameters with a complete processor; its head is its own (tests/tiny.py)."""
+    """Folder of a random Qwen2-VL of 0.3 M parameters with a complete processor, its head untied (tests/tiny.py)."""
     # Here because it imports torch and transformers, which many tests need not wait for.
     from tests.tiny import make_tiny_checkpoint
 

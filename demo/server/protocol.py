@@ -60,7 +60,7 @@ class SessionState(BaseModel):
     realtime: bool
     next_s: float = Field(description="end of what has been commented on, in the stream's seconds")
     last_seq: int = Field(description="number of the latest record")
-    n_frames: int = Field(description="frames taken")
+    n_frames: int = Field(description="frames that came to the stream: used, dropped or waiting")
     n_thinned: int = Field(description="frames left out because another stands for the same half second")
     n_refused: int
     n_steps: int
