@@ -14,8 +14,9 @@ from data.live import TimedFrame
 from data.sources.source import Source
 from models.engine import Engine, EngineOptions
 from models.load import Checkpoint
+from models.options import StreamOptions
 from models.stream import Stream
-from models.streaming import Clock, StreamOptions
+from models.streaming import Clock
 from utils.errors import UserError
 from utils.files import partial_file
 

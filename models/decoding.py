@@ -12,20 +12,7 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-
-@dataclass(frozen=True)
-class DecodingOptions:
-    """How tokens are chosen. `temperature`, `top_k` and `top_p` matter only with `do_sample`."""
-
-    do_sample: bool = False
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int = 0
-    repetition_penalty: float = 1.05
-    # " ..." is forbidden while its probability is at most base + step * (tokens already spoken in this step).
-    silence_threshold_base: float | None = None
-    silence_threshold_step: float = 0.0
+from models.options import DecodingOptions
 
 
 @dataclass(frozen=True)

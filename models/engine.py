@@ -21,10 +21,11 @@ import torch
 from data.patches import MERGE, PATCH
 from data.words import FIRST_STEP_FRAMES, FPS, STEP_FRAMES
 from models.load import Checkpoint
+from models.options import StreamOptions
 from models.requests import Batch, Encode, Request, Task
 from models.session_file import load_session, save_session
 from models.stream import Listener, Stream
-from models.streaming import Clock, Step, StreamingSession, StreamOptions
+from models.streaming import Clock, Step, StreamingSession
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)

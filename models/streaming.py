@@ -6,7 +6,6 @@ Command line, web page, evaluations and servers all run on this loop.
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,32 +14,13 @@ from data.conversation import Turn
 from data.live import TimedFrame
 from data.words import FPS, SILENCE, step_label
 from models.context import Context
-from models.decoding import Choice, DecodingOptions
+from models.decoding import Choice
 from models.load import Checkpoint
+from models.options import StreamOptions
 from models.requests import Batch, Encode, Feed, Task, run
-from models.retention import RetentionOptions
 from models.step_queue import StepFrames, StepQueue
 
 WORDS_SAVED_S = 3.0  # seconds of words that silence may save under a cap on their rate
-DEFAULT_QUERY = "Please describe the video."
-
-
-@dataclass(frozen=True)
-class StreamOptions(DecodingOptions):
-    """How a session comments.
-
-    `compat="livecc"` counts positions as the published loop does, ends a turn at the checkpoint's eos ids and never at
-    " ...", loses a cut-off turn's last token from the context, and lets a question ride on the next step. Its frames
-    (by end time, resized in float32) are the source's part.
-    """
-
-    query: str = DEFAULT_QUERY
-    max_new_tokens: int = 16  # a step
-    max_answer_tokens: int = 512
-    remember_questions: bool = False
-    words_per_second: float | None = None  # a cap; None: as many as the model likes
-    retention: RetentionOptions = field(default_factory=RetentionOptions)
-    compat: Literal["livecc"] | None = None
 
 
 @dataclass

@@ -20,7 +20,8 @@ from data.live import TimedFrame
 from demo.terminal import TerminalView, clock_time, read_lines
 from demo.viewing import Viewing
 from models.load import load_checkpoint
-from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
+from models.options import StreamOptions
+from models.streaming import StreamingSession, comment, timed_frames
 from tests.conftest import REPOSITORY
 from tests.videos import make_video
 from utils.errors import UserError
@@ -65,7 +66,7 @@ def test_a_pipe_gets_json_lines_and_nothing_else(tiny_checkpoint, video, tmp_pat
         (["--video", "none.mp4"], "none.mp4: no such file"),
         (["--model_name_or_path", "./none"], "./none: no checkpoint folder"),
         (["--as_fast_as_posible"], "did you mean --as_fast_as_possible"),
-        (["--max_new_tokens", "0"], "--max_new_tokens 0: at least 1"),
+        (["--max_new_tokens", "0"], "--max_new_tokens 0: must be 1 or more"),
         (["--query", " "], "--query is empty"),
         (["--output_json", "no/such/folder.json"], "its folder is not there"),
     ],

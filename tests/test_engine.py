@@ -10,9 +10,9 @@ import torch
 from data.live import TimedFrame
 from models.engine import Engine, EngineFull, EngineOptions
 from models.load import load_checkpoint
-from models.retention import RetentionOptions
+from models.options import RetentionOptions, StreamOptions
 from models.stream import Stream
-from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
+from models.streaming import StreamingSession, comment, timed_frames
 from utils.errors import UserError
 
 OPTIONS = StreamOptions(max_new_tokens=5, max_answer_tokens=6)

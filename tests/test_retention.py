@@ -9,12 +9,12 @@ import torch
 from models.context import Context
 from models.decode_graphs import DecodeGraphs
 from models.load import load_checkpoint
+from models.options import RetentionOptions, StreamOptions
 from models.requests import Batch
-from models.retention import RetentionOptions
 from models.rotary import rotate
 from models.session_file import load_session, save_session
 from models.slot_pool import SlotPool
-from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
+from models.streaming import StreamingSession, comment, timed_frames
 from utils.errors import UserError
 
 WINDOW = RetentionOptions("window", sink_tokens=64, text_tokens=60, vision_s=4.0)

@@ -13,7 +13,8 @@ from websockets.sync.client import connect
 
 from data.live import live_frames
 from demo.server.events import EventLog
-from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
+from models.options import StreamOptions
+from models.streaming import StreamingSession, comment, timed_frames
 from tests.serving import PATIENCE_S, WINDOW, expected, said, serving, socket_url, until
 from tests.videos import make_video
 

@@ -30,7 +30,7 @@ from demo.cli import (
 )
 from demo.viewing import Viewing
 from models.load import load_checkpoint
-from models.streaming import StreamOptions
+from models.options import StreamOptions
 from tests.conftest import REPOSITORY
 from tests.sources import LIMITS, QUICK, Served, make_served, send, times_of, wait_until
 from tests.test_cli import RecordingView, command

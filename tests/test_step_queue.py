@@ -11,9 +11,10 @@ from demo.viewing import Viewing
 from evaluation.checkpoint_predictor import comment as evaluations_comment
 from models.engine import Engine, EngineOptions
 from models.load import load_checkpoint
+from models.options import StreamOptions
 from models.requests import Encode
 from models.step_queue import StepQueue
-from models.streaming import StreamingSession, StreamOptions, comment
+from models.streaming import StreamingSession, comment
 from models.training.held_out import comment as callbacks_comment
 from tests.test_cli import RecordingView
 from utils.errors import UserError

@@ -8,11 +8,12 @@ import torch
 
 from data.conversation import Turn
 from data.words import step_label, step_slices, step_window
-from models.decoding import Choice, DecodingOptions, choose_tokens
+from models.decoding import Choice, choose_tokens
 from models.load import load_checkpoint
+from models.options import DecodingOptions, StreamOptions
 from models.positions import position_ids
 from models.requests import Batch, Encode
-from models.streaming import Clock, StreamingSession, StreamOptions, comment
+from models.streaming import Clock, StreamingSession, comment
 
 N_TURNS = 16
 
