@@ -17,12 +17,16 @@ from models.options import DecodingOptions
 
 @dataclass(frozen=True)
 class Choice:
-    """How one row's token is to be chosen; least_silence: forbid `silence_id` up to this probability."""
+    """How one row's token is to be chosen.
+
+    least_silence: forbid `silence_id` up to this probability. forbidden_ids: never chosen.
+    """
 
     options: DecodingOptions
     silence_id: int
     generator: torch.Generator | None = None
     least_silence: float | None = None
+    forbidden_ids: tuple[int, ...] = ()
 
 
 def choose_tokens(logits: Tensor, counts: Sequence[Tensor], choices: Sequence[Choice]) -> list[int]:
@@ -32,7 +36,7 @@ def choose_tokens(logits: Tensor, counts: Sequence[Tensor], choices: Sequence[Ch
     logits of tokens in the context and multiplies negative ones (Keskar et al. 2019).
     """
     logits = _penalised(logits.float(), counts, [choice.options.repetition_penalty for choice in choices])
-    logits = _less_silent(logits, choices)
+    logits = _less_silent(_without_forbidden(logits, choices), choices)
     tokens = logits.argmax(-1)
     for row, choice in enumerate(choices):
         if choice.options.do_sample:
@@ -46,6 +50,15 @@ def _penalised(logits: Tensor, counts: Sequence[Tensor], penalties: Sequence[flo
     seen = torch.stack(list(counts)) > 0
     penalty = logits.new_tensor(penalties)[:, None]
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+
+def _without_forbidden(logits: Tensor, choices: Sequence[Choice]) -> Tensor:
+    if not any(choice.forbidden_ids for choice in choices):
+        return logits
+    logits = logits.clone()
+    for row, choice in enumerate(choices):
+        logits[row, list(choice.forbidden_ids)] = -torch.inf
+    return logits
 
 
 def _less_silent(logits: Tensor, choices: Sequence[Choice]) -> Tensor:
