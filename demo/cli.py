@@ -17,15 +17,17 @@ if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import logging
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from data.sources.reconnection import Reconnection
 from data.sources.spec import check_frame_times, parse_spec
 from demo.terminal import claimed_stdout, open_view
-from models.retention import CachePolicy, RetentionOptions
+from models.checkpoint_arguments import CheckpointArguments
+from models.options import DEFAULT_QUERY, CachePolicy, RetentionOptions, StreamOptions
 from utils.arguments import helped, parse_arguments
 from utils.errors import UserError, run_command
+from utils.options import build_options, flags_of
 
 ROOT = Path(__file__).resolve().parents[1]
 NANO_CHECKPOINT = ROOT / "models" / "nano_checkpoint"
@@ -69,56 +71,31 @@ class SourceArguments:
 
 
 @dataclass
-class CheckpointArguments:
+class ModelArguments(CheckpointArguments):
     """Which model speaks, and how it runs."""
 
     model_name_or_path: str | None = helped(None, "folder or hub id; default: the shipped models/nano_checkpoint")
-    position_mode: Literal["mrope", "sequential", "livecc"] | None = helped(
-        None, "positions of visual tokens; default: the checkpoint's own mode"
-    )
-    dtype: str | None = helped(None, "float32, bfloat16 or float16; default: bfloat16 on a GPU, float32 on a CPU")
-    device: str | None = helped(None, "cuda, mps or cpu; default: the fastest here")
 
 
 @dataclass
-class ModelArguments(CheckpointArguments):
-    """The same, or the published loop in its place."""
+class SpeechArguments(flags_of(StreamOptions, omit=("do_sample", "retention"))):
+    """What is asked for, how words are chosen, and whether the published loop is reproduced."""
 
-    compat: Literal["livecc"] | None = helped(
-        None, "reproduce the published streaming loop as a whole (livecc): positions, frame times, turns"
-    )
-
-
-@dataclass
-class SpeechArguments:
-    """What is asked for, and how words are chosen."""
-
-    query: str | None = helped(None, 'what to do; default: "Please describe the video."')
-    max_new_tokens: int = helped(16, "most tokens a step")
-    max_answer_tokens: int = helped(512, "most tokens of an answer")
-    repetition_penalty: float = helped(1.05, "divides the scores of tokens that are already in the context")
+    query: str | None = helped(None, f'what to do; default: "{DEFAULT_QUERY}"')
     greedy: bool = helped(True, "take the likeliest token; --greedy False samples")
-    temperature: float = helped(1.0, "of sampling")
-    top_p: float = helped(1.0, "sample among the likeliest tokens that make up this share")
-    seed: int = helped(0, "of sampling")
-    silence_threshold_base: float | None = helped(
-        None, "forbid silence while its probability is at most base + step * (tokens spoken in this step)"
-    )
-    silence_threshold_step: float = helped(0.0, "see --silence_threshold_base")
-    words_per_second: float | None = helped(
-        None, "most words a second over a few seconds; default: as many as it likes"
-    )
-    remember_questions: bool = helped(False, "let the commentary remember questions and answers (it waits for them)")
 
 
-@dataclass(frozen=True)
-class MemoryArguments(RetentionOptions):
+@dataclass
+class MemoryArguments(flags_of(RetentionOptions)):
     """What the stream remembers; `--compat livecc` keeps everything."""
 
-    cache_policy: CachePolicy | None = field(
-        default=None,
-        metadata={"help": "window (default; bounded for ever), full (everything) or reprefill (text, frames dropped)"},
+    cache_policy: CachePolicy | None = helped(
+        None, "window (default; bounded for ever), full (everything) or reprefill (text, frames dropped)"
     )
+
+    def options(self, default: CachePolicy = "window") -> RetentionOptions:
+        """The options of these flags. Raises UserError for limits that cannot work."""
+        return build_options(RetentionOptions, asdict(self) | {"cache_policy": self.cache_policy or default})
 
 
 @dataclass
@@ -145,11 +122,11 @@ def main() -> int:
         # torch and transformers load only now: --help and a mistyped flag need not wait for them.
         from demo.viewing import Viewing
 
-        session, frames, header = open_stream(source, model, speech, memory)
+        checkpoint, options, frames, header = open_stream(source, model, speech, memory)
         # Where stdin carries the video, nobody reads questions from it.
         stdin = None if parse_spec(source.path).kind == "pipe" else sys.stdin
         with frames, open_view(stdin, stdout) as view:
-            viewing = Viewing(session, view, header, output.output_json)
+            viewing = Viewing(checkpoint, options, view, header, output.output_json)
             return viewing.run(frames, header["realtime"], source.max_lag_s)
 
 
@@ -168,62 +145,58 @@ def check(
     if not 0 < source.images_fps <= 1000:
         raise UserError(f"--images_fps {source.images_fps}: must be above 0 and at most 1000")
     Reconnection(stall_s=source.stall_s, max_retries=source.max_retries)
-    for name in ("max_new_tokens", "max_answer_tokens"):
-        if getattr(speech, name) < 1:
-            raise UserError(f"--{name} {getattr(speech, name)}: at least 1 token must be allowed")
     if speech.query is not None and not speech.query.strip():
         raise UserError("--query is empty: say what the commentary should be, or leave the flag out")
     if source.max_pixels is not None and source.max_pixels < 28 * 28:
         raise UserError(f"--max_pixels {source.max_pixels}: one visual token takes 28*28 = 784 pixels at least")
-    memory.check()
-    if model.compat and memory.cache_policy not in (None, "full"):
-        raise UserError(f"--compat {model.compat} keeps everything; leave --cache_policy {memory.cache_policy} out")
-    if speech.words_per_second is not None and not speech.words_per_second > 0:
-        raise UserError(f"--words_per_second {speech.words_per_second}: must be above 0")
-    if not speech.repetition_penalty > 0:
-        raise UserError(f"--repetition_penalty {speech.repetition_penalty}: must be above 0; 1 changes nothing")
-    if not speech.greedy and not (speech.temperature > 0 and 0 < speech.top_p <= 1):
-        raise UserError(f"--temperature {speech.temperature} --top_p {speech.top_p}: need > 0, and > 0 up to 1")
+    if speech.compat and memory.cache_policy not in (None, "full"):
+        raise UserError(f"--compat {speech.compat} keeps everything; leave --cache_policy {memory.cache_policy} out")
+    stream_options(speech, memory)
     if output.output_json and not Path(output.output_json).absolute().parent.is_dir():
         raise UserError(f"--output_json {output.output_json}: its folder is not there; make it first")
 
 
+def stream_options(speech: SpeechArguments, memory: MemoryArguments) -> StreamOptions:
+    """The options of these flags. Raises UserError for values that cannot work."""
+    values = asdict(speech) | {"query": speech.query or DEFAULT_QUERY, "do_sample": not speech.greedy}
+    del values["greedy"]
+    retention = memory.options("full" if speech.compat else "window")
+    return build_options(StreamOptions, values | {"retention": retention})
+
+
 def open_stream(source: SourceArguments, model: ModelArguments, speech: SpeechArguments, memory: MemoryArguments):
-    """Load the model and name the source: (session, source of timed frames, header record)."""
+    """Load the model and name the source: (checkpoint, options, source of timed frames, header record)."""
     import transformers
 
     from data.sources.catalogue import open_source
     from models.load import load_checkpoint
-    from models.streaming import DEFAULT_QUERY, StreamingSession, StreamOptions
     from models.threads import use_threads
 
     transformers.utils.logging.disable_progress_bar()
     checkpoint = load_checkpoint(
         model.model_name_or_path or NANO_CHECKPOINT, device=model.device, dtype=model.dtype,
-        position_mode=model.position_mode or model.compat,
+        position_mode=model.position_mode or speech.compat,
     )  # fmt: skip
     use_threads(checkpoint.model)
-    policy = memory.cache_policy or ("full" if model.compat else "window")
-    retention = RetentionOptions(**asdict(memory) | {"cache_policy": policy})
-    values = asdict(speech) | {"query": speech.query or DEFAULT_QUERY, "retention": retention}
-    options = StreamOptions(do_sample=not values.pop("greedy"), compat=model.compat, **values)
+    options = stream_options(speech, memory)
     spec = parse_spec(source.path)
-    frame_times = source.frame_times or ("end32" if model.compat and spec.kind == "file" else "grid")
+    frame_times = source.frame_times or ("end32" if speech.compat and spec.kind == "file" else "grid")
     most = max(checkpoint.limits.total_pixels, checkpoint.limits.min_pixels)
     limits = replace(checkpoint.limits, max_pixels=source.max_pixels or min(LIVE_MAX_PIXELS, most))
     frames = open_source(
-        spec, limits=limits, frame_times=frame_times, float_resize=model.compat is not None,
+        spec, limits=limits, frame_times=frame_times, float_resize=speech.compat is not None,
         images_fps=source.images_fps,
         reconnection=Reconnection(stall_s=source.stall_s, max_retries=source.max_retries),
     )  # fmt: skip
     header = {
         "model": checkpoint.name, "video": frames.name, "query": options.query, "frame_times": frame_times,
-        "position_mode": checkpoint.position_mode, "cache_policy": policy, "compat": model.compat,
+        "position_mode": checkpoint.position_mode, "cache_policy": options.retention.cache_policy,
+        "compat": speech.compat,
         "device": str(checkpoint.device), "dtype": str(checkpoint.model.dtype).removeprefix("torch."),
         "realtime": source.realtime and not source.as_fast_as_possible,
         "note": " ".join(notes(checkpoint.name, spec.kind)) or None,
     }  # fmt: skip
-    return StreamingSession(checkpoint, options), frames, header
+    return checkpoint, options, frames, header
 
 
 def notes(model: str, kind: str) -> list[str]:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from demo.cli import NANO_CHECKPOINT, CheckpointArguments
+from demo.cli import NANO_CHECKPOINT, ModelArguments
 from utils.arguments import helped
 from utils.errors import UserError
 
@@ -17,7 +17,7 @@ MEASURED_HW = (360, 640)  # of the picture on which the cost of a step is measur
 
 
 @dataclass
-class EngineArguments(CheckpointArguments):
+class EngineArguments(ModelArguments):
     """Which model speaks, how it runs, and how much is asked of it."""
 
     max_lag_s: float = helped(2.0, "frames that wait longer are dropped where newer ones have come")

@@ -18,12 +18,11 @@ if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from demo.cli import MemoryArguments
 from demo.engine import LOOPBACK, MEASURED_HW, EngineArguments, started_engine
 from demo.server.options import ServerOptions
-from models.retention import RetentionOptions
 from utils.arguments import helped, parse_arguments
 from utils.errors import UserError, run_command
 
@@ -57,7 +56,7 @@ def main() -> int:
 def check(listening: ListenArguments, model: EngineArguments, memory: MemoryArguments, options: ServerOptions) -> None:
     """Raise UserError for values that cannot work, before anything is loaded."""
     options.check()
-    memory.check()
+    memory.options()
     has_token = options.secret() is not None
     if not 0 <= listening.port < 2**16:
         raise UserError(f"--port {listening.port}: must be 0 to 65535")
@@ -74,9 +73,8 @@ def open_sessions(model: EngineArguments, memory: MemoryArguments, options: Serv
     """Load the model and start an engine: Sessions. name: where there are several, this one's."""
     from demo.server.sessions import Sessions
 
-    retention = RetentionOptions(**asdict(memory) | {"cache_policy": memory.cache_policy or "window"})
     with started_engine(model, options.max_sessions) as engine:
-        sessions = Sessions(engine, options, retention, name)
+        sessions = Sessions(engine, options, memory.options(), name)
         engine.measure(sessions.limits.size_hw(*MEASURED_HW, sessions.limits.max_frames))
     return sessions
 

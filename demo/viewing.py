@@ -1,23 +1,27 @@
 """One viewing: commentary step by step, questions answered in between, and a record of all that was said."""
 
+import contextlib
 import json
 import statistics
+import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from data.live import TimedFrame
-from data.sources.stream import StreamSource
-from models.streaming import Clock, Step, StreamingSession, comment
+from data.sources.source import Source
+from models.engine import Engine, EngineOptions
+from models.load import Checkpoint
+from models.options import StreamOptions
+from models.stream import Stream
+from models.streaming import Clock
 from utils.errors import UserError
 from utils.files import partial_file
 
-# An answer moves on by this many pieces after each step even when the commentary has no time to spare.
-PIECES_PER_STEP = 4
 POLL_S = 0.02
+LEAVE_S = 2.0  # how long the end of the thread that reads the source is waited for: more than a frame takes
 HELP = """\
 Type a question at any time; it is answered about what was seen so far, while the commentary goes on.
 /save FILE   write everything said so far to a JSON file
@@ -45,77 +49,37 @@ class Quit(Exception):
     """The person typed /quit."""
 
 
-@dataclass
-class Answer:
-    """An answer that is being generated."""
-
-    question: str
-    asked_s: float  # the video's second of the last step before it
-    pieces: Iterator[str]
-    started: float
-    text: str = ""
-
-
-class AttentiveClock(Clock):
-    """A real-time clock that attends to questions while it waits."""
-
-    def __init__(self, attend: Callable[[], bool]):
-        super().__init__()
-        self.attend = attend
-
-    def wait_until(self, second: float) -> None:
-        """Return when that second of the video has played, not before."""
-        while (remaining := second - self.now()) > 0:
-            if not self.attend():
-                time.sleep(min(remaining, POLL_S))
-
-
-class SourceClock(AttentiveClock):
-    """The clock of a live source, which starts with its first frame."""
-
-    def __init__(self, attend: Callable[[], bool], source: StreamSource):
-        super().__init__(attend)
-        self.source = source
-
-    def now(self) -> float:
-        """The source's current second."""
-        return self.source.now()
-
-
-def attended(source: StreamSource, attend: Callable[[], bool]) -> Iterator[TimedFrame]:
-    """The frames of a live source, attending to questions while none has come."""
-    while not source.has_ended:
-        frame = source.next_frame(0 if attend() else POLL_S)
-        if frame is not None:
-            yield frame
-
-
 class Viewing:
-    """Runs one stream to its end and keeps the record."""
+    """Runs one stream of an engine to its end, passes questions to it, and keeps the record."""
 
-    def __init__(self, session: StreamingSession, view: View, header: dict, output_json: str | None = None):
-        self.session, self.view, self.output_json = session, view, output_json
+    def __init__(
+        self, checkpoint: Checkpoint, options: StreamOptions, view: View, header: dict, output_json: str | None = None
+    ):
+        self.checkpoint, self.options, self.view, self.output_json = checkpoint, options, view, output_json
         self.header = {"type": "header", **header}
         self.records: list[dict] = [self.header]
         self.steps: list[dict] = []
-        self.questions: deque[str] = deque()  # typed and not yet begun
-        self.answer: Answer | None = None
+        self.heard: SimpleQueue[dict] = SimpleQueue()  # records of the engine's thread
+        self.pieces: dict[int, str] = {}  # of the answers in progress, by the number of the question
+        self.final: dict = {}  # the stream's own end record
         self.started = time.monotonic()
-        self.source: StreamSource | None = None  # a live one
+        self.stream: Stream | None = None
+        self.pump: threading.Thread | None = None  # reads the source
+        self.source: Source | None = None
 
-    def run(self, frames: Iterable, realtime: bool, max_lag_s: float) -> int:
+    def run(self, source: Iterable[TimedFrame], realtime: bool, max_lag_s: float) -> int:
         """Comment on timed frames; return the exit status. However it ends, the record gets its end.
 
-        frames: of a file, or a data.sources Source. A live one brings its own clock and messages.
+        source: timed frames, or a data.sources Source. A live one keeps its own time and has messages.
         """
         reason = "failed"
-        clock = AttentiveClock(self.attend) if realtime else None
-        if isinstance(frames, StreamSource):
-            self.source, frames = frames, attended(frames, self.attend)
-            clock = SourceClock(self.attend, self.source) if realtime else None
+        self.source = source if isinstance(source, Source) else None
+        # Two: on a GPU the stream and the fork that answers decode in one graph.
+        engine = Engine(self.checkpoint, EngineOptions(max_sessions=2, max_lag_s=max_lag_s))
         try:
             self.view.show(self.header)
-            reason = self._comment(frames, clock, max_lag_s)
+            self.stream = engine.open(self.heard.put, self.options, realtime=realtime, stays_open=self.view.stays)
+            reason = self._follow(engine, source)
         except KeyboardInterrupt:
             reason = "interrupted"
             raise
@@ -123,36 +87,67 @@ class Viewing:
             reason = f"error: {error}"
             raise
         finally:
+            self._close(engine)
             self._end(reason)
         return 0
 
-    def _comment(self, frames: Iterable, clock: Clock | None, max_lag_s: float) -> str:
+    def _follow(self, engine: Engine, source: Iterable[TimedFrame]) -> str:
+        """Show what the stream says and pass on what is typed, until either ends it."""
+        is_live = self.source is not None and self.source.is_live
+        told_end = False
         try:
-            for step in comment(self.session, frames, clock, max_lag_s):
-                self._add_step(step)
-                for _ in range(PIECES_PER_STEP):
-                    self.attend()
-            self._finish_answers()
+            self._take_lines()  # what was typed before the first frame is asked about the first step
+            self.pump = engine.watch(self.stream, source, Clock() if self.stream.realtime and not is_live else None)
+            while not self.final:
+                self._take_lines()
+                self._say_events()
+                with contextlib.suppress(Empty):
+                    self._hear(self.heard.get(timeout=POLL_S))
+                if self.view.stays and self.stream.has_caught_up and not told_end:
+                    told_end = True
+                    self.view.say("The video has ended. Ask on, or /quit.")
+            self._say_events()
         except Quit:
             return "quit"
         return "end of video"
 
-    def attend(self) -> bool:
-        """Do a little for the person: take a typed line, or one piece of an answer. False: nothing to do.
+    def _close(self, engine: Engine) -> None:
+        """End the stream, and wait for the thread that reads the source: the interpreter must not end beneath it."""
+        if self.stream is not None:
+            self.stream.close()
+        if self.source is not None:
+            self.source.close()
+        engine.close()
+        if self.pump is not None:
+            self.pump.join(LEAVE_S)
+        while not self.heard.empty():
+            if (record := self.heard.get())["type"] == "end":
+                self.final = record
 
-        A question waits for the first step: before it, nothing has been seen. What a live source has to say is shown.
-        """
+    def _say_events(self) -> None:
+        """Say what a live source has to say."""
         while self.source is not None and not self.source.events.empty():
             self.view.say(f"{self.source.name}: {self.source.events.get()}")
-        if not self.view.lines.empty():
-            self._take(self.view.lines.get())
-        elif self.answer is not None:
-            self._continue_answer()
-        elif self.questions and self.steps:
-            self._ask(self.questions.popleft())
+
+    def _hear(self, record: dict) -> None:
+        kind = record["type"]
+        if kind == "step":
+            self.steps.append(record)
+            self._add(record)
+        elif kind == "piece":
+            self.pieces[record["id"]] = self.pieces.get(record["id"], "") + record["text"]
+            self.view.progress(self.pieces[record["id"]])
+        elif kind == "answer":
+            self.pieces.pop(record["id"], None)
+            self._add(record)
+        elif kind == "error":
+            raise UserError(record["message"])
         else:
-            return False
-        return True
+            self.final = record
+
+    def _take_lines(self) -> None:
+        while not self.view.lines.empty():
+            self._take(self.view.lines.get())
 
     def _take(self, line: str | None) -> None:
         if line is None:
@@ -165,52 +160,26 @@ class Viewing:
         elif command.startswith("/"):
             self.view.say(HELP if command == "/help" else f"{command}: no such command\n{HELP}")
         elif command:
-            self.questions.append(line.strip())
+            self._ask(line.strip())
 
     def _ask(self, question: str) -> None:
-        pieces = self.session.ask(question)
-        if self.session.options.compat == "livecc":
+        """Pass a question on; it is answered once something was seen."""
+        if self.options.compat is not None:
             self.view.say(f"{question}: goes with the next step, whose words answer it (--compat livecc)")
-            return
-        self.answer = Answer(question, self.steps[-1]["end_s"], pieces, time.perf_counter())
-        # A remembered answer is generated in the stream's own context, which the next step needs complete.
-        while self.session.options.remember_questions and self.answer is not None:
-            self._continue_answer()
-
-    def _continue_answer(self) -> None:
-        piece = next(self.answer.pieces, None)
-        if piece is not None:
-            self.answer.text += piece
-            self.view.progress(self.answer.text)
-            return
-        done, self.answer = self.answer, None
-        self._add({
-            "type": "answer", "asked_s": done.asked_s, "question": done.question, "text": done.text.strip(),
-            "seconds": round(time.perf_counter() - done.started, 3),
-        })  # fmt: skip
-
-    def _finish_answers(self) -> None:
-        if self.view.stays:
-            self.view.say("The video has ended. Ask on, or /quit.")
-        while self.attend() or self.view.stays:
-            time.sleep(0 if self.answer else POLL_S)
-
-    def _add_step(self, step: Step) -> None:
-        record = step.record()
-        self.steps.append(record)
-        self._add(record)
+        self.stream.ask(question)
 
     def _add(self, record: dict) -> None:
         self.records.append(record)
         self.view.show(record)
 
     def _end(self, reason: str) -> None:
-        steps = self.steps
+        steps, final = self.steps, self.final or (self.stream.record() if self.stream else {})
+        lost = self.source.n_dropped if self.source else 0  # by the source itself, before they came
         latencies = [step["latency_s"] for step in steps]
         record = {
             "type": "end", "reason": reason, "n_steps": len(steps),
             "n_words": sum(len(step["text"].split()) for step in steps),
-            "n_dropped": sum(step["n_dropped"] for step in steps) + (self.source.n_dropped if self.source else 0),
+            "n_frames": final.get("n_frames", 0) + lost, "n_dropped": final.get("n_dropped", 0) + lost,
             "wall_s": round(time.monotonic() - self.started, 2),
             "median_latency_s": round(statistics.median(latencies), 4) if steps else None,
             "max_lag_s": max((step["lag_s"] for step in steps), default=None),

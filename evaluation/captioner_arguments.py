@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, field
 
+from models.checkpoint_arguments import PlacementArguments
 from utils.errors import UserError
 
 
 @dataclass
-class CaptionerArguments:
+class CaptionerArguments(PlacementArguments):
     """Which model writes, and how it runs."""
 
     model_name_or_path: str | None = field(
@@ -19,15 +20,9 @@ class CaptionerArguments:
     max_images: int = field(
         default=32, metadata={"help": "frames, evenly spread, for an endpoint or a model that takes no videos"}
     )
-    device: str | None = field(default=None, metadata={"help": "cuda, cuda:1, mps or cpu; default: the fastest here"})
-    dtype: str | None = field(
-        default=None, metadata={"help": "float32, bfloat16 or float16; default: bfloat16 on a GPU, float32 on a CPU"}
-    )
 
     def __post_init__(self) -> None:
         if (self.model_name_or_path is None) == (self.api_model is None):
             raise UserError("give --model_name_or_path or --api_model, and not both")
         if self.max_images < 2:
             raise UserError(f"--max_images {self.max_images}: give at least 2")
-        if self.dtype not in (None, "float32", "bfloat16", "float16"):
-            raise UserError(f"--dtype {self.dtype}: choose float32, bfloat16 or float16")

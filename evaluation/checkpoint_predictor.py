@@ -19,10 +19,10 @@ from evaluation.checkpoint_arguments import CheckpointArguments, model_id
 from evaluation.item import Answer, Choice, ClipPlan, Commentary, Item, MidStream, Written, group_by_clip
 from evaluation.open_video import OpenVideo
 from models.load import Checkpoint, load_checkpoint
+from models.options import RetentionOptions, StreamOptions
 from models.prefix import PrefixReader
 from models.requests import Encode
-from models.retention import RetentionOptions
-from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
+from models.streaming import StreamingSession, comment, timed_frames
 from models.threads import use_threads
 from utils.fingerprint import checkpoint_fingerprint
 

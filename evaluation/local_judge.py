@@ -16,7 +16,8 @@ from transformers import (
 from evaluation.judge import MAX_VERDICT_TOKENS, Pair, judge_prompt
 from evaluation.prompts import Templates
 from models.load import load_checkpoint, preferred_device
-from models.streaming import StreamingSession, StreamOptions
+from models.options import StreamOptions
+from models.streaming import StreamingSession
 from utils.errors import UserError
 from utils.fingerprint import checkpoint_fingerprint
 

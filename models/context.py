@@ -9,9 +9,9 @@ from torch import Tensor
 
 from data.conversation import VisualBlock
 from models.cache import KVCache, Place
+from models.options import RetentionOptions
 from models.positions import PositionMode, PositionTracker
 from models.qwen2_vl import StreamingQwen2VL
-from models.retention import RetentionOptions
 from models.rotary import Rotary, rotate
 from models.segments import Ledger, Segment
 

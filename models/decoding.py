@@ -12,30 +12,21 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-
-@dataclass(frozen=True)
-class DecodingOptions:
-    """How tokens are chosen. `temperature`, `top_k` and `top_p` matter only with `do_sample`."""
-
-    do_sample: bool = False
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int = 0
-    repetition_penalty: float = 1.05
-    # " ..." is forbidden while its probability is at most base + step * (tokens already spoken in this step).
-    silence_threshold_base: float | None = None
-    silence_threshold_step: float = 0.0
+from models.options import DecodingOptions
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How one row's token is to be chosen; least_silence: forbid `silence_id` up to this probability."""
+    """How one row's token is to be chosen.
+
+    least_silence: forbid `silence_id` up to this probability. forbidden_ids: never chosen.
+    """
 
     options: DecodingOptions
     silence_id: int
     generator: torch.Generator | None = None
     least_silence: float | None = None
+    forbidden_ids: tuple[int, ...] = ()
 
 
 def choose_tokens(logits: Tensor, counts: Sequence[Tensor], choices: Sequence[Choice]) -> list[int]:
@@ -45,7 +36,7 @@ def choose_tokens(logits: Tensor, counts: Sequence[Tensor], choices: Sequence[Ch
     logits of tokens in the context and multiplies negative ones (Keskar et al. 2019).
     """
     logits = _penalised(logits.float(), counts, [choice.options.repetition_penalty for choice in choices])
-    logits = _less_silent(logits, choices)
+    logits = _less_silent(_without_forbidden(logits, choices), choices)
     tokens = logits.argmax(-1)
     for row, choice in enumerate(choices):
         if choice.options.do_sample:
@@ -59,6 +50,15 @@ def _penalised(logits: Tensor, counts: Sequence[Tensor], penalties: Sequence[flo
     seen = torch.stack(list(counts)) > 0
     penalty = logits.new_tensor(penalties)[:, None]
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+
+def _without_forbidden(logits: Tensor, choices: Sequence[Choice]) -> Tensor:
+    if not any(choice.forbidden_ids for choice in choices):
+        return logits
+    logits = logits.clone()
+    for row, choice in enumerate(choices):
+        logits[row, list(choice.forbidden_ids)] = -torch.inf
+    return logits
 
 
 def _less_silent(logits: Tensor, choices: Sequence[Choice]) -> Tensor:

@@ -21,10 +21,11 @@ import torch
 from data.patches import MERGE, PATCH
 from data.words import FIRST_STEP_FRAMES, FPS, STEP_FRAMES
 from models.load import Checkpoint
+from models.options import StreamOptions
 from models.requests import Batch, Encode, Request, Task
 from models.session_file import load_session, save_session
 from models.stream import Listener, Stream
-from models.streaming import Clock, Step, StreamingSession, StreamOptions, stack_frames
+from models.streaming import Clock, Step, StreamingSession
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -40,8 +41,8 @@ CPU_BATCH_STREAMS = 16
 class EngineOptions:
     """Limits of one engine.
 
-    A step that could only begin more than `max_lag_s` after its last frame came is dropped whole while a newer one
-    waits. A stream is admitted while the expected share of time that the model works stays below `max_load`.
+    max_lag_s: beyond which a real-time stream drops late steps (models/step_queue.py has the rule).
+    max_load: a stream is admitted while the expected share of time that the model works stays below it.
     """
 
     max_sessions: int = 256
@@ -78,9 +79,19 @@ class Job:
 
 
 class Engine:
-    """Opens streams and serves them from a thread of its own until it is closed."""
+    """Opens streams and serves them from a thread of its own until it is closed.
 
-    def __init__(self, checkpoint: Checkpoint, options: EngineOptions | None = None):
+    Without the thread (`threaded=False`) `run_pending` does what can be done now. now: the clock of arrivals and lags.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        options: EngineOptions | None = None,
+        threaded: bool = True,
+        now: Callable[[], float] = time.monotonic,
+    ):
+        self.now = now
         self.checkpoint, self.options = checkpoint, options or EngineOptions()
         on_cpu = checkpoint.device.type == "cpu"
         self.max_batch_streams = self.options.max_batch_streams or (CPU_BATCH_STREAMS if on_cpu else sys.maxsize)
@@ -95,8 +106,9 @@ class Engine:
         self._numbers = count(1)
         self._stopping = False
         self._saver = ThreadPoolExecutor(1, thread_name_prefix="saving")
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
-        self._thread.start()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True) if threaded else None
+        if self._thread is not None:
+            self._thread.start()
 
     def open(
         self,
@@ -104,8 +116,12 @@ class Engine:
         options: StreamOptions | None = None,
         realtime: bool = True,
         saved: str | Path | None = None,
+        stays_open: bool = False,
     ) -> Stream:
-        """Admit a stream, a new one or one that was saved. Raises EngineFull when it could not be served in time."""
+        """Admit a stream, a new one or one that was saved. Raises EngineFull when it could not be served in time.
+
+        stays_open: questions are taken after its last frame too, until it is closed.
+        """
         self._check_room()
         if saved is None:
             session = StreamingSession(self.checkpoint, options, self.batch)
@@ -113,7 +129,10 @@ class Engine:
             session = load_session(saved, self.checkpoint, self.batch)
         with self.changed:
             self._check_room()
-            stream = Stream(next(self._numbers), session, listener, realtime, self.changed)
+            stream = Stream(
+                next(self._numbers), session, listener, self.changed, realtime=realtime,
+                max_lag_s=self.options.max_lag_s, stays_open=stays_open, now=self.now,
+            )  # fmt: skip
             self.streams.append(stream)
             self.totals["opened"] += 1
         return stream
@@ -132,7 +151,8 @@ class Engine:
         with self.changed:
             lags = sorted(self.lags)
             return {
-                **self.totals, "streams": len(self.streams), "load": round(self._load(), 4),
+                **self.totals, "dropped": self.totals["dropped"] + sum(s.queue.n_dropped for s in self.streams),
+                "streams": len(self.streams), "load": round(self._load(), 4),
                 "lag_p50_s": statistics.median(lags) if lags else 0.0,
                 "lag_p99_s": lags[min(int(len(lags) * 0.99), len(lags) - 1)] if lags else 0.0,
                 "cache_bytes": sum(stream.record()["cache_bytes"] for stream in self.streams),
@@ -165,7 +185,8 @@ class Engine:
         with self.changed:
             self._stopping = True
             self.changed.notify_all()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         self._saver.shutdown()
         saved = []
         for stream in list(self.streams):
@@ -211,25 +232,38 @@ class Engine:
 
     # the loop
 
+    def run_pending(self) -> None:
+        """Do all that can be done with what has come, in this thread: for an engine without one of its own."""
+        while self._find_work():
+            self._run_batch()
+
     def _run(self) -> None:
         while True:
             with self.changed:
-                self._start_tasks()
-                while not self.jobs and not self._stopping:
+                while not self._find_work():
+                    if self._stopping:
+                        return
                     self.changed.wait(0.5)
-                    self._start_tasks()
-                if not self.jobs:
-                    return
-            chosen = self._choose()
-            started = time.monotonic()
-            replies = self._answer([job.request for job in chosen])
-            with self.changed:
-                self._busy.append((started, time.monotonic() - started))
-                for job, reply in zip(chosen, replies, strict=True):
-                    if isinstance(reply, Exception):
-                        self._fail(job.stream, reply)
-                    elif not job.stream.closed:
-                        self._advance(job, reply)
+            self._run_batch()
+
+    def _find_work(self) -> bool:
+        """Start the tasks that can start; whether any is in progress."""
+        with self.changed:
+            self._start_tasks()
+            return bool(self.jobs)
+
+    def _run_batch(self) -> None:
+        """One request of each chosen job, answered as one batch."""
+        chosen = self._choose()
+        started = time.monotonic()
+        replies = self._answer([job.request for job in chosen])
+        with self.changed:
+            self._busy.append((started, time.monotonic() - started))
+            for job, reply in zip(chosen, replies, strict=True):
+                if isinstance(reply, Exception):
+                    self._fail(job.stream, reply)
+                elif not job.stream.closed:
+                    self._advance(job, reply)
 
     def _start_tasks(self) -> None:
         """Give every stream that has nothing in progress its next task: a save, a question, a step."""
@@ -254,34 +288,28 @@ class Engine:
             self._end(stream, "end of source")
 
     def _start_step(self, stream: Stream) -> None:
-        stream.drop_late(self.options.max_lag_s)
-        wanted = stream.wanted
         taken = stream.take_step()
-        if not taken:
+        if taken is None:
             return
-        pictures = stack_frames([frame for _, frame, _ in taken])
-        start_s, arrived_s = taken[0][0], taken[-1][2]
-        end_s = start_s + (len(pictures) if stream.frames else wanted) / FPS
-        stream.first, stream.busy = False, True
 
         def finish(step: Step) -> None:
-            stream.busy = False
-            step.lag_s = time.monotonic() - arrived_s
             stream.count_step(step)
             self.lags.append(step.lag_s)
-            self.totals.update(
-                steps=1, tokens=len(step.token_ids), words=len(step.text.split()), dropped=step.n_dropped
-            )
+            self.totals.update(steps=1, tokens=len(step.token_ids), words=len(step.text.split()))
             self._tell(stream, step.record())
 
-        task = stream.session.stepping(pictures, start_s, end_s)
-        self._begin(Job(stream, stream.session, task, arrived_s, finish))
+        task = stream.session.stepping(taken.frames, taken.start_s, taken.end_s)
+        self._begin(Job(stream, stream.session, task, taken.arrived_s, finish))
 
     def _start_answer(self, stream: Stream, number: int, question: str, clip: torch.Tensor | None) -> None:
+        if stream.session.options.compat is not None:
+            stream.session.query = question  # its answer is what the next step says
+            return
         session = stream.session.asked()
         stream.busy = session is stream.session
-        stream.first = stream.first and not stream.busy  # a clip that is remembered is something to ask about
-        started, pieces, asked = time.monotonic(), [], {"id": number, "question": question}
+        stream.has_seen = stream.has_seen or stream.busy  # a clip that is remembered is something to ask about
+        started, pieces = self.now(), []
+        asked = {"id": number, "question": question, "asked_s": stream.end_s}
 
         def say(piece: str) -> None:
             pieces.append(piece)
@@ -293,7 +321,7 @@ class Engine:
             else:
                 session.close()
             self.totals["answers"] += 1
-            seconds = round(time.monotonic() - started, 3)
+            seconds = round(self.now() - started, 3)
             self._tell(stream, {"type": "answer", **asked, "text": "".join(pieces).strip(), "seconds": seconds})
 
         self._begin(Job(stream, session, session.answering(question, say, clip), started, finish, renews=True))
@@ -306,7 +334,7 @@ class Engine:
         """Run a task on to its next request, or to its end."""
         try:
             job.request = job.task.send(reply)
-            job.due_s = time.monotonic() if job.renews else job.due_s
+            job.due_s = self.now() if job.renews else job.due_s
             return
         except StopIteration as end:
             result = end.value
@@ -364,6 +392,9 @@ class Engine:
     def _end(self, stream: Stream, reason: str) -> None:
         if stream.closed:
             return
+        if reason != "saved":  # a saved stream's frames that wait are sent again
+            stream.give_up()
+        self.totals["dropped"] += stream.queue.n_dropped
         final = {**stream.record(), "type": "end", "reason": reason}
         stream.closing = stream.closed = True
         for job in self.jobs:
@@ -373,7 +404,6 @@ class Engine:
         self.streams.remove(stream)
         for path, future in stream.saves:
             future.set_exception(UserError(f"{path}: stream {stream.number} ended before it was saved"))
-        stream.frames.clear()
         stream.session.close()
         self._tell(stream, final)
         self.changed.notify_all()

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoProcessor, BitsAndBytesConfig, Generati
 
 from data.conversation import ChatFormat
 from data.frame_plan import VideoLimits
+from models.checkpoint_arguments import PositionArguments
 from models.positions import POSITION_MODES, PositionMode
 from models.qwen2_vl import StreamingQwen2VL
 from models.requests import Batch
@@ -41,16 +42,15 @@ CHAT_TEMPLATE = (
 
 
 @dataclass
-class ModelArguments:
+class ModelArguments(PositionArguments):
     """Which weights, and how they run."""
 
-    pretrained_model_name_or_path: str = field(metadata={"help": "hub id or folder of a Qwen2-VL checkpoint"})
+    pretrained_model_name_or_path: str = field(
+        kw_only=True, metadata={"help": "hub id or folder of a Qwen2-VL checkpoint"}
+    )
     attn_implementation: str | None = field(
         default=None,
         metadata={"help": "flash_attention_2 where installed on a GPU in 16 bits, else sdpa"},
-    )
-    position_mode: PositionMode | None = field(
-        default=None, metadata={"help": "positions of visual tokens; default: the checkpoint's own mode"}
     )
 
 

@@ -8,7 +8,9 @@ from torch import Tensor
 from data.conversation import VisualBlock
 from models.cache import KVCache
 from models.decoder import Decoder, Run
+from models.decoding import Choice, choose_tokens
 from models.load import Checkpoint
+from models.options import DecodingOptions
 from models.positions import position_ids
 
 CHUNK_TOKENS = 1024  # read at once: bounds the memory of masks and activations of a clip of 24,000 visual tokens
@@ -51,9 +53,10 @@ class PrefixReader:
         said: list[int] = []
         logits = self.logits(ids)
         next_position = self._next_position
+        greedy = DecodingOptions(repetition_penalty=1.0)
+        choice = Choice(greedy, self.checkpoint.chat.silence, forbidden_ids=tuple(self._pads.values()))
         while len(said) < max_new_tokens:
-            logits[[self.checkpoint.chat.video_pad, self.checkpoint.chat.image_pad]] = -torch.inf
-            token = int(logits.argmax())
+            (token,) = choose_tokens(logits[None], [], [choice])
             if token in self.checkpoint.eos_ids:
                 break
             said.append(token)

@@ -6,7 +6,7 @@ from itertools import groupby
 import numpy as np
 from torch import Tensor
 
-from models.retention import RetentionOptions
+from models.options import RetentionOptions
 
 
 @dataclass

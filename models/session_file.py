@@ -15,12 +15,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from models.load import Checkpoint
+from models.options import StreamOptions
 from models.requests import Batch
-from models.retention import RetentionOptions
 from models.segments import Ledger, Segment
-from models.streaming import StreamingSession, StreamOptions
+from models.streaming import StreamingSession
 from utils.errors import UserError
 from utils.files import partial_file
+from utils.options import build_options
 
 FORMAT = 1
 SAMPLED = 16  # values of each weight that identify a checkpoint
@@ -92,8 +93,7 @@ def load_session(path: str | os.PathLike, checkpoint: Checkpoint, batch: Batch |
     except (SafetensorError, KeyError, ValueError) as error:
         raise UserError(f"{path}: not a saved session ({error}); give a file that save_session wrote") from None
     _check(path, state, checkpoint)
-    options = dict(state["options"], retention=RetentionOptions(**state["options"]["retention"]))
-    session = StreamingSession(checkpoint, StreamOptions(**options), batch)
+    session = StreamingSession(checkpoint, build_options(StreamOptions, state["options"], f"{path}: "), batch)
     session.pending, session.query, session.origin_s = state["pending"], state["query"], state["origin_s"]
     session.words_saved = state["words_saved"]
     session.generator.set_state(tensors["generator"])

@@ -4,7 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 from threading import Condition
 
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from data.patches import MERGE, PATCH
-from data.words import FIRST_STEP_FRAMES, STEP_FRAMES, frames_without_hole
-from models.streaming import Step, StreamingSession
+from models.step_queue import StepFrames
+from models.streaming import Step, StreamingSession, new_queue
 from utils.errors import UserError
 
 Listener = Callable[[dict], None]
@@ -26,19 +26,32 @@ class Stream:
     step (models/streaming.py); piece and answer, with the id of their question; error; end, the last one.
     """
 
-    def __init__(self, number: int, session: StreamingSession, listener: Listener, realtime: bool, changed: Condition):
-        self.number, self.session, self.listener, self.realtime = number, session, listener, realtime
+    def __init__(
+        self,
+        number: int,
+        session: StreamingSession,
+        listener: Listener,
+        changed: Condition,
+        *,
+        realtime: bool,
+        max_lag_s: float,
+        stays_open: bool = False,
+        now: Callable[[], float] = time.monotonic,
+    ):
+        self.number, self.session, self.listener = number, session, listener
+        self.realtime, self.stays_open, self.now = realtime, stays_open, now
         self.changed = changed  # guards what follows, and tells the engine
-        self.frames: deque[tuple[float, Tensor, float]] = deque()  # second of the stream, frame, when it arrived
+        self.queue = new_queue(session, max_lag_s if realtime else None, now)
         self.questions: deque[tuple[int, str, Tensor | None]] = deque()
         self.saves: deque[tuple[str | Path, Future]] = deque()
-        self.ended = self.closing = self.closed = False
+        self.closing = self.closed = False
         self.reason = "closed"  # said in the last record
         self.opened_s = time.monotonic()
-        self.first = session.origin_s is None  # its first step is still to come
+        self.has_seen = self.queue.begun  # something that can be asked about
         self.busy = False  # a task works on its context
-        self.n_steps = self.n_tokens = self.n_words = self.n_dropped = 0
-        self.n_dropped_since = 0  # the latest step
+        self.taken: StepFrames | None = None  # the step in progress
+        self.end_s: float | None = None  # of the latest step
+        self.n_steps = self.n_tokens = self.n_words = 0
         self.lag_s = 0.0
         self._last_s = -float("inf")
         self._question_numbers = count(1)
@@ -50,19 +63,19 @@ class Stream:
         """
         check_frame(frame)
         with self.changed:
-            while not self.realtime and not self.closing and len(self.frames) >= AHEAD_FRAMES:
+            while not self.realtime and not self.closing and self.queue.n_waiting >= AHEAD_FRAMES:
                 self.changed.wait(0.5)
             self._require_open("take frames")
             if time_s <= self._last_s:
                 raise UserError(f"a frame at {time_s} s after one at {self._last_s} s; times must grow")
             self._last_s = time_s
-            self.frames.append((time_s, frame, time.monotonic()))
+            self.queue.push(time_s, frame)
             self.changed.notify_all()
 
     def end(self) -> None:
-        """No more frames: what has come is still commented on, then the stream closes."""
+        """No more frames: what has come is still commented on, then the stream closes unless it `stays_open`."""
         with self.changed:
-            self.ended = True
+            self.queue.end()
             self.changed.notify_all()
 
     def ask(self, question: str, clip: Tensor | None = None) -> int:
@@ -71,7 +84,8 @@ class Stream:
         clip: frames uint8 [T, 3, H, W], T even, given before the question; what `watch` of a session is (streaming.py).
         """
         with self.changed:
-            self._require_open("answer")
+            if not self.stays_open or self.closing:
+                self._require_open("answer")
             number = next(self._question_numbers)
             self.questions.append((number, question, clip))
             self.changed.notify_all()
@@ -97,61 +111,54 @@ class Stream:
         context = self.session.context
         return {
             "stream": self.number, "n_steps": self.n_steps, "n_words": self.n_words, "n_tokens": self.n_tokens,
-            "n_dropped": self.n_dropped, "lag_s": round(self.lag_s, 4), "n_waiting": len(self.frames),
+            "n_frames": self.queue.n_came, "n_dropped": self.queue.n_dropped, "n_waiting": self.queue.n_waiting,
+            "lag_s": round(self.lag_s, 4),
             "n_context": context.n_tokens if context else 0, "cache_bytes": context.cache.n_bytes if context else 0,
         }  # fmt: skip
+
+    @property
+    def ended(self) -> bool:
+        """Whether no more frames are taken."""
+        return self.queue.ended
 
     # for the engine, which holds `changed`
 
     @property
     def can_answer(self) -> bool:
         """Whether the next question, if there is one, has something to be about."""
-        return bool(self.questions) and not (self.first and self.questions[0][2] is None)
+        return bool(self.questions) and (self.has_seen or self.questions[0][2] is not None)
 
     @property
-    def wanted(self) -> int:
-        """Frames of the next step."""
-        return FIRST_STEP_FRAMES if self.first else STEP_FRAMES
+    def has_caught_up(self) -> bool:
+        """Whether all frames that will come have been commented on."""
+        return self.ended and not self.queue.n_waiting and not self.busy
 
     @property
     def is_finished(self) -> bool:
         """Whether nothing can come of it any more; a question waits for a step, which may never come."""
-        return self.ended and not self.frames and not self.can_answer and not self.busy
+        return self.has_caught_up and not self.can_answer and not self.stays_open
 
-    def drop_late(self, max_lag_s: float) -> None:
-        """Drop whole steps that would begin too late, as long as a newer one waits."""
-        while (
-            self.realtime
-            and len(self.frames) >= self.wanted + STEP_FRAMES
-            and time.monotonic() - self.frames[self.wanted - 1][2] > max_lag_s
-        ):
-            for _ in range(STEP_FRAMES):
-                self.frames.popleft()
-            self.n_dropped_since += STEP_FRAMES
-
-    def take_step(self) -> list[tuple[float, Tensor, float]]:
-        """The frames of the next step, all of one size; empty while they have not all come.
-
-        There may be fewer where frames are missing or the stream has ended. Raises UserError where the sizes differ.
-        """
-        next_ones = list(islice(self.frames, self.wanted))
-        n = frames_without_hole([time_s for time_s, _, _ in next_ones])
-        if n == len(next_ones) < self.wanted and not self.ended:
-            return []
-        taken = [self.frames.popleft() for _ in range(n)]
-        if len({frame.shape for _, frame, _ in taken}) > 1:
-            raise UserError(f"frames of different sizes within the step at {taken[0][0]} s; resize them alike")
-        self.changed.notify_all()
-        return taken
+    def take_step(self) -> StepFrames | None:
+        """Take the frames of the next step; None while they have not all come."""
+        self.taken = self.queue.take()
+        if self.taken is not None:
+            self.has_seen = self.busy = True
+            self.changed.notify_all()
+        return self.taken
 
     def count_step(self, step: Step) -> None:
-        """Take a step into the totals."""
-        step.n_dropped, self.n_dropped_since = self.n_dropped_since, 0
-        self.lag_s = step.lag_s
+        """Take a finished step into the totals."""
+        step.account(self.taken, self.now())
+        self.taken, self.busy = None, False
+        self.lag_s, self.end_s = step.lag_s, step.end_s
         self.n_steps += 1
         self.n_tokens += len(step.token_ids)
         self.n_words += len(step.text.split())
-        self.n_dropped += step.n_dropped
+
+    def give_up(self) -> None:
+        """Count what waits and the step in progress as dropped."""
+        self.queue.give_up(self.taken)
+        self.taken = None
 
     def _require_open(self, action: str) -> None:
         if self.ended or self.closing or self.closed:

@@ -4,42 +4,23 @@ Command line, web page, evaluations and servers all run on this loop.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from data.conversation import Turn
 from data.live import TimedFrame
-from data.words import FIRST_STEP_FRAMES, FPS, SILENCE, STEP_FRAMES, frames_without_hole, step_label
+from data.words import FPS, SILENCE, step_label
 from models.context import Context
-from models.decoding import Choice, DecodingOptions
+from models.decoding import Choice
 from models.load import Checkpoint
+from models.options import StreamOptions
 from models.requests import Batch, Encode, Feed, Task, run
-from models.retention import RetentionOptions
+from models.step_queue import StepFrames, StepQueue
 
 WORDS_SAVED_S = 3.0  # seconds of words that silence may save under a cap on their rate
-DEFAULT_QUERY = "Please describe the video."
-
-
-@dataclass(frozen=True)
-class StreamOptions(DecodingOptions):
-    """How a session comments.
-
-    `compat="livecc"` counts positions as the published loop does, ends a turn at the checkpoint's eos ids and never at
-    " ...", loses a cut-off turn's last token from the context, and lets a question ride on the next step. Its frames
-    (by end time, resized in float32) are the source's part.
-    """
-
-    query: str = DEFAULT_QUERY
-    max_new_tokens: int = 16  # a step
-    max_answer_tokens: int = 512
-    remember_questions: bool = False
-    words_per_second: float | None = None  # a cap; None: as many as the model likes
-    retention: RetentionOptions = field(default_factory=RetentionOptions)
-    compat: Literal["livecc"] | None = None
 
 
 @dataclass
@@ -52,7 +33,8 @@ class Step:
     token_ids: list[int]
     timings_s: dict[str, float]  # vision, prefill, decode
     n_context: int  # tokens in the cache
-    lag_s: float = 0.0  # how long after its last second the step was spoken
+    lag_s: float = 0.0  # how long after its last frame came the step was spoken
+    n_frames: int = 0  # that came for it
     n_dropped: int = 0  # frames skipped before this step because the model was late
 
     @property
@@ -60,11 +42,17 @@ class Step:
         """Seconds from the step's frames to its last word."""
         return sum(self.timings_s.values())
 
+    def account(self, taken: StepFrames, now_s: float) -> None:
+        """Note how late it was spoken, and how many frames came for it and were dropped before it."""
+        self.lag_s = max(0.0, now_s - taken.arrived_s)
+        self.n_frames, self.n_dropped = taken.n_frames, taken.n_dropped
+
     def record(self) -> dict:
         """The step as the JSON object that command line and server write."""
         return {
             "type": "step", "start_s": self.start_s, "end_s": self.end_s, "text": self.text,
-            "latency_s": round(self.latency_s, 4), "lag_s": round(self.lag_s, 4), "n_dropped": self.n_dropped,
+            "latency_s": round(self.latency_s, 4), "lag_s": round(self.lag_s, 4),
+            "n_frames": self.n_frames, "n_dropped": self.n_dropped,
             "timings_s": {name: round(seconds, 4) for name, seconds in self.timings_s.items()},
             "n_tokens": len(self.token_ids), "n_context": self.n_context,
         }  # fmt: skip
@@ -263,39 +251,72 @@ def timed_frames(frames: Tensor, start_s: float = 0.0) -> Iterator[TimedFrame]:
 
 
 def comment(
-    session: StreamingSession, source: Iterable[TimedFrame], clock: Clock | None = None, max_lag_s: float = 2.0
+    session: StreamingSession,
+    source: Iterable[TimedFrame],
+    clock: Clock | None = None,
+    max_lag_s: float = 2.0,
+    queue: StepQueue | None = None,
 ) -> Iterator[Step]:
-    """Comment on a source of timed frames, 2 a second, as they come.
+    """Comment on a source of timed frames, 2 a second, as they come; models/step_queue.py has the rules of steps.
 
-    The first step reads 6 frames, later ones 2; a source that ends inside a step has its last frame repeated (the
-    published loop leaves such a rest out, and so does `compat`). A step ends early where frames are missing, so none
-    spans an interruption. With a clock, a step is spoken when its last second has played. Late frames: when a step
-    could only begin more than `max_lag_s` late, its frames are dropped whole until one is in time; `Step.n_dropped`
-    and `lag_s` say so.
+    A source that ends inside a step has its last frame repeated (the published loop leaves such a rest out, and so
+    does `compat`). With a clock, a frame comes when it has played, and late steps are dropped; without one, frames come
+    as fast as they are asked for and none is late. queue: whose counts the caller wants to read.
     """
-    n_dropped, first = 0, True
-    frames, held = iter(source), []
+    if queue is None:
+        queue = new_queue(session, None if clock is None else max_lag_s, clock.now if clock else time.monotonic)
+    arrivals = Arrivals(source, clock, queue)
     while True:
-        wanted = FIRST_STEP_FRAMES if first else STEP_FRAMES
-        held += [frame for _, frame in zip(range(wanted - len(held)), frames, strict=False)]
-        if not held or (session.options.compat and len(held) < wanted):
+        if queue.is_late:
+            arrivals.receive_played()
+        taken = queue.take()
+        if taken is not None:
+            yield speak(session, taken, queue.now)
+        elif queue.ended:
             return
-        n = frames_without_hole([frame.time_s for frame in held])
-        taken, held = held[:n], held[n:]
-        start_s = taken[0].time_s
-        end_s = start_s + (n + n % 2 if held else wanted) / FPS
-        if clock is not None:
-            clock.wait_until(end_s)
-            if clock.now() - end_s > max_lag_s and not first:
-                n_dropped += n
-                continue
-        step = session.step(stack_frames([frame.frame for frame in taken]), start_s, end_s)
-        step.n_dropped, n_dropped, first = n_dropped, 0, False
-        if clock is not None:
-            step.lag_s = max(0.0, clock.now() - end_s)
-        yield step
+        else:
+            arrivals.receive()
 
 
-def stack_frames(pictures: Sequence[Tensor]) -> Tensor:
-    """Frames [3, H, W] as uint8 [T, 3, H, W], the last one repeated where their number is odd: a patch spans two."""
-    return torch.stack([*pictures, *[pictures[-1]] * (len(pictures) % 2)])
+class Arrivals:
+    """A source's frames, pushed into a queue as they come: by a clock, when a frame has been on screen."""
+
+    def __init__(self, source: Iterable[TimedFrame], clock: Clock | None, queue: StepQueue):
+        self.frames, self.clock, self.queue = iter(source), clock, queue
+        self._ahead: TimedFrame | None = None  # read, and not yet played
+
+    def receive(self) -> None:
+        """Wait for the next frame; at the source's end, end the queue."""
+        frame = self._peek()
+        if frame is None:
+            self.queue.end()
+            return
+        self._ahead = None
+        if self.clock is not None:
+            self.clock.wait_until(frame.time_s + 1 / FPS)
+        self.queue.push(frame.time_s, frame.frame, None if self.clock is None else frame.time_s + 1 / FPS)
+
+    def receive_played(self) -> None:
+        """Take in all that has played by now, the source's end included."""
+        while not self.queue.ended and ((frame := self._peek()) is None or self._has_played(frame)):
+            self.receive()
+
+    def _has_played(self, frame: TimedFrame) -> bool:
+        return self.clock is None or frame.time_s + 1 / FPS <= self.clock.now()
+
+    def _peek(self) -> TimedFrame | None:
+        if self._ahead is None:
+            self._ahead = next(self.frames, None)
+        return self._ahead
+
+
+def new_queue(session: StreamingSession, max_lag_s: float | None, now: Callable[[], float]) -> StepQueue:
+    """The queue of a session's frames, at the start or where it was saved."""
+    return StepQueue(session.origin_s is not None, max_lag_s, session.options.compat is not None, now)
+
+
+def speak(session: StreamingSession, taken: StepFrames, now: Callable[[], float]) -> Step:
+    """Read a step's frames and comment on them."""
+    step = session.step(taken.frames, taken.start_s, taken.end_s)
+    step.account(taken, now())
+    return step

@@ -20,7 +20,8 @@ import transformers
 from data.live import live_frames
 from data.nano.scoring import Commentary, kind_and_team, match, read_steps, reference, reference_steps
 from models.load import load_checkpoint
-from models.streaming import Clock, Step, StreamingSession, StreamOptions, comment
+from models.options import StreamOptions
+from models.streaming import Clock, Step, StreamingSession, comment
 from models.threads import use_threads
 from utils.arguments import parse_arguments
 from utils.errors import UserError, run_command

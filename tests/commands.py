@@ -54,9 +54,10 @@ def find_scripts(root: Path) -> list[Script]:
 
 
 def find_pages(root: Path) -> list[Path]:
-    """Markdown pages that describe the present; dev/ holds the record of the past."""
+    """Markdown pages that describe the present; dev/ and CHANGELOG.md hold the record of the past."""
     in_folders = [page for folder in CODE_FOLDERS for page in sorted((root / folder).rglob("*.md"))]
-    return [*sorted(root.glob("*.md")), *in_folders]
+    at_root = [page for page in sorted(root.glob("*.md")) if page.name != "CHANGELOG.md"]
+    return [*at_root, *in_folders]
 
 
 def code_blocks(page: Path, *languages: str) -> list[str]:

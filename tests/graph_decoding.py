@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from models.load import Checkpoint
+from models.options import RetentionOptions, StreamOptions
 from models.requests import Feed
-from models.retention import RetentionOptions
-from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
+from models.streaming import StreamingSession, comment, timed_frames
 from tests.pictures import noise
 from tests.recorder import Recorder
 

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from models.decode_graphs import DecodeGraphs
 from models.load import Checkpoint
+from models.options import StreamOptions
 from models.requests import Batch
 from models.slot_pool import SlotPool
-from models.streaming import StreamingSession, StreamOptions
+from models.streaming import StreamingSession
 
 
 class Recorder(Batch):

@@ -19,8 +19,8 @@ from demo.server.listening import make_server
 from demo.server.options import ServerOptions
 from demo.server.sessions import Sessions
 from models.engine import Engine, EngineOptions
-from models.retention import RetentionOptions
-from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
+from models.options import RetentionOptions, StreamOptions
+from models.streaming import StreamingSession, comment, timed_frames
 from tests.waiting import PATIENCE_S, until
 
 WINDOW = RetentionOptions("window")

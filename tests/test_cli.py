@@ -14,13 +14,18 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
+import torch
 
+from data.live import TimedFrame
 from demo.terminal import TerminalView, clock_time, read_lines
-from demo.viewing import AttentiveClock, Viewing
-from models.streaming import Step, StreamOptions
+from demo.viewing import Viewing
+from models.load import load_checkpoint
+from models.options import StreamOptions
+from models.streaming import StreamingSession, comment, timed_frames
 from tests.conftest import REPOSITORY
 from tests.videos import make_video
 from tests.waiting import PATIENCE_S
+from utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +67,7 @@ def test_a_pipe_gets_json_lines_and_nothing_else(tiny_checkpoint, video, tmp_pat
         (["--video", "none.mp4"], "none.mp4: no such file"),
         (["--model_name_or_path", "./none"], "./none: no checkpoint folder"),
         (["--as_fast_as_posible"], "did you mean --as_fast_as_possible"),
-        (["--max_new_tokens", "0"], "--max_new_tokens 0: at least 1"),
+        (["--max_new_tokens", "0"], "--max_new_tokens 0: must be 1 or more"),
         (["--query", " "], "--query is empty"),
         (["--output_json", "no/such/folder.json"], "its folder is not there"),
     ],
@@ -190,22 +195,6 @@ def test_ctrl_c_in_a_terminal(tiny_checkpoint, video):
     assert terminal.wait() == 130 and "Traceback" not in terminal.text
 
 
-class FakeSession:
-    """Says its step's number; answers word by word."""
-
-    def __init__(self, **options):
-        self.options = StreamOptions(**options)
-        self.n_steps, self.asked = 0, []
-
-    def step(self, frames, start_s, end_s):
-        self.n_steps += 1
-        return Step(start_s, end_s, f"step {self.n_steps}", [1, 2], {"decode": 0.01}, 10)
-
-    def ask(self, question):
-        self.asked.append((question, self.n_steps))
-        return iter(["one ", "two ", "three ", "four ", "five ", "six"])
-
-
 class RecordingView:
     stays = False
 
@@ -225,53 +214,88 @@ class RecordingView:
         self.said.append(text)
 
 
-def timed_frames(n: int):
-    from types import SimpleNamespace
-
-    import torch
-
-    return [SimpleNamespace(time_s=i / 2, frame=torch.zeros(3, 28, 28, dtype=torch.uint8)) for i in range(n)]
+@pytest.fixture(scope="module")
+def checkpoint(tiny_checkpoint):
+    return load_checkpoint(tiny_checkpoint, device="cpu", dtype="float32")
 
 
-def test_an_answer_goes_on_between_steps():
-    session, view = FakeSession(), RecordingView("why?")
-    Viewing(session, view, {}).run(timed_frames(12), realtime=False, max_lag_s=2)
-    kinds = [record["type"] for record in view.shown]
-    assert session.asked == [("why?", 1)]
-    assert kinds.index("answer") > [at for at, kind in enumerate(kinds) if kind == "step"][1]
-    assert next(r for r in view.shown if r["type"] == "answer")["text"] == "one two three four five six"
+def film(n_frames: int) -> list[TimedFrame]:
+    seeded = torch.Generator().manual_seed(1)
+    return list(timed_frames(torch.randint(0, 256, (n_frames, 3, 56, 84), dtype=torch.uint8, generator=seeded)))
 
 
-def test_a_remembered_answer_is_complete_before_the_next_step():
-    session, view = FakeSession(remember_questions=True), RecordingView("why?")
-    Viewing(session, view, {}).run(timed_frames(12), realtime=False, max_lag_s=2)
+def watch(checkpoint, view, n_frames: int, **options) -> Viewing:
+    viewing = Viewing(checkpoint, StreamOptions(max_new_tokens=4, max_answer_tokens=8, **options), view, {})
+    assert viewing.run(film(n_frames), realtime=False, max_lag_s=2) == 0
+    return viewing
+
+
+def said_of(view: RecordingView, kind: str) -> list[dict]:
+    return [record for record in view.shown if record["type"] == kind]
+
+
+def test_an_answer_comes_beside_the_commentary_from_what_the_first_step_saw(checkpoint):
+    view = RecordingView("why?")
+    watch(checkpoint, view, 12)
+    session = StreamingSession(checkpoint, StreamOptions(max_new_tokens=4, max_answer_tokens=8))
+    steps = comment(session, film(12))
+    first = next(steps)
+    expected = "".join(session.ask("why?")).strip()
+    texts = [first.text, *(step.text for step in steps)]
+    (answer,) = said_of(view, "answer")
+    assert (answer["text"], answer["asked_s"], answer["question"]) == (expected, 3.0, "why?")
+    assert [step["text"] for step in said_of(view, "step")] == texts and len(set(texts)) > 1
+    assert said_of(view, "progress")[-1]["text"].strip() == expected
+
+
+def test_a_remembered_answer_is_complete_before_the_next_step(checkpoint):
+    view = RecordingView("why?")
+    watch(checkpoint, view, 12, remember_questions=True)
     kinds = [record["type"] for record in view.shown if record["type"] != "progress"]
-    assert kinds[:3] == ["header", "step", "answer"]
+    assert kinds[:4] == ["header", "step", "answer", "step"]
 
 
-def test_a_question_rides_on_the_next_step_under_compat():
-    session, view = FakeSession(compat="livecc"), RecordingView("why?")
-    Viewing(session, view, {}).run(timed_frames(8), realtime=False, max_lag_s=2)
-    assert session.asked and "next step" in view.said[0]
-    assert all(record["type"] != "answer" for record in view.shown)
+def test_a_question_rides_on_the_next_step_under_compat(checkpoint):
+    views = RecordingView("why?"), RecordingView()
+    for view in views:
+        watch(checkpoint, view, 8, compat="livecc")
+    assert "next step" in views[0].said[0] and not said_of(views[0], "answer")
+    asked, plain = ([step["n_context"] for step in said_of(view, "step")] for view in views)
+    assert asked[0] == plain[0] and asked[1] > plain[1]
 
 
-def test_quit_and_unknown_commands(tmp_path):
+def test_quit_and_unknown_commands(checkpoint, tmp_path):
     view = RecordingView("/nonsense", f"/save {tmp_path / 'no' / 'folder.json'}", "/quit")
-    session = FakeSession()
-    assert Viewing(session, view, {}).run(timed_frames(40), realtime=False, max_lag_s=2) == 0
-    assert session.n_steps == 1 and view.shown[-1]["reason"] == "quit"
+    watch(checkpoint, view, 40)
+    assert view.shown[-1]["reason"] == "quit" and view.shown[-1]["n_steps"] < 18
     assert "no such command" in view.said[0] and "another path" in view.said[1]
 
 
-def test_the_clock_attends_and_still_keeps_time():
-    attended = []
-    clock = AttentiveClock(lambda: attended.append(1) or len(attended) < 3)
-    clock.wait_until(0.1)
-    assert clock.now() >= 0.1 and len(attended) >= 3
-    clock.now = lambda: len(attended) / 100  # it looks again and again, up to the second that it waits for
-    clock.wait_until(0.2)
-    assert len(attended) == 20
+def test_a_films_frames_come_when_they_have_played(checkpoint, monkeypatch):
+    waited = []
+    monkeypatch.setattr("demo.viewing.Clock.wait_until", lambda clock, second: waited.append(second))
+    for realtime in (True, False):
+        options = StreamOptions(max_new_tokens=2)
+        Viewing(checkpoint, options, RecordingView(), {}).run(film(8), realtime=realtime, max_lag_s=60)
+    assert waited == [i / 2 + 0.5 for i in range(8)]
+
+
+def test_the_end_accounts_for_every_frame(checkpoint):
+    view = RecordingView()
+    watch(checkpoint, view, 13)
+    end, steps = view.shown[-1], said_of(view, "step")
+    assert end["n_frames"] == 13 == sum(step["n_frames"] for step in steps) and end["n_dropped"] == 0
+
+
+def test_a_source_that_fails_is_said_and_ends_the_record(checkpoint):
+    def broken():
+        yield from film(8)
+        raise UserError("camera: unplugged")
+
+    view = RecordingView()
+    with pytest.raises(UserError, match="camera: unplugged"):
+        Viewing(checkpoint, StreamOptions(max_new_tokens=2), view, {}).run(broken(), realtime=False, max_lag_s=2)
+    assert view.shown[-1]["type"] == "end" and view.shown[-1]["reason"] == "error: camera: unplugged"
 
 
 def test_lines_come_whole_from_a_pipe():

@@ -11,11 +11,11 @@ from data.live import TimedFrame
 from models.decode_graphs import DecodeGraphs
 from models.engine import Engine, EngineFull, EngineOptions
 from models.load import load_checkpoint
+from models.options import RetentionOptions, StreamOptions
 from models.requests import Encode
-from models.retention import RetentionOptions
 from models.slot_pool import SlotPool
 from models.stream import Stream
-from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
+from models.streaming import StreamingSession, comment, timed_frames
 from tests.pictures import noise
 from tests.waiting import PATIENCE_S
 from utils.errors import UserError
@@ -245,7 +245,7 @@ def test_late_frames_are_dropped_whole_while_newer_ones_wait(checkpoint):
     stream = engine.open(ear, OPTIONS)
     for i in range(6):
         stream.push(i / 2, noise(1, i)[0])
-    while stream.frames:
+    while stream.queue.n_waiting:
         time.sleep(0.01)
     for i in range(6, 16):
         stream.push(i / 2, noise(1, i)[0])

@@ -11,8 +11,9 @@ from data.frame_plan import VideoLimits
 from data.video import live_frames, read_clip
 from models.load import load_checkpoint
 from models.loss import supervised_rows, token_losses
+from models.options import StreamOptions
 from models.positions import position_ids
-from models.streaming import StreamingSession, StreamOptions, comment
+from models.streaming import StreamingSession, comment
 
 SAMPLES = ["no_window_bikes", "video_qa", "image", "text_only", "system_message"]
 

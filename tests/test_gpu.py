@@ -14,11 +14,11 @@ from data.sample_encoder import Example
 from models.engine import Engine
 from models.load import load_checkpoint
 from models.loss import fused_sums_by_sample, sums_by_sample, token_losses
+from models.options import RetentionOptions, StreamOptions
 from models.packed_attention import use_packed_attention
 from models.prefix import PrefixReader
 from models.requests import Encode
-from models.retention import RetentionOptions
-from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
+from models.streaming import StreamingSession, comment, timed_frames
 from models.training.lora import merge
 from models.training.loss_average import weigh_losses
 from models.training.optimizer import orthogonalize

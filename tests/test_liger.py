@@ -98,7 +98,8 @@ def test_only_the_model_given_is_changed(checkpoint, tiny_checkpoint):
 
 def test_a_model_with_other_operations_still_streams(checkpoint):
     """The streaming code reads the same attributes of the exchanged modules."""
-    from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
+    from models.options import StreamOptions
+    from models.streaming import StreamingSession, comment, timed_frames
 
     frames = torch.randint(0, 256, (10, 3, 56, 84), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     checkpoint.model.eval()

@@ -223,7 +223,8 @@ def test_merged_weights_say_what_the_adapters_said(trained, tiny_checkpoint, str
 
 
 def test_a_merged_model_streams(trained, tiny_checkpoint, tmp_path):
-    from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
+    from models.options import StreamOptions
+    from models.streaming import StreamingSession, comment, timed_frames
 
     out = tmp_path / "merged"
     merge_lora.main([str(tiny_checkpoint), str(trained(tmp_path / "run")), str(out), "--dtype", "bfloat16"])

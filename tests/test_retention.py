@@ -8,10 +8,10 @@ import torch
 
 from models.context import Context
 from models.load import load_checkpoint
-from models.retention import RetentionOptions
+from models.options import RetentionOptions, StreamOptions
 from models.rotary import rotate
 from models.session_file import load_session, save_session
-from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
+from models.streaming import StreamingSession, comment, timed_frames
 from tests.graph_decoding import decode_both_ways
 from tests.recorder import Recorder, record, spread
 from tests.reference import Reference

@@ -16,7 +16,8 @@ from websockets.sync.client import connect
 from data.live import live_frames
 from demo.server.events import EventLog
 from demo.server.metrics import BUCKETS_S
-from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
+from models.options import StreamOptions
+from models.streaming import StreamingSession, comment, timed_frames
 from tests.serving import PATIENCE_S, WINDOW, expected, said, serving, socket_url, until
 from tests.videos import make_video
 

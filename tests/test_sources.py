@@ -29,9 +29,11 @@ from demo.cli import (
     open_stream,
 )
 from demo.viewing import Viewing
+from models.load import load_checkpoint
+from models.options import StreamOptions
 from tests.conftest import REPOSITORY
 from tests.sources import LIMITS, QUICK, Served, make_served, send, times_of, wait_until
-from tests.test_cli import FakeSession, RecordingView, command
+from tests.test_cli import RecordingView, command
 from tests.videos import frame_number, make_video
 from tests.waiting import PATIENCE_S
 from utils.errors import UserError
@@ -218,19 +220,22 @@ def test_wrapped_stamps_in_a_real_stream(tmp_path):
 # in the command line
 
 
-def test_viewing_shows_what_a_live_source_says(folder):
+def test_viewing_shows_what_a_live_source_says(folder, tiny_checkpoint):
     body = (folder / "two.ts").read_bytes()
 
     def answer(handler, count):
         send(handler, body[: len(body) // 2] if count == 1 else body, len(body))
 
-    session, view = FakeSession(), RecordingView("why?")
+    checkpoint, view = load_checkpoint(tiny_checkpoint, device="cpu", dtype="float32"), RecordingView("why?")
+    options = StreamOptions(max_new_tokens=4, max_answer_tokens=4)
     with Served(folder, {"/live": answer}) as served:
         source = open_source(served.url("live"), limits=LIMITS, reconnection=QUICK)
-        assert Viewing(session, view, {}).run(source, realtime=True, max_lag_s=60) == 0
+        assert Viewing(checkpoint, options, view, {}).run(source, realtime=True, max_lag_s=60) == 0
     assert [text.partition(": ")[2].split()[0] for text in view.said] == ["lost:", "back"]
     steps = [record for record in view.shown if record["type"] == "step"]
-    assert session.asked and steps and all(step["lag_s"] >= 0 for step in steps)
+    assert steps and [record["question"] for record in view.shown if record["type"] == "answer"] == ["why?"]
+    end = view.shown[-1]
+    assert end["n_frames"] == sum(step["n_frames"] for step in steps) + end["n_dropped"]
 
 
 def test_cli_reads_video_from_stdin(tiny_checkpoint, folder):
@@ -246,9 +251,11 @@ def test_cli_reads_video_from_stdin(tiny_checkpoint, folder):
 def test_cli_watches_a_live_source(tiny_checkpoint):
     source = SourceArguments(video="lavfi:testsrc2=size=64x48:rate=10:duration=4", max_pixels=4704)
     model = ModelArguments(model_name_or_path=str(tiny_checkpoint), device="cpu")
-    session, frames, header = open_stream(source, model, SpeechArguments(max_answer_tokens=6), MemoryArguments())
+    checkpoint, options, frames, header = open_stream(
+        source, model, SpeechArguments(max_answer_tokens=6), MemoryArguments()
+    )
     view = RecordingView("What is it?")
-    assert Viewing(session, view, header).run(frames, realtime=header["realtime"], max_lag_s=60) == 0
+    assert Viewing(checkpoint, options, view, header).run(frames, realtime=header["realtime"], max_lag_s=60) == 0
     kinds = [record["type"] for record in view.shown]
     assert kinds.count("step") == 2 and kinds.count("answer") == 1 and header["frame_times"] == "grid"
     assert view.shown[-1]["n_dropped"] == 0 and view.shown[-1]["wall_s"] >= 3.5

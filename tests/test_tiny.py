@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from models.load import load_checkpoint
+from models.options import StreamOptions
 from models.requests import Encode
-from models.streaming import StreamingSession, StreamOptions, comment, timed_frames
+from models.streaming import StreamingSession, comment, timed_frames
 from tests.pictures import black, moving, noise
 from tests.recorder import Recorder, difference, record
 

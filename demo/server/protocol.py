@@ -1,46 +1,29 @@
 """What clients send and get, as models: the OpenAPI page is made of them."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
-from models.streaming import DEFAULT_QUERY
+from models.options import StreamOptions
+from utils.options import option_fields
 
 ID_PATTERN = r"^([a-z][a-z0-9]{0,15}-)?[0-9a-f]{32}$"
 QUESTION_CHARACTERS = 2000
-SPEECH = (
-    "query", "max_new_tokens", "max_answer_tokens", "remember_questions", "words_per_second", "do_sample",
-    "temperature", "top_k", "top_p", "seed", "repetition_penalty", "silence_threshold_base", "silence_threshold_step",
-)  # fmt: skip
-
-Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
-Threshold = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
+SPEECH = option_fields(StreamOptions, omit=("retention", "compat"))  # what a client may say of how a session speaks
+Speech = create_model("Speech", **{name: (info.annotation, info) for name, info in SPEECH.items()})
 
 
-class NewSession(BaseModel):
+class NewSession(Speech):
     """What a session watches and how it speaks. Without `source`, frames are pushed."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    query: str = Field(DEFAULT_QUERY, min_length=1, max_length=QUESTION_CHARACTERS)
     source: str | None = Field(None, max_length=2000, description="file, folder, URL or camera that the server allows")
     resume: str | None = Field(None, pattern=ID_PATTERN, description="id of a saved session, which keeps its options")
     realtime: bool = Field(
         True, description="keep up and drop late frames; false: comment on every frame, a fast sender has to wait"
     )
     images_fps: float = Field(2.0, gt=0, le=1000, description="images a second of a folder")
-    max_new_tokens: int = Field(16, ge=1, le=256, description="most tokens a step")
-    max_answer_tokens: int = Field(512, ge=1, le=2048)
-    remember_questions: bool = False
-    words_per_second: Positive | None = None
-    do_sample: bool = False
-    temperature: Positive = 1.0
-    top_k: int = Field(0, ge=0, le=10**6)
-    top_p: float = Field(1.0, gt=0, le=1)
-    seed: int = Field(0, ge=0, lt=2**63)
-    repetition_penalty: Positive = 1.05
-    silence_threshold_base: Threshold | None = None
-    silence_threshold_step: Threshold = 0.0
 
     @model_validator(mode="after")
     def _resumed_keeps_its_options(self) -> "NewSession":
@@ -60,7 +43,7 @@ class SessionState(BaseModel):
     realtime: bool
     next_s: float = Field(description="end of what has been commented on, in the stream's seconds")
     last_seq: int = Field(description="number of the latest record")
-    n_frames: int = Field(description="frames taken")
+    n_frames: int = Field(description="frames that came to the stream: used, dropped or waiting")
     n_thinned: int = Field(description="frames left out because another stands for the same half second")
     n_refused: int
     n_steps: int

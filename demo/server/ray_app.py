@@ -171,7 +171,7 @@ def application(args: dict) -> serve.Application:
             f"n_engines {n_engines}, and unknown: {', '.join(args) or 'nothing'}; see scripts/ray_serve.yaml"
         )
     model.check()
-    memory.check()
+    memory.options()
     options.check()
     engine = serve.deployment(
         EngineReplica, num_replicas=1, max_ongoing_requests=ONGOING, graceful_shutdown_timeout_s=STOP_S,

@@ -113,12 +113,12 @@ class Session:
 
     async def _wait_for_room(self) -> None:
         """So that `Stream.push` does not wait in a thread that other sessions need."""
-        if self.realtime and len(self.stream.frames) >= MAX_WAITING_FRAMES:
+        if self.realtime and self.stream.queue.n_waiting >= MAX_WAITING_FRAMES:
             raise Refusal(
-                503, f"{len(self.stream.frames)} frames wait for the model", limit=MAX_WAITING_FRAMES,
+                503, f"{self.stream.queue.n_waiting} frames wait for the model", limit=MAX_WAITING_FRAMES,
                 cause="it is slower than the frames come", next_step="send on later", retry_s=RETRY_S,
             )  # fmt: skip
-        while not self.realtime and len(self.stream.frames) >= AHEAD_FRAMES:
+        while not self.realtime and self.stream.queue.n_waiting >= AHEAD_FRAMES:
             self.require_open()
             self.touch()
             await asyncio.sleep(ROOM_POLL_S)
@@ -161,7 +161,7 @@ class Session:
         return {
             "id": self.id, "state": "ended" if self.log.ended else "open", "query": self.query,
             "source": self.source_name, "realtime": self.realtime, "next_s": self.marks[-1].end_s,
-            "last_seq": self.log.last_seq, "n_frames": self.frames["taken"], "n_thinned": self.frames["thinned"],
+            "last_seq": self.log.last_seq, "n_thinned": self.frames["thinned"],
             "n_refused": self.frames["refused"], "n_dropped": record.pop("n_dropped") + lost,
             **{name: value for name, value in record.items() if name != "stream"},
         }  # fmt: skip

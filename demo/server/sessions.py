@@ -27,8 +27,8 @@ from demo.server.refusal import RETRY_S, Refusal, unknown_session
 from demo.server.saved import SavedSessions
 from demo.server.session import Mark, Session
 from models.engine import Engine, EngineFull
-from models.retention import RetentionOptions
-from models.streaming import Clock, StreamOptions
+from models.options import RetentionOptions, StreamOptions
+from models.streaming import Clock
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)

@@ -7,8 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from data.frame_plan import VideoLimits
 from demo.cli import LIVE_MAX_PIXELS
 from models.load import Checkpoint
-from models.retention import RetentionOptions
-from models.streaming import DEFAULT_QUERY, StreamOptions
+from models.options import DEFAULT_QUERY, RetentionOptions, StreamOptions
 
 QUERY_CHARACTERS = 500
 QUERY_EXAMPLES = (
@@ -56,7 +55,7 @@ class Settings(BaseModel):
     def stream_options(self) -> StreamOptions:
         """How the commentary speaks."""
         return StreamOptions(
-            query=self.query, repetition_penalty=1.05, silence_threshold_base=EAGERNESS[self.eagerness],
+            query=self.query, silence_threshold_base=EAGERNESS[self.eagerness],
             words_per_second=self.words if self.words < MOST_WORDS else None, max_answer_tokens=ANSWER_TOKENS,
             retention=RetentionOptions("window"),
         )  # fmt: skip

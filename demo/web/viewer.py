@@ -20,7 +20,7 @@ from demo.web.settings import Settings, has_qualities
 from demo.web.talk import Talk
 from demo.web.timeline import Timeline
 from demo.web.videos import Video
-from models.streaming import DEFAULT_QUERY
+from models.options import DEFAULT_QUERY
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)

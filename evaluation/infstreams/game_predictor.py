@@ -12,15 +12,16 @@ from data.words import SILENCE
 from evaluation.checkpoint_arguments import CheckpointArguments
 from evaluation.checkpoint_predictor import CheckpointPredictor
 from evaluation.item import Answer, Item
-from models.retention import CachePolicy, RetentionOptions
-from models.streaming import StreamingSession, StreamOptions, comment
+from models.options import CachePolicy, RetentionOptions, StreamOptions
+from models.streaming import StreamingSession, comment
 from utils.errors import UserError
+from utils.options import build_options, flags_of
 
 MAX_PIXELS = 384 * 28 * 28  # of a frame, as in the published runs
 
 
-@dataclass(frozen=True)
-class GameMemory(RetentionOptions):
+@dataclass
+class GameMemory(flags_of(RetentionOptions)):
     """What the model remembers of a game."""
 
     cache_policy: CachePolicy = field(
@@ -44,12 +45,12 @@ class GamePredictor(CheckpointPredictor):
     def load(cls, arguments: tuple[CheckpointArguments, GameMemory], device: str | None = None) -> "GamePredictor":
         """Load the checkpoint that a command names; device: in place of the one it names."""
         model, memory = arguments
-        memory.check()
+        retention = build_options(RetentionOptions, asdict(memory))
         if model.compat and memory.cache_policy != "full":
             raise UserError(f"--compat {model.compat} keeps everything; add --cache_policy full")
         loaded = CheckpointPredictor.load(model, device)
         fingerprint = loaded.settings["fingerprint"]
-        return cls(loaded.checkpoint, loaded.name, fingerprint, model.compat, retention=memory)
+        return cls(loaded.checkpoint, loaded.name, fingerprint, model.compat, retention=retention)
 
     def answer(self, items: Sequence[Item]) -> Iterator[tuple[Item, Answer | Exception]]:
         """Comment on stretches of one game, one after the other."""

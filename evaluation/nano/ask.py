@@ -19,7 +19,7 @@ from evaluation.item import ClipPlan, Commentary, Item, MidStream
 from evaluation.prompts import Templates
 from evaluation.run import RunArguments
 from evaluation.task import Task, is_the_letter
-from models.streaming import DEFAULT_QUERY
+from models.options import DEFAULT_QUERY
 from utils.arguments import parse_arguments
 from utils.errors import run_command
 

@@ -17,8 +17,9 @@ from data.annotations import AnnotationFile, Sample, resolve_media
 from data.video import read_clip
 from data.words import SILENCE, words_by_step
 from models.load import Checkpoint
+from models.options import DEFAULT_QUERY, StreamOptions
 from models.requests import Batch
-from models.streaming import DEFAULT_QUERY, Step, StreamingSession, StreamOptions, comment, timed_frames
+from models.streaming import Step, StreamingSession, comment, timed_frames
 from models.training.held_out_page import write_page
 from utils.errors import UserError
 

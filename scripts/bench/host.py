@@ -15,8 +15,8 @@ def bench_host(arguments, out) -> list[dict]:
     """Median and p99 of a step under the window policy, one thread."""
     from demo.cli import NANO_CHECKPOINT
     from models.load import load_checkpoint
-    from models.retention import RetentionOptions
-    from models.streaming import StreamingSession, StreamOptions
+    from models.options import RetentionOptions, StreamOptions
+    from models.streaming import StreamingSession
 
     torch.set_num_threads(1)
     rows = []

@@ -42,8 +42,8 @@ class Ours:
     """A session under the window policy with its defaults, or keeping everything."""
 
     def __init__(self, checkpoint, cache_policy: str, max_new_tokens: int):
-        from models.retention import RetentionOptions
-        from models.streaming import StreamingSession, StreamOptions
+        from models.options import RetentionOptions, StreamOptions
+        from models.streaming import StreamingSession
 
         retention = RetentionOptions(cache_policy)
         options = StreamOptions(max_new_tokens=max_new_tokens, repetition_penalty=1.0, retention=retention)

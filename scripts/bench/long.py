@@ -15,8 +15,8 @@ def bench_long(arguments, out) -> list[dict]:
     """A row for each hour; the nano model."""
     from demo.cli import NANO_CHECKPOINT
     from models.load import load_checkpoint
-    from models.retention import RetentionOptions
-    from models.streaming import StreamingSession, StreamOptions
+    from models.options import RetentionOptions, StreamOptions
+    from models.streaming import StreamingSession
     from models.threads import use_threads
 
     checkpoint = load_checkpoint(arguments.model_name_or_path or NANO_CHECKPOINT, device="cpu", dtype="float32")

@@ -30,8 +30,7 @@ def serve(model: str, n_streams: int, seconds: float, queue, start) -> None:
     """One engine with n streams, all in real time; its lags and dropped frames go to the queue."""
     from models.engine import Engine, EngineOptions
     from models.load import load_checkpoint
-    from models.retention import RetentionOptions
-    from models.streaming import StreamOptions
+    from models.options import RetentionOptions, StreamOptions
 
     torch.set_num_threads(1)
     checkpoint = load_checkpoint(model, device="cpu", dtype="float32")

@@ -51,8 +51,8 @@ def bench_gpu(arguments, out) -> list[dict]:
     """One stream, then several real-time streams, each number of them for --sessions_s seconds."""
     if not torch.cuda.is_available():
         raise UserError("no CUDA GPU here; the part gpu needs one with 40 GB")
-    from models.retention import RetentionOptions
-    from models.streaming import StreamingSession, StreamOptions
+    from models.options import RetentionOptions, StreamOptions
+    from models.streaming import StreamingSession
     from scripts.bench.shapes import random_checkpoint
 
     checkpoint = random_checkpoint("7B", "cuda", torch.bfloat16)

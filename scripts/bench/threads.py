@@ -34,8 +34,8 @@ def bench_threads(arguments, out) -> list[dict]:
 def _step_ms(checkpoint, n_streams: int, shape: str) -> float:
     """Streams read as fast as the engine takes them; the steps after the first few."""
     from models.engine import Engine, EngineOptions
-    from models.retention import RetentionOptions
-    from models.streaming import StreamOptions, timed_frames
+    from models.options import RetentionOptions, StreamOptions
+    from models.streaming import timed_frames
 
     before, timed = (n * n_streams for n in N_STEPS[shape])
     moments, done = [], threading.Event()
