@@ -27,12 +27,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from data.annotations import AnnotationError
-from data.collate import collate, pack
-from data.dataset import AnnotationDataset, DataArguments, SampleEncoder
-from data.decode_cache import DecodeCache
-from data.loader import SampleLoader
-from data.mixing import make_order
+from data.loading.collate import collate, pack
+from data.loading.dataset import AnnotationDataset, DataArguments, SampleEncoder
+from data.loading.loader import SampleLoader
+from data.loading.mixing import make_order
+from data.samples.annotations import AnnotationError
+from data.video.decode_cache import DecodeCache
 from models.load import Checkpoint, ModelArguments, load_checkpoint, preferred_attention
 from models.training.held_out import HeldOut, HeldOutArguments
 from models.training.lora import LoraArguments, add_adapters, check_together, quantization

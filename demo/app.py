@@ -20,7 +20,7 @@ import logging
 import signal
 
 from demo.cli import NANO_NOTE
-from demo.engine import LOOPBACK, MEASURED_HW, EngineArguments, started_engine
+from demo.live.engine import LOOPBACK, MEASURED_HW, EngineArguments, started_engine
 from demo.web.options import PageArguments, ViewerArguments
 from utils.arguments import parse_arguments
 from utils.errors import run_command

@@ -24,7 +24,7 @@ from data.sources.reconnection import Reconnection
 from data.sources.spec import check_frame_times, parse_spec
 from demo.terminal import claimed_stdout, open_view
 from models.checkpoint_arguments import CheckpointArguments
-from models.options import DEFAULT_QUERY, CachePolicy, RetentionOptions, StreamOptions
+from models.streaming.options import DEFAULT_QUERY, CachePolicy, RetentionOptions, StreamOptions
 from utils.arguments import helped, parse_arguments
 from utils.errors import UserError, run_command
 from utils.options import build_options, flags_of
@@ -170,7 +170,7 @@ def open_stream(source: SourceArguments, model: ModelArguments, speech: SpeechAr
 
     from data.sources.catalogue import open_source
     from models.load import load_checkpoint
-    from models.threads import use_threads
+    from models.streaming.threads import use_threads
 
     transformers.utils.logging.disable_progress_bar()
     checkpoint = load_checkpoint(

@@ -21,7 +21,7 @@ import logging
 from dataclasses import dataclass
 
 from demo.cli import MemoryArguments
-from demo.engine import LOOPBACK, MEASURED_HW, EngineArguments, started_engine
+from demo.live.engine import LOOPBACK, MEASURED_HW, EngineArguments, started_engine
 from demo.server.options import ServerOptions
 from utils.arguments import helped, parse_arguments
 from utils.errors import UserError, run_command
@@ -43,8 +43,8 @@ def main() -> int:
     check(listening, model, memory, options)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
     # torch, transformers and FastAPI load only now: --help and a mistyped flag need not wait for them.
+    from demo.live.listening import listen
     from demo.server.app import create_app
-    from demo.server.listening import listen
 
     sessions = open_sessions(model, memory, options)
     if sessions.saved.folder is not None:

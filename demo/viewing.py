@@ -10,13 +10,13 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-from data.live import TimedFrame
 from data.sources.source import Source
-from models.engine import Engine, EngineOptions
+from data.video.live import TimedFrame
 from models.load import Checkpoint
-from models.options import StreamOptions
-from models.stream import Stream
-from models.streaming import Clock
+from models.streaming.engine import Engine, EngineOptions
+from models.streaming.options import StreamOptions
+from models.streaming.session import Clock
+from models.streaming.stream import Stream
 from utils.errors import UserError
 from utils.files import partial_file
 

@@ -15,10 +15,10 @@ from pathlib import Path
 if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from evaluation.report_page import page
-from evaluation.report_samples import Sample, choose_samples
-from evaluation.result_files import read_results
-from evaluation.scored import Scored
+from evaluation.pages.report_page import page
+from evaluation.pages.report_samples import Sample, choose_samples
+from evaluation.scoring.result_files import read_results
+from evaluation.scoring.scored import Scored
 from utils.arguments import parse_arguments
 from utils.errors import UserError, run_command
 from utils.files import write_whole

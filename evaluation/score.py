@@ -17,12 +17,12 @@ from pathlib import Path
 if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from evaluation.benchmarks import scores_of
-from evaluation.result import Result
-from evaluation.result_files import read_results
-from evaluation.run import FAILED
-from evaluation.score_lines import all_lines
-from evaluation.scored import Scored, pairs_of
+from evaluation.runner.run import FAILED
+from evaluation.scoring.benchmarks import scores_of
+from evaluation.scoring.result import Result
+from evaluation.scoring.result_files import read_results
+from evaluation.scoring.score_lines import all_lines
+from evaluation.scoring.scored import Scored, pairs_of
 from utils.arguments import parse_arguments
 from utils.errors import run_command
 

@@ -13,12 +13,12 @@ from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoProcessor, BitsAndBytesConfig, GenerationConfig, PretrainedConfig
 
-from data.conversation import ChatFormat
-from data.frame_plan import VideoLimits
+from data.samples.conversation import ChatFormat
+from data.samples.positions import POSITION_MODES, PositionMode
+from data.video.frame_plan import VideoLimits
 from models.checkpoint_arguments import PositionArguments
-from models.positions import POSITION_MODES, PositionMode
 from models.qwen2_vl import StreamingQwen2VL
-from models.requests import Batch
+from models.streaming.requests import Batch
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)

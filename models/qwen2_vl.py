@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import PretrainedConfig, Qwen2VLForConditionalGeneration
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from data.visual_parts import VisualPart
+from data.samples.visual_parts import VisualPart
 from models.head import VocabularyHead
 from models.loss import supervised_rows
 from models.packed_attention import segment_arguments
@@ -26,7 +26,7 @@ class TrainOutput(CausalLMOutputWithPast):
 class StreamingQwen2VL(Qwen2VLForConditionalGeneration):
     """An ordinary Qwen2-VL checkpoint with explicit positions everywhere.
 
-    Position ids are always passed in (models/positions.py); the library's own index is never asked.
+    Position ids are always passed in (data/samples/positions.py); the library's own index is never asked.
     """
 
     use_liger = False
@@ -69,12 +69,12 @@ class StreamingQwen2VL(Qwen2VLForConditionalGeneration):
         cached: Tensor | None = None,
         parts: Sequence[VisualPart] | None = None,
     ) -> TrainOutput:
-        """One teacher-forced pass over a batch of data/collate.py.
+        """One teacher-forced pass over a batch of data/loading/collate.py.
 
         input_ids, labels: int64 [B, T]; position_ids: int64 [3, B, T]; patches: uint8 [P, 1176]; grid_thw: int64 [n, 3]
         one row a block, in order of appearance. segments: lengths of the samples of a packed row. supervised:
         supervised tokens of each of S samples, in order; loss_weights: one for each. cached, parts: features [c, H]
-        from a vision cache, and where they belong among those that the patches give (data/visual_parts.py).
+        from a vision cache, and where they belong among those that the patches give (data/samples/visual_parts.py).
         With labels: the mean loss over supervised tokens, or with loss_weights the sum of each sample's losses
         times its weight; and the logits of these tokens alone [N, V] (None under Liger's fused loss). Without: the
         logits of every token [B, T, V].

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from data.patches import MERGE
-from data.visual_parts import VisualPart
+from data.samples.patches import MERGE
+from data.samples.visual_parts import VisualPart
 
 # CLIP's statistics, in every Qwen2-VL preprocessor_config.json.
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)

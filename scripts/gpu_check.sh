@@ -19,6 +19,6 @@ python=${PYTHON:-python3}
 "$python" -c 'import torch, transformers; print(torch.cuda.get_device_name(), "torch", torch.__version__, "transformers", transformers.__version__)'
 "$python" -m pytest --quiet -p no:cacheprovider -n 0 tests/test_gpu.py
 if [[ "${1:-}" != --tests ]]; then
-  "$python" scripts/bench_streaming.py gpu --sessions_s 30 --output_dir outputs/gpu_check
-  "$python" scripts/bench_eval.py --model_name_or_path 7B --n_videos 2 --visual_tokens 24576 --subtitle_words 300
+  "$python" dev/bench/bench_streaming.py gpu --sessions_s 30 --output_dir outputs/gpu_check
+  "$python" dev/bench/bench_eval.py --model_name_or_path 7B --n_videos 2 --visual_tokens 24576 --subtitle_words 300
 fi

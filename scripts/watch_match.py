@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 
 import transformers
 
-from data.live import live_frames
-from data.nano.scoring import Commentary, kind_and_team, match, read_steps, reference, reference_steps
+from data.video.live import live_frames
+from evaluation.nano.scoring import Commentary, kind_and_team, match, read_steps, reference, reference_steps
 from models.load import load_checkpoint
-from models.options import StreamOptions
-from models.streaming import Clock, Step, StreamingSession, comment
-from models.threads import use_threads
+from models.streaming.options import StreamOptions
+from models.streaming.session import Clock, Step, StreamingSession, comment
+from models.streaming.threads import use_threads
 from utils.arguments import parse_arguments
 from utils.errors import UserError, run_command
 

@@ -8,9 +8,9 @@ from types import ModuleType
 
 import pytest
 
-from evaluation.item import Item
-from evaluation.prompts import Templates
-from evaluation.result import Result
+from evaluation.scoring.result import Result
+from evaluation.tasks.item import Item
+from evaluation.tasks.prompts import Templates
 from tests.videos import make_video
 
 

@@ -8,8 +8,8 @@ from demo.cli import NANO_CHECKPOINT
 from demo.web.listening import bind, make_server
 from demo.web.options import PageArguments, ViewerArguments
 from demo.web.viewers import Viewers
-from models.engine import Engine, EngineOptions
 from models.load import load_checkpoint
+from models.streaming.engine import Engine, EngineOptions
 from tests.waiting import PATIENCE_S, until
 
 

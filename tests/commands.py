@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CODE_FOLDERS = ("data", "demo", "evaluation", "models", "scripts", "utils")
+SCRIPT_FOLDERS = (*CODE_FOLDERS, "dev")
 # First parts of paths that commands write, users bring, or a hub serves: not files of the repository.
 OUTSIDE = ("checkpoints", "datasets", "outputs", ".venv", "Qwen", "chenjoya", "lmms-lab", "stdKonjac")
 PATH = re.compile(r"[\w.-]+(/[\w.-]+)*/?")
@@ -25,7 +26,7 @@ class Script:
 
     @property
     def module(self) -> str:
-        return self.path.removesuffix(".py").replace("/", ".")
+        return module_of(self.path)
 
     def arguments(self) -> list[str]:
         return ["-m", self.module] if self.as_module else [self.path]
@@ -41,15 +42,26 @@ class Command:
     flags: tuple[str, ...]
 
 
+def module_of(path: str) -> str:
+    """The name by which `python -m` runs a file."""
+    return path.removesuffix(".py").removesuffix("/__main__").replace("/", ".")
+
+
+def file_of(module: str) -> str:
+    """The file that `python -m` runs for a name."""
+    path = module.replace(".", "/")
+    return f"{path}/__main__.py" if (Path(__file__).parents[1] / path).is_dir() else f"{path}.py"
+
+
 def find_scripts(root: Path) -> list[Script]:
     """Every Python file with a main guard outside tests/, in a stable order."""
-    in_folders = [file for folder in CODE_FOLDERS for file in sorted((root / folder).rglob("*.py"))]
+    in_folders = [file for folder in SCRIPT_FOLDERS for file in sorted((root / folder).rglob("*.py"))]
     scripts = []
     for file in [root / "train.py", *in_folders]:
         text = file.read_text(encoding="utf-8") if file.is_file() else ""
         if re.search(r"^if __name__ == .__main__.:", text, re.MULTILINE):
             path = file.relative_to(root).as_posix()
-            scripts.append(Script(path, f"-m {path.removesuffix('.py').replace('/', '.')}" in text))
+            scripts.append(Script(path, f"-m {module_of(path)}`" in text or f"-m {module_of(path)} " in text))
     return scripts
 
 
@@ -86,8 +98,8 @@ def _target(words: list[str]) -> tuple[str | None, int]:
     """The file that a command line runs (a module as its file), and its place among the words."""
     for at, word in enumerate(words):
         if word == "-m" and at and "python" in words[at - 1]:
-            ours = words[at + 1].split(".")[0] in CODE_FOLDERS
-            return (words[at + 1].replace(".", "/") + ".py" if ours else None), at + 1
+            ours = words[at + 1].split(".")[0] in SCRIPT_FOLDERS
+            return (file_of(words[at + 1]) if ours else None), at + 1
         if PATH.fullmatch(word) and word.endswith((".py", ".sh")):
             return word, at
     return None, 0

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 
-from evaluation.claims import Claims
-from evaluation.item import Answer, Choice, ClipPlan, Item
-from evaluation.run import Runner
-from evaluation.store import Store
+from evaluation.runner.claims import Claims
+from evaluation.runner.run import Runner
+from evaluation.runner.store import Store
+from evaluation.tasks.item import Answer, Choice, ClipPlan, Item
 
 N_VIDEOS, N_QUESTIONS = 3, 3
 LIMIT_S = 120.0

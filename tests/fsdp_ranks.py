@@ -23,7 +23,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from transformers import TrainingArguments
 
-from data.collate import pack
+from data.loading.collate import pack
 from models.load import load_checkpoint
 from models.packed_attention import use_packed_attention
 from models.training.engine_record import engine_record

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from models.load import Checkpoint
-from models.options import RetentionOptions, StreamOptions
-from models.requests import Feed
-from models.streaming import StreamingSession, comment, timed_frames
+from models.streaming.options import RetentionOptions, StreamOptions
+from models.streaming.requests import Feed
+from models.streaming.session import StreamingSession, comment, timed_frames
 from tests.pictures import noise
 from tests.recorder import Recorder
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from models.load import load_checkpoint
-from models.rotary import rotate
+from models.streaming.rotary import rotate
 from models.training.liger import Operations, exchange_all, liger_operations
 from tests.tiny import make_tiny_checkpoint
 

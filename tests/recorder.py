@@ -5,12 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from models.decode_graphs import DecodeGraphs
 from models.load import Checkpoint
-from models.options import StreamOptions
-from models.requests import Batch
-from models.slot_pool import SlotPool
-from models.streaming import StreamingSession
+from models.streaming.decode_graphs import DecodeGraphs
+from models.streaming.options import StreamOptions
+from models.streaming.requests import Batch
+from models.streaming.session import StreamingSession
+from models.streaming.slot_pool import SlotPool
 
 
 class Recorder(Batch):

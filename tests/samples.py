@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from data.sample_encoder import Example
+from data.samples.encoder import Example
 from tests.videos import make_video
 
 # What streams are shown: two films of different pictures and sizes, from their beginnings and from within.

@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from data.frame_plan import VideoLimits
-from data.live import live_frames
+from data.video.frame_plan import VideoLimits
+from data.video.live import live_frames
 from demo.cli import NANO_MATCHES
+from demo.live.frames import FrameReader
+from demo.live.listening import make_server
 from demo.server.app import create_app
-from demo.server.frames import FrameReader
-from demo.server.listening import make_server
 from demo.server.options import ServerOptions
 from demo.server.sessions import Sessions
-from models.engine import Engine, EngineOptions
-from models.options import RetentionOptions, StreamOptions
-from models.streaming import StreamingSession, comment, timed_frames
+from models.streaming.engine import Engine, EngineOptions
+from models.streaming.options import RetentionOptions, StreamOptions
+from models.streaming.session import StreamingSession, comment, timed_frames
 from tests.waiting import PATIENCE_S, until
 
 WINDOW = RetentionOptions("window")

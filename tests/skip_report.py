@@ -47,7 +47,7 @@ def current_conditions(config: pytest.Config) -> set[str]:
     import torch
 
     from models.training.train_arguments import why_no_deepspeed_build
-    from scripts import page_browser
+    from dev.bench import page_browser
     from tests import rtsp_server, sounds
 
     conditions = {"always"}

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from data.frame_plan import VideoLimits
 from data.sources.reconnection import Reconnection
 from data.sources.source import Source
+from data.video.frame_plan import VideoLimits
 from tests.videos import make_faststart, make_video
 from tests.waiting import until
 

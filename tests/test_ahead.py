@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from data.ahead import read_ahead
+from data.video.ahead import read_ahead
 from tests.waiting import until
 
 

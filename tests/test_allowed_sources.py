@@ -3,8 +3,8 @@
 import pytest
 from PIL import Image
 
-from demo.server.allowed_sources import AllowedSources
-from demo.server.refusal import Refusal
+from demo.live.allowed_sources import AllowedSources
+from demo.live.refusal import Refusal
 from utils.errors import UserError
 
 

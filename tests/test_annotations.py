@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from data.annotations import AnnotationError, AnnotationFile, parse_sample, resolve_media
-from data.elements import ImageElement, TextElement, VideoElement
-from data.words import Word
+from data.samples.annotations import AnnotationError, AnnotationFile, parse_sample, resolve_media
+from data.samples.elements import ImageElement, TextElement, VideoElement
+from data.samples.words import Word
 from utils.errors import UserError
 
 ANSWER = {"role": "assistant", "content": "Yes."}

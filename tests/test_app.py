@@ -11,8 +11,8 @@ import pysubs2
 import pytest
 
 from demo.cli import NANO_CHECKPOINT, NANO_MATCHES
+from dev.bench.page_browser import CHROMIUM, NO_CHROMIUM, Tab, open_browser
 from models.load import load_checkpoint
-from scripts.page_browser import CHROMIUM, NO_CHROMIUM, Tab, open_browser
 from tests.browser import serving_page
 from tests.waiting import until
 

@@ -14,9 +14,9 @@ from demo.web.settings import Settings, conversation_options, frame_pixels, has_
 from demo.web.timeline import Timeline
 from demo.web.videos import Videos
 from demo.web.viewers import Viewers
-from models.engine import Engine, EngineOptions
 from models.load import load_checkpoint
-from models.streaming import StreamingSession
+from models.streaming.engine import Engine, EngineOptions
+from models.streaming.session import StreamingSession
 from tests.waiting import PATIENCE_S
 from utils.errors import UserError
 

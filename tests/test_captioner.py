@@ -12,20 +12,20 @@ from transformers import GenerationConfig, Qwen2_5_VLConfig, Qwen2_5_VLForCondit
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
-from data.conversation import VisualBlock
-from data.frame_plan import VideoLimits
 from data.nano.tokenizer import train_tokenizer
-from data.video import VideoFile
-from evaluation.api_captioner import ApiCaptioner
-from evaluation.captioner import Captioner
-from evaluation.captioner_arguments import CaptionerArguments
-from evaluation.checkpoint_arguments import CheckpointArguments
-from evaluation.checkpoint_predictor import CheckpointPredictor
-from evaluation.item import Answer, ClipPlan, Item, Written
+from data.samples.conversation import VisualBlock
+from data.samples.positions import PositionTracker
+from data.video.clip import VideoFile
+from data.video.frame_plan import VideoLimits
 from evaluation.livesports3kcc import distributed_generate_caption
-from evaluation.run import FAILED
+from evaluation.predictors.api_captioner import ApiCaptioner
+from evaluation.predictors.captioner import Captioner
+from evaluation.predictors.captioner_arguments import CaptionerArguments
+from evaluation.predictors.checkpoint import CheckpointPredictor
+from evaluation.predictors.checkpoint_arguments import CheckpointArguments
+from evaluation.runner.run import FAILED
+from evaluation.tasks.item import Answer, ClipPlan, Item, Written
 from models.load import CHAT_TEMPLATE
-from models.positions import PositionTracker
 from tests.events import NANO, PREVIOUS, TITLE, VIDEOS, read_rows, rows, run_main, write_rows
 from tests.judge_server import JudgeServer, Response
 from utils.endpoint import EndpointArguments, EndpointStopped

@@ -8,17 +8,17 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from data.video import VideoFile
-from evaluation import checkpoint_predictor
-from evaluation.captioner import Captioner
-from evaluation.captioner_arguments import CaptionerArguments
-from evaluation.checkpoint_arguments import CheckpointArguments
-from evaluation.checkpoint_predictor import CheckpointPredictor
-from evaluation.clip_writer import ClipWriter
-from evaluation.item import Answer, Choice, ClipPlan, Commentary, Item, Written
+from data.video.clip import VideoFile
+from evaluation.predictors import checkpoint as checkpoint_predictor
 from evaluation.livesports3kqa import distributed_evaluate_livesports3kqa as sports
-from models.prefix import PrefixReader
-from models.streaming import Step
+from evaluation.predictors.captioner import Captioner
+from evaluation.predictors.captioner_arguments import CaptionerArguments
+from evaluation.predictors.checkpoint import CheckpointPredictor
+from evaluation.predictors.checkpoint_arguments import CheckpointArguments
+from evaluation.predictors.clip_writer import ClipWriter
+from evaluation.tasks.item import Answer, Choice, ClipPlan, Commentary, Item, Written
+from models.streaming.prefix import PrefixReader
+from models.streaming.session import Step
 from tests.asking import run_main, write_lines
 from tests.videos import frame_number, make_video, numbered_frame
 from utils.fingerprint import checkpoint_fingerprint

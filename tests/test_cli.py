@@ -16,12 +16,12 @@ from queue import SimpleQueue
 import pytest
 import torch
 
-from data.live import TimedFrame
+from data.video.live import TimedFrame
 from demo.terminal import TerminalView, clock_time, read_lines
 from demo.viewing import Viewing
 from models.load import load_checkpoint
-from models.options import StreamOptions
-from models.streaming import StreamingSession, comment, timed_frames
+from models.streaming.options import StreamOptions
+from models.streaming.session import StreamingSession, comment, timed_frames
 from tests.conftest import REPOSITORY
 from tests.videos import make_video
 from tests.waiting import PATIENCE_S

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import (
-    CODE_FOLDERS,
+    SCRIPT_FOLDERS,
     Command,
     Script,
     commands_of,
@@ -101,7 +101,7 @@ def test_help_lists_every_documented_and_frozen_flag(script: Script, copied: Pat
 @pytest.mark.parametrize("way", ["torchrun", "spawned"])
 def test_help_in_a_worker(copied: Path, tmp_path: Path, way: str):
     driver, answer = tmp_path / "driver.py", tmp_path / "helps.json"
-    driver.write_text(f"PROJECT = {CODE_FOLDERS}\n{DRIVER}")
+    driver.write_text(f"PROJECT = {SCRIPT_FOLDERS}\n{DRIVER}")
     python = [sys.executable]
     if way == "torchrun":
         python += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=1"]
@@ -159,4 +159,4 @@ def test_commands_are_read_from_shell_text():
     text = "# python no.py --x\nA=1 torchrun --nproc_per_node=8 train.py \\\n  --lr $lr --do_train True\n"
     first, second = commands_of("page", text + "python -m data.preview FILE")
     assert (first.target, first.flags) == ("train.py", ("--lr", "--do_train"))
-    assert (second.target, second.flags) == ("data/preview.py", ())
+    assert (second.target, second.flags) == ("data/preview/__main__.py", ())

@@ -13,17 +13,17 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from data.collate import collate
-from data.conversation import IGNORED, ChatFormat
-from data.dataset import AnnotationDataset, BadSample, DataArguments, Example, SampleEncoder
-from data.decode_cache import DecodeCache
-from data.elements import TextElement
-from data.frame_plan import VideoLimits
-from data.loader import SampleLoader
-from data.mixing import MixedOrder
-from data.model_view import frames_of, view_turns
+from data.loading.collate import collate
+from data.loading.dataset import AnnotationDataset, BadSample, DataArguments, Example, SampleEncoder
+from data.loading.loader import SampleLoader
+from data.loading.mixing import MixedOrder
 from data.nano.tokenizer import train_tokenizer
-from data.patches import cut_patches
+from data.preview.model_view import frames_of, view_turns
+from data.samples.conversation import IGNORED, ChatFormat
+from data.samples.elements import TextElement
+from data.samples.patches import cut_patches
+from data.video.decode_cache import DecodeCache
+from data.video.frame_plan import VideoLimits
 from tests.videos import frame_number, make_video, numbered_frame, read_with_opencv
 from utils.arguments import parse_arguments
 from utils.errors import UserError

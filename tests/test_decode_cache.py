@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-import data.decode_cache
-from data.decode_cache import DecodeCache
-from data.frame_plan import VideoLimits
-from data.video import VideoError, read_clip
+import data.video.decode_cache
+from data.video.clip import VideoError, read_clip
+from data.video.decode_cache import DecodeCache
+from data.video.frame_plan import VideoLimits
 from tests.videos import frame_number, make_video
 from tests.waiting import PATIENCE_S
 from utils.errors import UserError
@@ -33,7 +33,7 @@ def decoded(monkeypatch):
         calls.append(args)
         return read_clip(*args, **kwargs)
 
-    monkeypatch.setattr(data.decode_cache, "read_clip", counted)
+    monkeypatch.setattr(data.video.decode_cache, "read_clip", counted)
     return calls
 
 
@@ -163,7 +163,7 @@ def test_errors(video, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(data.decode_cache, "_write", full)
+    monkeypatch.setattr(data.video.decode_cache, "_write", full)
     with pytest.raises(UserError, match="No space left on device"):
         cache.read_clip(video, limits=LIMITS)
     assert not list(cache.folder.rglob("*.partial"))

@@ -7,15 +7,15 @@ from queue import Queue
 import pytest
 import torch
 
-from data.live import TimedFrame
-from models.decode_graphs import DecodeGraphs
-from models.engine import Engine, EngineFull, EngineOptions
+from data.video.live import TimedFrame
 from models.load import load_checkpoint
-from models.options import RetentionOptions, StreamOptions
-from models.requests import Encode
-from models.slot_pool import SlotPool
-from models.stream import Stream
-from models.streaming import StreamingSession, comment, timed_frames
+from models.streaming.decode_graphs import DecodeGraphs
+from models.streaming.engine import Engine, EngineFull, EngineOptions
+from models.streaming.options import RetentionOptions, StreamOptions
+from models.streaming.requests import Encode
+from models.streaming.session import StreamingSession, comment, timed_frames
+from models.streaming.slot_pool import SlotPool
+from models.streaming.stream import Stream
 from tests.pictures import noise
 from tests.waiting import PATIENCE_S
 from utils.errors import UserError

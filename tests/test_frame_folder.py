@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.frame_folder import read_frame_folder
-from data.frame_plan import VideoLimits
-from data.video import VideoError, read_packed
+from data.video.clip import VideoError, read_packed
+from data.video.frame_folder import read_frame_folder
+from data.video.frame_plan import VideoLimits
 from tests.videos import frame_number, numbered_frame
 
 LIMITS = VideoLimits(min_pixels=28 * 28 * 4, total_pixels=10**7)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from qwen_vl_utils.vision_process import smart_nframes
 
-from data.frame_plan import (
+from data.video.frame_plan import (
     FrameTable,
     VideoLimits,
     grid_ticks,

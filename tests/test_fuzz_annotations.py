@@ -6,11 +6,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data.annotations import AnnotationError, AnnotationFile, Sample, parse_sample
-from data.conversation import IGNORED, ChatFormat
-from data.dataset import AnnotationDataset, BadSample, Example, SampleEncoder
-from data.frame_plan import VideoLimits
+from data.loading.dataset import AnnotationDataset, BadSample, Example, SampleEncoder
 from data.nano.tokenizer import train_tokenizer
+from data.samples.annotations import AnnotationError, AnnotationFile, Sample, parse_sample
+from data.samples.conversation import IGNORED, ChatFormat
+from data.video.frame_plan import VideoLimits
 
 VIDEO = "videos/odd9_320x180.mp4"
 # What a sample of the right shape can still have: a window without frames, no words, only empty texts.

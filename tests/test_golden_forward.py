@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from data.frame_plan import VideoLimits
-from data.video import live_frames, read_clip
+from data.samples.positions import position_ids
+from data.video.clip import live_frames, read_clip
+from data.video.frame_plan import VideoLimits
 from models.load import load_checkpoint
 from models.loss import supervised_rows, token_losses
-from models.options import StreamOptions
-from models.positions import position_ids
-from models.streaming import StreamingSession, comment
+from models.streaming.options import StreamOptions
+from models.streaming.session import StreamingSession, comment
 
 SAMPLES = ["no_window_bikes", "video_qa", "image", "text_only", "system_message"]
 

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from data.annotations import AnnotationFile
-from data.conversation import ChatFormat
-from data.frame_plan import VideoLimits
-from data.sample_encoder import SampleEncoder
+from data.samples.annotations import AnnotationFile
+from data.samples.conversation import ChatFormat
+from data.samples.encoder import SampleEncoder
+from data.video.frame_plan import VideoLimits
 from models.load import load_processor
 
 

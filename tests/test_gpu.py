@@ -8,17 +8,17 @@ import sys
 import pytest
 import torch
 
-from data.collate import collate, pack
-from data.conversation import Turn
-from data.sample_encoder import Example
-from models.engine import Engine
+from data.loading.collate import collate, pack
+from data.samples.conversation import Turn
+from data.samples.encoder import Example
 from models.load import load_checkpoint
 from models.loss import fused_sums_by_sample, sums_by_sample, token_losses
-from models.options import RetentionOptions, StreamOptions
 from models.packed_attention import use_packed_attention
-from models.prefix import PrefixReader
-from models.requests import Encode
-from models.streaming import StreamingSession, comment, timed_frames
+from models.streaming.engine import Engine
+from models.streaming.options import RetentionOptions, StreamOptions
+from models.streaming.prefix import PrefixReader
+from models.streaming.requests import Encode
+from models.streaming.session import StreamingSession, comment, timed_frames
 from models.training.lora import merge
 from models.training.loss_average import weigh_losses
 from models.training.optimizer import orthogonalize

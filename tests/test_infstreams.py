@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.checkpoint_arguments import CheckpointArguments
-from evaluation.checkpoint_predictor import CheckpointPredictor
 from evaluation.infstreams import distributed_generate_infstreams, game_predictor
 from evaluation.infstreams.game_predictor import MAX_PIXELS, GameMemory, GamePredictor
 from evaluation.infstreams.task import GameArguments, covers, cut, load_task, load_windows, stretches
-from evaluation.item import ClipPlan, Commentary, Item
 from evaluation.livesports3kcc.events import load_events
-from evaluation.prompts import Templates
-from evaluation.run import FAILED
+from evaluation.predictors.checkpoint import CheckpointPredictor
+from evaluation.predictors.checkpoint_arguments import CheckpointArguments
+from evaluation.runner.run import FAILED
+from evaluation.tasks.item import ClipPlan, Commentary, Item
+from evaluation.tasks.prompts import Templates
 from tests.events import NANO, VIDEOS, read_rows, run_main, write_rows
 from utils.errors import UserError
 

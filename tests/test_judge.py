@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.judge import ApiJudge, Contest, Judging, Pair, Refusal, read_verdict
-from evaluation.preference import summary
+from evaluation.judge.judge import ApiJudge, Contest, Judging, Pair, Refusal, read_verdict
+from evaluation.scoring.preference import summary
 from utils.endpoint import RequestFailed
 from utils.errors import UserError
 from utils.journal import Journal

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from data.collate import collate
+from data.loading.collate import collate
 from models.load import load_checkpoint
 from models.training import liger
 from models.training.liger import (
@@ -41,7 +41,7 @@ def checkpoint(tiny_checkpoint):
 @pytest.fixture
 def batch(checkpoint, tmp_path, monkeypatch):
     """Two streams of different length, with frames: all three axes of the positions differ."""
-    from data.dataset import DataArguments
+    from data.loading.dataset import DataArguments
 
     for name, value in environment().items():
         if name.startswith("VIDEO"):
@@ -98,8 +98,8 @@ def test_only_the_model_given_is_changed(checkpoint, tiny_checkpoint):
 
 def test_a_model_with_other_operations_still_streams(checkpoint):
     """The streaming code reads the same attributes of the exchanged modules."""
-    from models.options import StreamOptions
-    from models.streaming import StreamingSession, comment, timed_frames
+    from models.streaming.options import StreamOptions
+    from models.streaming.session import StreamingSession, comment, timed_frames
 
     frames = torch.randint(0, 256, (10, 3, 56, 84), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     checkpoint.model.eval()

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.item import Commentary, Written
 from evaluation.livesports3kcc import distributed_generate_livecc
 from evaluation.livesports3kcc.events import Event
 from evaluation.livesports3kcc.task import (
@@ -19,8 +18,9 @@ from evaluation.livesports3kcc.task import (
     load_captions,
     load_commentaries,
 )
-from evaluation.prompts import Templates
-from evaluation.run import FAILED
+from evaluation.runner.run import FAILED
+from evaluation.tasks.item import Commentary, Written
+from evaluation.tasks.prompts import Templates
 from tests.events import NANO, PREVIOUS, ROOT, TITLE, VIDEOS, read_rows, rows, run_main, write_rows
 from utils.errors import UserError
 

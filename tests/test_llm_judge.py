@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.judge import ApiJudge
+from evaluation.judge.judge import ApiJudge
 from evaluation.livesports3kcc import llm_judge
 from evaluation.livesports3kcc.events import load_events
 from evaluation.livesports3kcc.llm_judge import JudgeArguments, judge_events, report
 from evaluation.livesports3kcc.scores import read as read_published
-from evaluation.preference import summary
-from evaluation.prompts import Templates
-from evaluation.result import Result
+from evaluation.scoring.preference import summary
+from evaluation.scoring.result import Result
+from evaluation.tasks.prompts import Templates
 from tests.conftest import REPOSITORY
 from tests.contests import write_event_files
 from tests.judge_server import JudgeServer, Response, prefers_first, prefers_good, shown_texts

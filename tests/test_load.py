@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Qwen2VLForConditionalGeneration
 
-from data.frame_plan import VideoLimits
+from data.video.frame_plan import VideoLimits
 from models.load import choose_position_mode, load_checkpoint, load_processor, preferred_attention
 from utils.errors import UserError
 

@@ -15,11 +15,11 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from data.bad_samples import BadSampleLog, TooManyBadSamples, write_report
-from data.dataset import BadSample, Example
-from data.loader import SHARED_FROM_BYTES, SampleLoader, epoch_length, size_of
-from data.mixing import MixedOrder
-from data.order import SampleOrder
+from data.loading.bad_samples import BadSampleLog, TooManyBadSamples, write_report
+from data.loading.dataset import BadSample, Example
+from data.loading.loader import SHARED_FROM_BYTES, SampleLoader, epoch_length, size_of
+from data.loading.mixing import MixedOrder
+from data.loading.order import SampleOrder
 from tests.conftest import REPOSITORY as ROOT
 from tests.waiting import PATIENCE_S
 from utils.errors import UserError

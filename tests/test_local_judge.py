@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
 
-from evaluation.judge import MAX_VERDICT_TOKENS, Pair, judge_prompt
+from evaluation.judge.judge import MAX_VERDICT_TOKENS, Pair, judge_prompt
 from evaluation.livesports3kcc.llm_judge import judge_events
-from evaluation.prompts import Templates
+from evaluation.tasks.prompts import Templates
 from tests.contests import write_event_files
 from utils.endpoint import EndpointArguments
 from utils.errors import UserError
 
 
 def test_a_local_judge_of_this_project(tmp_path: Path, tiny_checkpoint: Path, monkeypatch):
-    from evaluation.local_judge import LocalJudge
+    from evaluation.judge.local_judge import LocalJudge
 
     arguments = replace(write_event_files(tmp_path, 2), judge="local", judge_model_path=str(tiny_checkpoint))
     result = judge_events(replace(arguments, device="cpu"), EndpointArguments())
@@ -50,7 +50,7 @@ def test_a_local_judge_of_another_kind_answers_as_transformers_does(tmp_path: Pa
     import torch
     from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
-    from evaluation.local_judge import LocalJudge, load_replier
+    from evaluation.judge.local_judge import LocalJudge, load_replier
     from models.load import CHAT_TEMPLATE
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint)

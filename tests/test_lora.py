@@ -182,8 +182,8 @@ def test_a_resumed_run_repeats_its_steps(trained, tmp_path):
 
 
 def logits_of(model, checkpoint, streams) -> torch.Tensor:
-    from data.collate import collate
-    from data.dataset import DataArguments
+    from data.loading.collate import collate
+    from data.loading.dataset import DataArguments
 
     arguments = train.TrainArguments(str(streams.parent / "not_trained"), report_to="none")
     dataset = train.make_dataset(checkpoint, DataArguments(annotation_paths=[str(streams)]), arguments)
@@ -223,8 +223,8 @@ def test_merged_weights_say_what_the_adapters_said(trained, tiny_checkpoint, str
 
 
 def test_a_merged_model_streams(trained, tiny_checkpoint, tmp_path):
-    from models.options import StreamOptions
-    from models.streaming import StreamingSession, comment, timed_frames
+    from models.streaming.options import StreamOptions
+    from models.streaming.session import StreamingSession, comment, timed_frames
 
     out = tmp_path / "merged"
     merge_lora.main([str(tiny_checkpoint), str(trained(tmp_path / "run")), str(out), "--dtype", "bfloat16"])

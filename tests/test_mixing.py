@@ -6,8 +6,8 @@ from itertools import islice
 import pytest
 import torch
 
-from data.mixing import BLOCK, MixedOrder, make_order
-from data.order import SampleOrder
+from data.loading.mixing import BLOCK, MixedOrder, make_order
+from data.loading.order import SampleOrder
 from models.training.source_loss import SourceLoss
 from utils.errors import UserError
 

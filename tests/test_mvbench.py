@@ -9,7 +9,7 @@ from PIL import Image
 from evaluation.mvbench import annotations, task
 from evaluation.mvbench import distributed_evaluate_mvbench as script
 from evaluation.mvbench.scores import TASKS
-from evaluation.prompts import Templates
+from evaluation.tasks.prompts import Templates
 from tests.asking import ask, items_of, make_videos, write_lines
 from tests.videos import numbered_frame
 from utils.errors import UserError

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from data.nano.corpus import CorpusArguments, make_corpus
-from evaluation.judge import Pair, read_verdict
+from evaluation.judge.judge import Pair, read_verdict
 from evaluation.nano.benchmarks import BenchmarkArguments, write_benchmarks
 from evaluation.nano.rule_judge import RuleJudge
-from evaluation.result import Result
+from evaluation.scoring.result import Result
 from tests.conftest import REPOSITORY
 
 N_CLIPS = 6

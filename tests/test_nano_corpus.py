@@ -7,8 +7,8 @@ import pytest
 from data.nano.commentator import score_phrase
 from data.nano.corpus import CorpusArguments, make_corpus
 from data.nano.questions import QUESTIONS
-from data.nano.scoring import kind_and_team, match, read_steps, reference, reference_steps
 from data.nano.states import STATE_QUERY
+from evaluation.nano.scoring import kind_and_team, match, read_steps, reference, reference_steps
 from utils.errors import UserError
 
 

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from data.nano.corpus import CorpusArguments, make_corpus
-from data.video import VideoFile
-from evaluation.item import Answer, ClipPlan
+from data.video.clip import VideoFile
 from evaluation.nano.evaluate import (
     EvaluateArguments,
     ShownPredictor,
@@ -20,6 +19,7 @@ from evaluation.nano.evaluate import (
     read_timed_text,
     steps_of,
 )
+from evaluation.tasks.item import Answer, ClipPlan
 from models.nano import NanoArguments, build_nano
 from utils.errors import UserError
 

@@ -6,8 +6,17 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from data.nano.parser import ParsedLine
-from data.nano.scoring import Commentary, TimedLine, grounding, kind_and_team, match, read_steps, score, word_counts
 from data.nano.world import KINDS
+from evaluation.nano.scoring import (
+    Commentary,
+    TimedLine,
+    grounding,
+    kind_and_team,
+    match,
+    read_steps,
+    score,
+    word_counts,
+)
 
 TRUE = [(4, "pass", "red"), (6, "tackle", "blue"), (9, "shot", "red"), (11, "save", "blue")]
 

@@ -4,7 +4,7 @@ import pytest
 
 from demo import app, serve
 from demo.cli import MemoryArguments
-from demo.engine import EngineArguments
+from demo.live.engine import EngineArguments
 from demo.server.options import TOKEN_VARIABLE as TOKEN
 from demo.server.options import ServerOptions
 from demo.web.options import AUTH_VARIABLE as AUTH

@@ -4,7 +4,7 @@ from itertools import islice
 
 import pytest
 
-from data.order import SampleOrder
+from data.loading.order import SampleOrder
 
 
 def first(order: SampleOrder, n: int, position: int = 0) -> list[int]:

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from evaluation.item import Choice, ClipPlan, Item, Written
 from evaluation.ovobench import distributed_evaluate_ovobench as script
 from evaluation.ovobench import task
 from evaluation.ovobench import transfer_annotation_format as transfer
-from evaluation.result import Result
+from evaluation.scoring.result import Result
+from evaluation.tasks.item import Choice, ClipPlan, Item, Written
 from tests.asking import ask, items_of, make_videos
 from tests.conftest import REPOSITORY
 from utils.errors import UserError

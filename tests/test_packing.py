@@ -11,13 +11,13 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from data.collate import collate, pack
-from data.dataset import AnnotationDataset, BadSample, Example, SampleEncoder
-from data.frame_plan import VideoLimits
-from data.loader import SURVEY_ROWS, SampleLoader
-from data.mixing import MixedOrder
-from data.order import SampleOrder
-from data.packing import LOOKAHEAD_ROWS, RowPacker
+from data.loading.collate import collate, pack
+from data.loading.dataset import AnnotationDataset, BadSample, Example, SampleEncoder
+from data.loading.loader import SURVEY_ROWS, SampleLoader
+from data.loading.mixing import MixedOrder
+from data.loading.order import SampleOrder
+from data.loading.packing import LOOKAHEAD_ROWS, RowPacker
+from data.video.frame_plan import VideoLimits
 from models.load import load_checkpoint
 from models.packed_attention import NAME, segment_arguments, use_packed_attention
 from models.training.liger import exchange_all

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from models.positions import PositionTracker, position_ids
+from data.samples.positions import PositionTracker, position_ids
 
 PADS = {"image": 90, "video": 91}
 

@@ -5,11 +5,11 @@ import itertools
 import pytest
 import torch
 
-from data.conversation import Turn
+from data.samples.conversation import Turn
+from data.samples.positions import POSITION_MODES, position_ids
 from models.load import load_checkpoint
-from models.positions import POSITION_MODES, position_ids
-from models.prefix import PrefixReader, common_length
-from models.requests import Encode
+from models.streaming.prefix import PrefixReader, common_length
+from models.streaming.requests import Encode
 
 QUESTIONS = ("Who has the ball?", "Who wins?", "Words of the match. Who has the ball?", "Words of the match. Who wins?")
 
@@ -60,7 +60,7 @@ def test_pieces_of_a_long_prompt_are_exact(checkpoint, clip, monkeypatch):
     ids = prompt(checkpoint, clip[0], QUESTIONS[0])
     whole = PrefixReader(checkpoint, *clip).logits(ids)
     for n in (1, 7, 16):  # shorter than the block of visual tokens, so that it is cut
-        monkeypatch.setattr("models.prefix.CHUNK_TOKENS", n)
+        monkeypatch.setattr("models.streaming.prefix.CHUNK_TOKENS", n)
         torch.testing.assert_close(PrefixReader(checkpoint, *clip).logits(ids), whole, atol=1e-4, rtol=1e-4)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.preview import main
+from data.preview.command import main
 from tests.videos import frame_number, make_video
 from utils.errors import UserError
 

@@ -7,8 +7,8 @@ import time
 from functools import partial
 from pathlib import Path
 
-from evaluation import processes
-from evaluation.processes import launch
+from evaluation.runner import processes
+from evaluation.runner.processes import launch
 
 LIMIT_S = 120.0
 

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from data.container import VideoError
 from data.production.distributed_whisperx import Whisper, WhisperOptions, timed_words
 from data.production.record import Record
 from data.production.stage import RecordFailed, Worker
-from data.sound import read_sound
+from data.video.container import VideoError
+from data.video.sound import read_sound
 from tests.sounds import RATE, make_sounding_video, onsets_s, small_whisper, speak, ticks, why_no_speech
 from utils.errors import UserError
 

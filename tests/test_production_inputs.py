@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.production.folder_input import Files, FolderInput, FolderOptions, list_folder, rank_captions
-from data.production.jsonl_input import parse_line
+from data.production.inputs.folder_input import Files, FolderInput, FolderOptions, list_folder, rank_captions
+from data.production.inputs.jsonl_input import parse_line
 from data.production.record import Record, from_line, to_line
 from tests.captions import HAND_MADE_SRT, ROLLED_VTT, ROLLED_WORDS
 from tests.test_production_captions import JSON

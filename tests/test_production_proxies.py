@@ -10,7 +10,7 @@ import pytest
 from data.production.make_proxies import MakeProxies, ProxyOptions, exact_times
 from data.production.record import Record
 from data.production.stage import RecordFailed
-from data.video import VideoFile, read_clip
+from data.video.clip import VideoFile, read_clip
 from tests.videos import frame_number, make_video
 from utils.errors import UserError
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from data.production.config import read_config
-from data.production.result import RunResult
 from data.production.run import EngineArguments, run_config
+from data.production.runner.config import read_config
+from data.production.runner.result import RunResult
 from tests.conftest import REPOSITORY
 from tests.production import CONFIG as TROUBLED
 from tests.production import NANO, WORDS, contents, make_videos, measured, places_of, write_config

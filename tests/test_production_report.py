@@ -6,13 +6,13 @@ from itertools import pairwise
 
 import pytest
 
-from data.production.config import read_config
 from data.production.report import facts as report_facts
 from data.production.report.facts import collect, sample
 from data.production.report.page import write_report
 from data.production.report.plot import histogram
-from data.production.result import RunResult
 from data.production.run import EngineArguments, run_config
+from data.production.runner.config import read_config
+from data.production.runner.result import RunResult
 from tests.production import CONFIG, make_videos, write_config
 from tests.test_report import Page
 

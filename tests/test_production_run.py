@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from data.annotations import AnnotationFile
 from data.production.command import stage_main
-from data.production.config import read_config
-from data.production.engine import engines
-from data.production.engine.link import Link
-from data.production.jsonl_input import parse_line
-from data.production.result import RunResult
+from data.production.inputs.jsonl_input import parse_line
 from data.production.run import EngineArguments, locked, prune, run_config, say_result
+from data.production.runner import engines
+from data.production.runner.config import read_config
+from data.production.runner.link import Link
+from data.production.runner.result import RunResult
+from data.samples.annotations import AnnotationFile
 from tests.conftest import REPOSITORY
 from tests.production import (
     CONFIG,

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from data.container import VideoError
 from data.production.distributed_lighter_asd import ActiveSpeaker, SpeakerOptions, Window, frames_of, windows
 from data.production.distributed_lmm4asd import TalkingHead, TalkingHeadOptions, yes_probability
 from data.production.light_asd.faces import best_boxes, load_detector
@@ -16,7 +15,8 @@ from data.production.light_asd.network import LightAsd
 from data.production.light_asd.tracks import crop_faces, overlaps, track_faces
 from data.production.record import Record
 from data.production.stage import RecordFailed, Worker
-from data.video import VideoFile
+from data.video.clip import VideoFile
+from data.video.container import VideoError
 from tests.sounds import make_sounding_video, ticks
 from tests.videos import frame_number, make_video
 from utils.errors import UserError
@@ -67,9 +67,9 @@ def test_yes_is_the_product_of_its_tokens_over_the_vocabulary(asker):
     probability = yes_probability(checkpoint, frames, asker._question)
     assert 0 < probability < 1 and probability == yes_probability(checkpoint, frames, asker._question)
     # The same from one pass over everything, without a cache.
-    from data.conversation import Turn
-    from models.positions import position_ids
-    from models.requests import Encode
+    from data.samples.conversation import Turn
+    from data.samples.positions import position_ids
+    from models.streaming.requests import Encode
 
     ((block, features),) = checkpoint.batch.answer([Encode(frames)])
     chat, yes = checkpoint.chat, checkpoint.chat.text_ids("Yes")

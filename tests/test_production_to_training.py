@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.annotations import AnnotationFile
-from data.video import VideoFile
+from data.samples.annotations import AnnotationFile
+from data.video.clip import VideoFile
 from tests.judge_server import JudgeServer, Response
 from tests.sounds import RATE, make_sounding_video, small_whisper, speak, why_no_speech
 from tests.training import ROOT, log_of, run, train_flags

@@ -6,17 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.production.config import read_config
 from data.production.held_out_split import HeldOutSplit, SplitOptions
 from data.production.metadata_filter import MetadataFilter, MetadataOptions
 from data.production.pretrain_to_clips import PretrainClipOptions, PretrainToClips, sort_out, split_evenly
 from data.production.record import Record, from_line, to_line
 from data.production.run import EngineArguments, run_config
+from data.production.runner.config import read_config
 from data.production.sft_to_clips import SftClipOptions, SftToClips
 from data.production.to_conversation import ToConversation
 from data.production.words.transcript import transcript_of
-from scripts import bench_production
-from scripts.bench.published_production import produce
+from dev.bench.parts.published_production import produce
+from dev.bench import bench_production
 from utils.errors import UserError
 
 FUZZ = settings(derandomize=True, deadline=None, database=None)

@@ -7,15 +7,15 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from evaluation.hub_rows import HubSet, read_rows
-from evaluation.item import ClipPlan, Item, Written
-from evaluation.lines import Line
 from evaluation.livesports3kqa import distributed_evaluate_livesports3kqa as sports_script
 from evaluation.livesports3kqa import task as sports
-from evaluation.multiple_choice import lettered, listed_options, names_the_letter, right_letter
-from evaluation.prompts import Templates
 from evaluation.streamingbench import distributed_evaluate_streamingbench as streaming_script
 from evaluation.streamingbench import task as streaming
+from evaluation.tasks.hub_rows import HubSet, read_rows
+from evaluation.tasks.item import ClipPlan, Item, Written
+from evaluation.tasks.lines import Line
+from evaluation.tasks.multiple_choice import lettered, listed_options, names_the_letter, right_letter
+from evaluation.tasks.prompts import Templates
 from evaluation.videomme import task as videomme
 from tests.asking import ask, items_of, make_videos, write_lines
 from utils.errors import UserError

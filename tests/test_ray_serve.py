@@ -14,12 +14,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import connect
 
 from demo.cli import NANO_CHECKPOINT
+from demo.live.refusal import Refusal
 from demo.server.options import ServerOptions
 from demo.server.protocol import NewSession
-from demo.server.refusal import Refusal
 from demo.server.sessions import Sessions
-from models.engine import Engine, EngineOptions
 from models.load import load_checkpoint
+from models.streaming.engine import Engine, EngineOptions
 from tests.conftest import REPOSITORY
 from tests.serving import PATIENCE_S, WINDOW, Client, alone, expected, read_films, said
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.failures import causes_of
-from evaluation.outcome import Outcome
+from evaluation.pages.report_plot import plot
+from evaluation.pages.report_samples import choose_samples, read_frames, spread
 from evaluation.report import main
-from evaluation.report_plot import plot
-from evaluation.report_samples import choose_samples, read_frames, spread
-from evaluation.result import Result
-from evaluation.scored import Scored
-from evaluation.stats import Floor, Score
+from evaluation.scoring.failures import causes_of
+from evaluation.scoring.outcome import Outcome
+from evaluation.scoring.result import Result
+from evaluation.scoring.scored import Scored
+from evaluation.scoring.stats import Floor, Score
 from tests.videos import frame_number, make_video
 from utils.errors import UserError
 

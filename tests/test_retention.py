@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from models.context import Context
 from models.load import load_checkpoint
-from models.options import RetentionOptions, StreamOptions
-from models.rotary import rotate
-from models.session_file import load_session, save_session
-from models.streaming import StreamingSession, comment, timed_frames
+from models.streaming.context import Context
+from models.streaming.options import RetentionOptions, StreamOptions
+from models.streaming.rotary import rotate
+from models.streaming.session import StreamingSession, comment, timed_frames
+from models.streaming.session_file import load_session, save_session
 from tests.graph_decoding import decode_both_ways
 from tests.recorder import Recorder, record, spread
 from tests.reference import Reference
@@ -281,7 +281,7 @@ def test_a_cache_grows_and_forgets(checkpoint, monkeypatch, retention):
     """It grows while the model reads, where tensors are inference tensors, and forgets between two steps."""
     frames = noise(16)
     wanted = said(session(checkpoint, retention), frames)
-    monkeypatch.setattr("models.cache.FIRST_CAPACITY", 32)
+    monkeypatch.setattr("models.streaming.cache.FIRST_CAPACITY", 32)
     small = session(checkpoint, retention)
     assert said(small, frames) == wanted
     assert small.context.cache.capacity > 32 and not small.context.cache.keys.is_inference()

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.benchmarks import benchmark_names, scores_of
-from evaluation.outcome import Outcome
-from evaluation.preference import summary as preference_summary
-from evaluation.result import Result
 from evaluation.score import main
-from evaluation.scored import Scored, pairs_of
+from evaluation.scoring.benchmarks import benchmark_names, scores_of
+from evaluation.scoring.outcome import Outcome
+from evaluation.scoring.preference import summary as preference_summary
+from evaluation.scoring.result import Result
+from evaluation.scoring.scored import Scored, pairs_of
 from evaluation.videomme.scores import export, nested, text_report
 from utils.errors import UserError
 

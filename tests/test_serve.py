@@ -13,11 +13,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from data.live import live_frames
-from demo.server.events import EventLog
+from data.video.live import live_frames
+from demo.live.events import EventLog
 from demo.server.metrics import BUCKETS_S
-from models.options import StreamOptions
-from models.streaming import StreamingSession, comment, timed_frames
+from models.streaming.options import StreamOptions
+from models.streaming.session import StreamingSession, comment, timed_frames
 from tests.serving import PATIENCE_S, WINDOW, expected, said, serving, socket_url, until
 from tests.videos import make_video
 

@@ -9,7 +9,7 @@ from websockets.sync.client import connect
 
 from demo.app import check as check_page
 from demo.cli import MemoryArguments
-from demo.engine import EngineArguments
+from demo.live.engine import EngineArguments
 from demo.serve import ListenArguments
 from demo.serve import check as check_server
 from demo.server.options import ServerOptions

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 from websockets.sync.client import connect
 
-from data.frame_plan import VideoLimits
-from demo.server.arrivals import Arrivals
-from demo.server.bucket import TokenBucket
-from demo.server.frames import FrameReader
-from demo.server.refusal import Refusal
+from data.video.frame_plan import VideoLimits
+from demo.live.arrivals import Arrivals
+from demo.live.bucket import TokenBucket
+from demo.live.frames import FrameReader
+from demo.live.refusal import Refusal
 from tests.serving import PATIENCE_S, expected, jpeg, said, serving, socket_url, until
 
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from data.container import VideoError
-from data.live import FrameMaker
 from data.sources.pipe import open_pipe
 from data.sources.spec import parse_spec
 from data.sources.stream import N_HELD, StreamSource
+from data.video.container import VideoError
+from data.video.live import FrameMaker
 from tests.sources import LIMITS, QUICK, times_of, wait_until
 from tests.videos import frame_number, make_video
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from data.container import VideoError
 from data.sources.catalogue import open_source
 from data.sources.reconnection import Reconnection
+from data.video.container import VideoError
 from tests import rtsp_server
 from tests.sources import LIMITS, QUICK, Served, events_of, make_served, send, times_of, wait_until
 from tests.videos import frame_number, make_video

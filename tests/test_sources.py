@@ -13,12 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-from data.container import VideoError
-from data.live import FrameMaker, live_frames
 from data.sources.catalogue import open_source
 from data.sources.reconnection import Reconnection
 from data.sources.spec import FORMS, NO_PROTOCOL, _camera, parse_spec
 from data.sources.stream import N_HELD, StreamSource
+from data.video.container import VideoError
+from data.video.live import FrameMaker, live_frames
 from demo.cli import (
     MemoryArguments,
     ModelArguments,
@@ -30,7 +30,7 @@ from demo.cli import (
 )
 from demo.viewing import Viewing
 from models.load import load_checkpoint
-from models.options import StreamOptions
+from models.streaming.options import StreamOptions
 from tests.conftest import REPOSITORY
 from tests.sources import LIMITS, QUICK, Served, make_served, send, times_of, wait_until
 from tests.test_cli import RecordingView, command

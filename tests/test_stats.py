@@ -6,8 +6,8 @@ import statistics
 import pytest
 import scipy.stats
 
-from evaluation.outcome import Outcome
-from evaluation.stats import Floor, compare, estimate, score, sign_test, t_quantile
+from evaluation.scoring.outcome import Outcome
+from evaluation.scoring.stats import Floor, compare, estimate, score, sign_test, t_quantile
 
 
 def outcome(name: str, value: float, cluster: str = "", truth=None, **tags: str) -> Outcome:

@@ -5,16 +5,16 @@ import random
 import pytest
 import torch
 
-from data.live import TimedFrame
-from data.words import FPS
+from data.samples.words import FPS
+from data.video.live import TimedFrame
 from demo.viewing import Viewing
-from evaluation.checkpoint_predictor import comment as evaluations_comment
-from models.engine import Engine, EngineOptions
+from evaluation.predictors.checkpoint import comment as evaluations_comment
 from models.load import load_checkpoint
-from models.options import StreamOptions
-from models.requests import Encode
-from models.step_queue import StepQueue
-from models.streaming import StreamingSession, comment
+from models.streaming.engine import Engine, EngineOptions
+from models.streaming.options import StreamOptions
+from models.streaming.requests import Encode
+from models.streaming.session import StreamingSession, comment
+from models.streaming.step_queue import StepQueue
 from models.training.held_out import comment as callbacks_comment
 from tests.test_cli import RecordingView
 from utils.errors import UserError

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from evaluation.claims import Claims
-from evaluation.item import Answer, Choice, ClipPlan, Item
-from evaluation.run import FAILED, MAX_ATTEMPTS, Runner, ask, exit_status, result_of
-from evaluation.store import Store
-from evaluation.task import Task, is_the_letter
+from evaluation.runner.claims import Claims
+from evaluation.runner.run import FAILED, MAX_ATTEMPTS, Runner, ask, exit_status, result_of
+from evaluation.runner.store import Store
+from evaluation.tasks.item import Answer, Choice, ClipPlan, Item
+from evaluation.tasks.task import Task, is_the_letter
 from tests.conftest import REPOSITORY
 from tests.evaluation_processes import run_two, shared_items
 from utils.errors import UserError
@@ -217,9 +217,8 @@ def test_two_processes_share_the_videos(tmp_path):
 
 
 def test_a_claim_ends_with_its_process(tmp_path):
-    holds = (
-        "import sys; from evaluation.claims import Claims; print(Claims(sys.argv[1]).take('v'), flush=True); input()"
-    )
+    taking = "import sys; from evaluation.runner.claims import Claims"
+    holds = f"{taking}; print(Claims(sys.argv[1]).take('v'), flush=True); input()"
     words = [sys.executable, "-c", holds, str(tmp_path / "claims")]
     with subprocess.Popen(words, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "True\n"

@@ -6,13 +6,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from data.conversation import Turn
-from data.words import step_label, step_slices, step_window
-from models.decoding import Choice, choose_tokens
+from data.samples.conversation import Turn
+from data.samples.words import step_label, step_slices, step_window
 from models.load import load_checkpoint
-from models.options import DecodingOptions, StreamOptions
-from models.requests import Batch, Encode
-from models.streaming import Clock, StreamingSession, comment
+from models.streaming.decoding import Choice, choose_tokens
+from models.streaming.options import DecodingOptions, StreamOptions
+from models.streaming.requests import Batch, Encode
+from models.streaming.session import Clock, StreamingSession, comment
 from tests.pictures import noise
 from tests.recorder import record, spread
 from tests.reference import Reference

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from models.load import load_checkpoint
-from models.options import StreamOptions
-from models.requests import Encode
-from models.streaming import StreamingSession, comment, timed_frames
+from models.streaming.options import StreamOptions
+from models.streaming.requests import Encode
+from models.streaming.session import StreamingSession, comment, timed_frames
 from tests.pictures import black, moving, noise
 from tests.recorder import Recorder, difference, record
 

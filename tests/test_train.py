@@ -16,7 +16,7 @@ import torch
 from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
 
 import train
-from data.order import SampleOrder
+from data.loading.order import SampleOrder
 from models.training import checkpoints
 from models.training.optimizer import is_muon_matrix
 from tests.samples import stream, talk, write_media, write_samples

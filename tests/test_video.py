@@ -11,10 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from data.frame_plan import VideoLimits
-from data.patches import cut_patches
-from data.pixels import Resizer, RgbConverter
-from data.video import (
+from data.samples.patches import cut_patches
+from data.video.clip import (
     VideoError,
     VideoFile,
     live_frames,
@@ -22,6 +20,8 @@ from data.video import (
     read_image,
     read_packed,
 )
+from data.video.frame_plan import VideoLimits
+from data.video.pixels import Resizer, RgbConverter
 from tests.videos import (
     decode_every_frame,
     frame_number,
@@ -122,7 +122,7 @@ def test_a_cut_by_an_edit_list_is_kept(tmp_path, videos):
 )
 def test_decodes_no_more_than_needed(videos, monkeypatch, name, wanted):
     """Frames cost the part of their group before them, less what nothing refers to."""
-    import data.video
+    import data.video.clip
 
     decoded = []
 
@@ -131,10 +131,10 @@ def test_decodes_no_more_than_needed(videos, monkeypatch, name, wanted):
         decoded.extend(frame.pts for frame in frames)
         return frames
 
-    DECODE = data.video.decode_packet
+    DECODE = data.video.clip.decode_packet
     with VideoFile(videos(name)) as video:
         size, ticks = video.size_hw, video.table.start_ticks[wanted].tolist()
-        monkeypatch.setattr(data.video, "decode_packet", counted)
+        monkeypatch.setattr(data.video.clip, "decode_packet", counted)
         frames = video.read(np.array(wanted), size_hw=size)
     needed, n_skipped = packets_needed(videos(name), ticks)
     assert sorted(decoded) == sorted(needed) and n_skipped > 0
@@ -216,11 +216,11 @@ def test_frames_asked_for_again_and_out_of_order(videos, name):
 
 
 def test_a_clip_is_read_from_a_file_opened_once(videos, monkeypatch):
-    import data.video
+    import data.video.clip
 
     opened = []
-    monkeypatch.setattr(data.video, "open_video", lambda path: opened.append(path) or OPEN(path))
-    OPEN = data.container.open_video
+    monkeypatch.setattr(data.video.clip, "open_video", lambda path: opened.append(path) or OPEN(path))
+    OPEN = data.video.container.open_video
     read_clip(videos("ordinary.mp4"), 1.0, 2.5, limits=LIMITS)
     assert len(opened) == 1
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import Qwen2VLForConditionalGeneration
 
-from data.patches import cut_patches
+from data.samples.patches import cut_patches
 from models.vision import encode_patches, normalize_patches
 from tests.recorder import spread
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import data.sample_encoder
+import data.samples.encoder
 import models.qwen2_vl
 import train
-from data.collate import collate, pack
-from data.dataset import AnnotationDataset, SampleEncoder
-from data.frame_plan import VideoLimits
-from data.vision_cache import VisionCache
+from data.loading.collate import collate, pack
+from data.loading.dataset import AnnotationDataset, SampleEncoder
+from data.samples.vision_cache import VisionCache
+from data.video.frame_plan import VideoLimits
 from models.load import load_checkpoint
 from models.packed_attention import use_packed_attention
 from models.training.vision_cache import fingerprint
@@ -72,13 +72,13 @@ def reads(monkeypatch, tmp_path):
     """The files that were decoded."""
     seen = Reads(tmp_path / "reads.log")
     for name in ("read_clip", "read_image"):
-        original = getattr(data.sample_encoder, name)
+        original = getattr(data.samples.encoder, name)
 
         def counted(path, *args, original=original, **options):
             seen.add(path)
             return original(path, *args, **options)
 
-        monkeypatch.setattr(data.sample_encoder, name, counted)
+        monkeypatch.setattr(data.samples.encoder, name, counted)
     return seen
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from data.words import (
+from data.samples.words import (
     SILENCE,
     Word,
     cut_trailing_silence,

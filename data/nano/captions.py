@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.annotations import AnnotationFile
 from data.nano.corpus import stream_sample
+from data.samples.annotations import AnnotationFile
 from utils.arguments import parse_arguments
 from utils.errors import UserError, run_command
 from utils.files import write_whole

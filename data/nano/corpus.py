@@ -9,7 +9,7 @@ command is given again. The folder then holds
     commentary.jsonl         streaming samples with questions at their end, one per clip
     looks/000000.pack        JPEG frames, two for each second looked at
     states.jsonl             single looks: two frames -> both kits and the state of play, in a few words
-    events.jsonl             per clip: kits, every line with its event; what data/nano/scoring.py reads
+    events.jsonl             per clip: kits, every line with its event; what evaluation/nano/scoring.py reads
 """
 
 import io
@@ -31,7 +31,7 @@ from data.nano.questions import ask
 from data.nano.render import render_window, write_video
 from data.nano.states import STATE_QUERY, describe_state
 from data.nano.world import Window, play_window
-from data.words import FPS
+from data.samples.words import FPS
 from utils.arguments import parse_arguments
 from utils.errors import UserError, run_command
 from utils.files import write_whole

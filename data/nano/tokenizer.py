@@ -6,12 +6,12 @@ from itertools import product
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import Qwen2TokenizerFast
 
-from data.conversation import DEFAULT_SYSTEM
 from data.nano.commentator import NUMBERS, WORDINGS, ZONE_PHRASES
 from data.nano.palette import KITS
 from data.nano.questions import QUESTIONS
 from data.nano.states import STATE_QUERY, STATE_WORDS
-from data.words import SILENCE
+from data.samples.conversation import DEFAULT_SYSTEM
+from data.samples.words import SILENCE
 
 # Qwen2's own special tokens in their order.
 SPECIAL_TOKENS = (

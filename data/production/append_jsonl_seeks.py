@@ -2,7 +2,7 @@
 
     python -m data.production.append_jsonl_seeks train.jsonl
 
-writes train_with_seeks.jsonl and its sidecar (data/line_index.py), which is what this project reads. The published
+writes train_with_seeks.jsonl and its sidecar (data/samples/line_index.py), which this project reads. The published
 script counted characters, so that files with any other letter than ASCII's were read at wrong places; these are bytes.
 Memory stays small, whatever the number of lines. About 300 MB a second.
 """
@@ -14,7 +14,7 @@ from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data.line_index import open_index
+from data.samples.line_index import open_index
 from utils.errors import UserError, run_command
 
 OFFSETS_AT_ONCE = 1 << 16

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data.container import VideoError
 from data.production.model_files import local_model, model_fingerprint
 from data.production.near_duplicates import WORD
 from data.production.record import Record, Timed
 from data.production.stage import RecordFailed, Stage, Worker
 from data.production.whisper import load_whisper
-from data.sound import RATE, read_sound
+from data.video.container import VideoError
+from data.video.sound import RATE, read_sound
 from utils.errors import UserError
 
 BIN_S = 0.1

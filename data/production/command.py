@@ -5,10 +5,10 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data.production.config import OutputOptions, RunConfig
-from data.production.output import HELD_OUT
-from data.production.result import RunResult
+from data.production.output.jsonl import HELD_OUT
 from data.production.run import EngineArguments, run_config
+from data.production.runner.config import OutputOptions, RunConfig
+from data.production.runner.result import RunResult
 from data.production.stage import Stage, load_source, load_stage
 from utils.errors import UserError, run_command
 from utils.files import partial_file, write_whole

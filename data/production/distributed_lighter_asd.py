@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data.container import VideoError
 from data.production.record import Record
 from data.production.stage import RecordFailed, Stage, Worker
-from data.sound import RATE, read_sound
+from data.video.container import VideoError
+from data.video.sound import RATE, read_sound
 from utils.errors import UserError
 from utils.fingerprint import fingerprint
 
 if TYPE_CHECKING:
-    from data.video import VideoFile
+    from data.video.clip import VideoFile
 
 SCORE = "talking_ratio"
 FPS = 25
@@ -96,7 +96,7 @@ class ActiveSpeaker(Stage):
         self._detect = load_detector(self.options.detector, worker.device)
 
     def expand(self, record: Record) -> list[Record]:
-        from data.video import VideoFile
+        from data.video.clip import VideoFile
 
         try:
             with VideoFile(record.video) as video:
@@ -145,7 +145,7 @@ class ActiveSpeaker(Stage):
 
 def windows(video: "VideoFile", start_s: float | None, end_s: float | None) -> Iterator[Window]:
     """The stretches of a clip that are looked at: 150 frames every 750, the last one as far as the clip goes."""
-    from data.frame_plan import exact_seconds
+    from data.video.frame_plan import exact_seconds
 
     table = video.table
     first = Fraction(int(table.start_ticks[0]) * table.time_base)

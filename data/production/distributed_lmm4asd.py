@@ -8,8 +8,8 @@ clips below 0.3 under Qwen2-VL-2B-Instruct. Frames are read at 320 x 180 (height
 picture is squeezed), the nearest multiples of 28. Hardware: one GPU per worker (a few to a GPU by `gpus`), or all CPU
 cores. Most of the time goes into decoding, which is done ahead by as many threads as the worker has.
 
-The model comes through models/load.py and models/prefix.py, imported when a worker starts: evaluation asks its
-questions through the same two, and a second loader here would be the worse dependency.
+The model comes through models/load.py and models/streaming/prefix.py, imported when a worker starts; evaluation asks
+its questions through the same two, and a second loader here would be the worse dependency.
 """
 
 import hashlib
@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from data.container import VideoError
 from data.production.model_files import local_model, model_fingerprint
 from data.production.record import Record
 from data.production.stage import Stage, Worker
+from data.video.container import VideoError
 from utils.errors import UserError
 from utils.templates import Templates
 
@@ -102,8 +102,8 @@ class TalkingHead(Stage):
 
     def _frames(self, record: Record) -> "Tensor | VideoError":
         """The clip's frames as the model sees them, uint8 [n, 3, H, W], or what is wrong with its video."""
-        from data.frame_plan import SIZE_FACTOR, VideoLimits, plan_question
-        from data.video import VideoFile
+        from data.video.clip import VideoFile
+        from data.video.frame_plan import SIZE_FACTOR, VideoLimits, plan_question
 
         sides = (self.options.height, self.options.width)
         size_hw = tuple(round(side / SIZE_FACTOR) * SIZE_FACTOR for side in sides)
@@ -126,9 +126,9 @@ def yes_probability(checkpoint: "Checkpoint", frames: "Tensor", question: str) -
 
     Over the whole vocabulary; where "Yes" is several tokens, the product of theirs.
     """
-    from data.conversation import Turn
-    from models.prefix import PrefixReader
-    from models.requests import Encode
+    from data.samples.conversation import Turn
+    from models.streaming.prefix import PrefixReader
+    from models.streaming.requests import Encode
 
     (block, features) = checkpoint.batch.answer([Encode(frames)])[0]
     chat, reader = checkpoint.chat, PrefixReader(checkpoint, block, features)

@@ -14,12 +14,12 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from data.container import VideoError
 from data.production.model_files import local_model, model_fingerprint
 from data.production.record import Record
 from data.production.stage import RecordFailed, Stage, Worker
 from data.production.whisper import load_whisper
-from data.sound import RATE, read_sound
+from data.video.container import VideoError
+from data.video.sound import RATE, read_sound
 from utils.errors import UserError
 
 SHORTEST_S = 0.1  # sound below it is none

@@ -5,7 +5,7 @@
 A transcript that is too easy to foresee repeats itself or is read out; one that is too hard is garbled, or in another
 language. The paper keeps 1.5 to 6.5 for pre-training and 1.5 to 5 for SFT, under Qwen2-1.5B-Instruct; the loss is over
 the transcript's tokens, its end not among them. Hardware: one GPU per worker, or all CPU cores. Time: figures are in
-dev/benchmarks/production.md; scripts/bench_lm_loss.py measures.
+dev/benchmarks/production.md; dev/bench/bench_lm_loss.py measures.
 """
 
 import hashlib

@@ -13,7 +13,7 @@ disk. `--codec h264` is for small files, for colours at full size, and for playe
 The limits must be training's (VIDEO_MIN_PIXELS, VIDEO_MAX_PIXELS, FPS_MAX_FRAMES); the defaults are those of
 scripts/pt_local.sh. Proxies are for `--frame_times grid`, training's default. They have no sound: filters that listen
 come before. Hardware: one CPU core per worker. How much faster they decode, and what that costs in quality and disk, is
-in dev/benchmarks/production.md; scripts/bench_proxies.py measures it.
+in dev/benchmarks/production.md; dev/bench/bench_proxies.py measures it.
 """
 
 import dataclasses
@@ -29,10 +29,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data.container import VideoError
-from data.frame_plan import FPS, Clip, FrameTable, VideoLimits, plan_stream
 from data.production.record import Record
 from data.production.stage import RecordFailed, Stage
+from data.video.container import VideoError
+from data.video.frame_plan import FPS, Clip, FrameTable, VideoLimits, plan_stream
 from utils.errors import UserError
 from utils.fingerprint import fingerprint
 
@@ -101,7 +101,7 @@ class MakeProxies(Stage):
 
     def _proxy(self, record: Record) -> Path | None:
         """The clip's proxy, made where it is not there; None where it would not give the same frames."""
-        from data.video import VideoFile
+        from data.video.clip import VideoFile
 
         with VideoFile(record.video) as video:
             path = Path(self.options.folder) / self._file_name(record)
@@ -131,7 +131,7 @@ class MakeProxies(Stage):
 
     def _gives_the_same(self, path: Path, record: Record, clip: Clip) -> bool:
         """Whether a proxy's window takes all of its frames, at the clip's times and size."""
-        from data.video import VideoFile
+        from data.video.clip import VideoFile
 
         with VideoFile(path) as proxy:
             try:

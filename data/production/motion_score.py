@@ -15,10 +15,10 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from data.frame_plan import FrameTable
 from data.production.record import Record
 from data.production.stage import RecordFailed, Stage
-from data.video import VideoError, VideoFile
+from data.video.clip import VideoError, VideoFile
+from data.video.frame_plan import FrameTable
 from utils.errors import UserError
 
 WIDTH = 160

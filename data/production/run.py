@@ -21,16 +21,16 @@ from pathlib import Path
 
 import orjson
 
-from data.production.config import RunConfig, read_config
-from data.production.engine.engines import Engine, make_engine
-from data.production.engine.job import Job, Report, after
-from data.production.engine.link import Link, digest_of, source_link, stage_links
-from data.production.engine.progress import Progress
-from data.production.engine.shard_files import partial_files, put
-from data.production.engine.store import Store
-from data.production.output import Results, write_outputs
+from data.production.output.jsonl import Results, write_outputs
 from data.production.record import read_records
-from data.production.result import RunResult
+from data.production.runner.config import RunConfig, read_config
+from data.production.runner.engines import Engine, make_engine
+from data.production.runner.job import Job, Report, after
+from data.production.runner.link import Link, digest_of, source_link, stage_links
+from data.production.runner.progress import Progress
+from data.production.runner.result import RunResult
+from data.production.runner.shard_files import partial_files, put
+from data.production.runner.store import Store
 from utils.errors import UserError, run_command
 
 LEAST_FOR_SHARE = 20  # records, before a share of failures ends a run

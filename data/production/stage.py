@@ -213,7 +213,8 @@ def load_source(name: str) -> type[Source]:
 def names_of(kind: str) -> list[str]:
     """Modules of this folder that hold a STAGE or a SOURCE."""
     mark = f"\n{kind} = "
-    return sorted(path.stem for path in FOLDER.glob("*.py") if mark in path.read_text(encoding="utf-8"))
+    folder = FOLDER / "inputs" if kind == "SOURCE" else FOLDER
+    return sorted(path.stem for path in folder.glob("*.py") if mark in path.read_text(encoding="utf-8"))
 
 
 def has_flag(options: Any, field_name: str, mark: str) -> bool:
@@ -231,4 +232,5 @@ def _load(name: str, kind: str) -> Any:
     if name not in known:
         what = "stage" if kind == "STAGE" else "input"
         raise UserError(f"{name!r}: no such {what}; choose one of {', '.join(known)}")
-    return getattr(importlib.import_module(f"data.production.{name}"), kind)
+    room = "data.production.inputs" if kind == "SOURCE" else "data.production"
+    return getattr(importlib.import_module(f"{room}.{name}"), kind)

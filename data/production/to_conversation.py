@@ -31,7 +31,7 @@ class ToConversation(Stage):
 
 
 def sample_of(record: Record) -> list:
-    """The sample of section 2 of the annotation format (data/annotations.py)."""
+    """The sample of section 2 of the annotation format (data/samples/annotations.py)."""
     start_s = record.words[0][0] if record.start_s is None else record.start_s
     end_s = record.words[-1][1] if record.end_s is None else record.end_s
     video = {"type": "video", "video": record.video, "video_start": start_s, "video_end": end_s}

@@ -1,7 +1,5 @@
 """Every kind of source, opened by its name."""
 
-from data.frame_plan import FrameTimes, VideoLimits
-from data.live import FrameMaker
 from data.sources.camera import open_camera
 from data.sources.file import FileSource
 from data.sources.images import ImagesSource
@@ -10,6 +8,8 @@ from data.sources.reconnection import Reconnection
 from data.sources.source import Source
 from data.sources.spec import SourceSpec, check_frame_times, parse_spec
 from data.sources.url import open_url
+from data.video.frame_plan import FrameTimes, VideoLimits
+from data.video.live import FrameMaker
 from utils.errors import UserError
 
 LIVE = {"camera": open_camera, "lavfi": open_camera, "url": open_url, "pipe": open_pipe}

@@ -3,16 +3,16 @@
 import threading
 from collections.abc import Iterator
 
-from data.ahead import read_ahead
-from data.frame_plan import FrameTimes, VideoLimits
-from data.live import TimedFrame, live_frames
 from data.sources.source import Source
+from data.video.ahead import read_ahead
+from data.video.frame_plan import FrameTimes, VideoLimits
+from data.video.live import TimedFrame, live_frames
 
 AHEAD_FRAMES = 8  # decoded and resized while the model speaks
 
 
 class FileSource(Source):
-    """The frames of a video file from start_s on (data/live.py has the rules)."""
+    """The frames of a video file from start_s on (data/video/live.py has the rules)."""
 
     def __init__(self, path: str, *, limits: VideoLimits, frame_times: FrameTimes, float_resize: bool, start_s: float):
         super().__init__(path)

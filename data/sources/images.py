@@ -7,12 +7,12 @@ from fractions import Fraction
 
 import numpy as np
 
-from data.container import VideoError
-from data.frame_folder import list_images, read_folder_image
-from data.frame_plan import FPS, FRAME_FACTOR, VideoLimits, exact_seconds
-from data.live import TimedFrame
-from data.pixels import Resizer
 from data.sources.source import Source
+from data.video.container import VideoError
+from data.video.frame_folder import list_images, read_folder_image
+from data.video.frame_plan import FPS, FRAME_FACTOR, VideoLimits, exact_seconds
+from data.video.live import TimedFrame
+from data.video.pixels import Resizer
 
 
 class ImagesSource(Source):

@@ -8,11 +8,11 @@ from threading import Event
 
 from av.container import InputContainer
 
-from data.container import open_container
-from data.live import FrameMaker
 from data.sources.reconnection import Reconnection
 from data.sources.spec import SourceSpec
 from data.sources.stream import POLL_S, StreamSource
+from data.video.container import open_container
+from data.video.live import FrameMaker
 
 
 class Pipe:

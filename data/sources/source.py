@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from queue import SimpleQueue
 
-from data.live import TimedFrame
+from data.video.live import TimedFrame
 
 
 class Source(ABC):

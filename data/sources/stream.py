@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 
 import av
 
-from data.container import FFMPEG_ERRORS, VideoError, decode_packet, frame_ticks, reason, video_stream
-from data.live import FrameMaker, TimedFrame
 from data.sources.reconnection import Reconnection
 from data.sources.source import Source
 from data.sources.timeline import Grid, Timeline
+from data.video.container import FFMPEG_ERRORS, VideoError, decode_packet, frame_ticks, reason, video_stream
+from data.video.live import FrameMaker, TimedFrame
 
 N_HELD = 20  # frames that wait to be taken: 10 s
 POLL_S = 0.05

@@ -18,7 +18,7 @@ import math
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from data.frame_plan import FPS
+from data.video.frame_plan import FPS
 
 JUMP_S = 5.0
 SLACK_S = 1.0

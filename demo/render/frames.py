@@ -6,8 +6,8 @@ from fractions import Fraction
 import av
 from av.video.reformatter import VideoReformatter
 
-from data.container import frame_ticks
-from data.pixels import quarter_turns
+from data.video.container import frame_ticks
+from data.video.pixels import quarter_turns
 from demo.render.picture import Picture
 from demo.render.planes import FORMAT, copied, draw
 

@@ -8,8 +8,16 @@ from pathlib import Path
 
 import av
 
-from data.container import VideoError, decode_all, decode_packet, list_frames, next_packet, open_video, video_stream
-from data.pixels import quarter_turns
+from data.video.container import (
+    VideoError,
+    decode_all,
+    decode_packet,
+    list_frames,
+    next_packet,
+    open_video,
+    video_stream,
+)
+from data.video.pixels import quarter_turns
 from demo.render.captions import spoken_times
 from demo.render.commentary import Commentary
 from demo.render.frames import FrameWriter, UprightFrames

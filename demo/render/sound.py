@@ -8,7 +8,7 @@ from itertools import chain
 import av
 import numpy as np
 
-from data.container import decode_packet
+from data.video.container import decode_packet
 from demo.render.speech import RATE, Line
 
 COPIED = {"aac", "ac3", "alac", "eac3", "mp3", "opus"}  # codecs that players read in MP4

@@ -12,12 +12,12 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
-from demo.server.access import Gate
+from demo.live.access import Gate
+from demo.live.refusal import Refusal
 from demo.server.dialogue import converse
 from demo.server.metrics import render
 from demo.server.options import ServerOptions
 from demo.server.protocol import Asked, FrameTaken, NewSession, Problem, Question, Saved, SessionState
-from demo.server.refusal import Refusal
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)

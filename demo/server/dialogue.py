@@ -18,11 +18,11 @@ import json
 from pydantic import ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from demo.server.access import matches, unauthorised
-from demo.server.arrivals import LONGEST_S
-from demo.server.directions import until_one_ends
+from demo.live.access import matches, unauthorised
+from demo.live.arrivals import LONGEST_S
+from demo.live.directions import until_one_ends
+from demo.live.refusal import Refusal
 from demo.server.protocol import QUESTION_CHARACTERS, Question
-from demo.server.refusal import Refusal
 from utils.errors import UserError
 
 AUTH_S = 10.0

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
-from models.options import StreamOptions
+from models.streaming.options import StreamOptions
 from utils.options import option_fields
 
 ID_PATTERN = r"^([a-z][a-z0-9]{0,15}-)?[0-9a-f]{32}$"

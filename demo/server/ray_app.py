@@ -17,12 +17,12 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
 from demo.cli import MemoryArguments
-from demo.engine import EngineArguments
+from demo.live.engine import EngineArguments
+from demo.live.refusal import RETRY_S, Refusal, unknown_session
 from demo.serve import open_sessions
 from demo.server.app import create_app
 from demo.server.options import ServerOptions
 from demo.server.protocol import NewSession
-from demo.server.refusal import RETRY_S, Refusal, unknown_session
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)

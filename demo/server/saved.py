@@ -1,4 +1,4 @@
-"""Saved sessions in a folder: what the model knows (models/session_file.py), and what was said, beside it.
+"""Saved sessions in a folder: what the model knows (models/streaming/session_file.py), and what was said, beside it.
 
 ID.STEPS.safetensors    the session after so many steps
 ID.json                 names that file; written last and at once, so the two never contradict each other
@@ -12,9 +12,9 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from demo.live.refusal import Refusal
+from demo.live.session import Session
 from demo.server.protocol import ID_PATTERN
-from demo.server.refusal import Refusal
-from demo.server.session import Session
 from utils.files import partial_file
 
 NOT_CONTINUED = ("end", "error", "header")

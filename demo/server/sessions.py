@@ -16,19 +16,19 @@ from data.sources.catalogue import open_source
 from data.sources.source import Source
 from data.sources.spec import SourceSpec
 from demo.cli import LIVE_MAX_PIXELS
-from demo.server.allowed_sources import AllowedSources
-from demo.server.bucket import TokenBucket
-from demo.server.events import EventLog
-from demo.server.frames import FrameReader
+from demo.live.allowed_sources import AllowedSources
+from demo.live.bucket import TokenBucket
+from demo.live.events import EventLog
+from demo.live.frames import FrameReader
+from demo.live.refusal import RETRY_S, Refusal, unknown_session
+from demo.live.session import Mark, Session
 from demo.server.metrics import Histogram
 from demo.server.options import ServerOptions
 from demo.server.protocol import SPEECH, NewSession
-from demo.server.refusal import RETRY_S, Refusal, unknown_session
 from demo.server.saved import SavedSessions
-from demo.server.session import Mark, Session
-from models.engine import Engine, EngineFull
-from models.options import RetentionOptions, StreamOptions
-from models.streaming import Clock
+from models.streaming.engine import Engine, EngineFull
+from models.streaming.options import RetentionOptions, StreamOptions
+from models.streaming.session import Clock
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import uvicorn
 
-from demo.server.listening import GRACE_S, Listening
+from demo.live.listening import GRACE_S, Listening
 from demo.web.options import PageArguments
 from demo.web.routes import create_app
 from demo.web.run import FRAME_BYTES

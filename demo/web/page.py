@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from demo.web.settings import EAGERNESS, MOST_WORDS, QUALITY, QUERY_CHARACTERS, QUERY_EXAMPLES, has_qualities
 from models.load import Checkpoint
-from models.options import DEFAULT_QUERY
+from models.streaming.options import DEFAULT_QUERY
 
 TITLE = "Live commentary"
 HEAD = """\

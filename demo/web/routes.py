@@ -12,8 +12,8 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Res
 from fastapi.staticfiles import StaticFiles
 from starlette.requests import ClientDisconnect
 
-from demo.server.access import Gate
-from demo.server.refusal import Refusal
+from demo.live.access import Gate
+from demo.live.refusal import Refusal
 from demo.web.gate import Browsers, PageGate
 from demo.web.page import add_page
 from demo.web.socket import serve_tab

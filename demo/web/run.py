@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from data.frame_plan import VideoLimits
-from data.live import TimedFrame
 from data.sources.source import Source
-from demo.server.bucket import TokenBucket
-from demo.server.events import EventLog
-from demo.server.frames import FrameReader
-from demo.server.session import Mark, Session
+from data.video.frame_plan import VideoLimits
+from data.video.live import TimedFrame
+from demo.live.bucket import TokenBucket
+from demo.live.events import EventLog
+from demo.live.frames import FrameReader
+from demo.live.session import Mark, Session
 from demo.web.pace import Pace
 from demo.web.player import Player
 from demo.web.videos import to_jpeg

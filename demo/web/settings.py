@@ -4,10 +4,10 @@ from dataclasses import replace
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from data.frame_plan import VideoLimits
+from data.video.frame_plan import VideoLimits
 from demo.cli import LIVE_MAX_PIXELS
 from models.load import Checkpoint
-from models.options import DEFAULT_QUERY, RetentionOptions, StreamOptions
+from models.streaming.options import DEFAULT_QUERY, RetentionOptions, StreamOptions
 
 QUERY_CHARACTERS = 500
 QUERY_EXAMPLES = (
@@ -16,7 +16,7 @@ QUERY_EXAMPLES = (
     "Describe what happens for someone who cannot see the picture.",
     "Explain each step to a beginner.",
 )
-# How likely silence may be and still be left for a word (models/decoding.py); None: as the model was trained.
+# How likely silence may be and still be left for a word (models/streaming/decoding.py); None: as the model was trained.
 EAGERNESS = {"Relaxed": None, "Eager": 0.5, "Never quiet": 0.95}
 QUALITY = {"Fast": 0.5, "Balanced": 1.0, "Sharp": 2.0}  # pixels of a frame, relative to the usual
 MOST_WORDS = 6  # a second; as many as this means no limit

@@ -23,9 +23,9 @@ import time
 from pydantic import ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from demo.server.bucket import TokenBucket
-from demo.server.directions import until_one_ends
-from demo.server.refusal import Refusal
+from demo.live.bucket import TokenBucket
+from demo.live.directions import until_one_ends
+from demo.live.refusal import Refusal
 from demo.web.player import FASTEST
 from demo.web.settings import QUERY_CHARACTERS, Settings
 from demo.web.takeaway import start_rendering

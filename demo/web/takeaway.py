@@ -6,7 +6,7 @@ import os
 import threading
 from pathlib import Path
 
-from demo.server.refusal import Refusal
+from demo.live.refusal import Refusal
 from demo.web.viewer import Viewer
 from utils.errors import UserError
 

@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from data.video import read_clip
-from demo.server.refusal import RETRY_S, Refusal
+from data.video.clip import read_clip
+from demo.live.refusal import RETRY_S, Refusal
 from demo.web.settings import conversation_options
 from demo.web.videos import Video
-from models.engine import Engine, EngineFull
+from models.streaming.engine import Engine, EngineFull
 
 MAX_WAITING = 2
 MAX_QUESTIONS = 20  # all of them are remembered; then the video is looked at anew

@@ -19,10 +19,10 @@ import av
 import psutil
 from PIL import Image
 
-from data.container import list_frames, open_video, video_stream
-from data.frame_plan import VideoLimits
-from data.live import live_frames
-from demo.server.refusal import Refusal
+from data.video.container import list_frames, open_video, video_stream
+from data.video.frame_plan import VideoLimits
+from data.video.live import live_frames
+from demo.live.refusal import Refusal
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)

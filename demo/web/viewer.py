@@ -9,18 +9,18 @@ import math
 import time
 from dataclasses import dataclass
 
-from data.frame_plan import FPS
 from data.sources.catalogue import open_source
 from data.sources.spec import SourceSpec
-from demo.server.events import EventLog
-from demo.server.refusal import Refusal
+from data.video.frame_plan import FPS
+from demo.live.events import EventLog
+from demo.live.refusal import Refusal
 from demo.web.player import FASTEST, SLOWEST, Player
 from demo.web.run import Latest, Preview, Run, make_run
 from demo.web.settings import Settings, has_qualities
 from demo.web.talk import Talk
 from demo.web.timeline import Timeline
 from demo.web.videos import Video
-from models.options import DEFAULT_QUERY
+from models.streaming.options import DEFAULT_QUERY
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)

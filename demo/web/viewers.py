@@ -9,12 +9,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from demo.server.allowed_sources import AllowedSources
-from demo.server.refusal import RETRY_S, Refusal
+from demo.live.allowed_sources import AllowedSources
+from demo.live.refusal import RETRY_S, Refusal
 from demo.web.options import ViewerArguments
 from demo.web.videos import Video, Videos
 from demo.web.viewer import Viewer, Wish
-from models.engine import Engine, EngineFull
+from models.streaming.engine import Engine, EngineFull
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ READING = (
     Mutation(
         name="frame_before_the_one_on_screen",
         promise="a grid time has the frame that is on screen at it, to the tick",
-        file="data/frame_plan.py",
+        file="data/video/frame_plan.py",
         old='return np.searchsorted(table.start_ticks, ticks, side="right") - 1, times_s',
         new='return (np.searchsorted(table.start_ticks, ticks, side="left") - 1).clip(0), times_s',
         tests=("tests/test_frame_plan.py::test_window_includes_both_ends_as_written",),
@@ -14,7 +14,7 @@ READING = (
     Mutation(
         name="neighbouring_frame_decoded",
         promise="the frame that is asked for is the frame that comes",
-        file="data/video.py",
+        file="data/video/clip.py",
         old="missing = {int(self.table.start_ticks[index]): index for index in segment.wanted}",
         new="missing = {int(self.table.start_ticks[max(index - 1, 0)]): index for index in segment.wanted}",
         tests=("tests/test_video.py::test_frames_are_those_of_a_plain_decoder",),
@@ -22,7 +22,7 @@ READING = (
     Mutation(
         name="frames_in_decoding_order",
         promise="files with B-frames are read in the order in which they are shown",
-        file="data/container.py",
+        file="data/video/container.py",
         old='order = shown[np.argsort(pts[shown], kind="stable")]',
         new="order = shown",
         tests=("tests/test_video.py::test_frames_are_those_of_a_plain_decoder",),
@@ -30,7 +30,7 @@ READING = (
     Mutation(
         name="packets_never_skipped",
         promise="packets that no wanted frame needs are not decoded",
-        file="data/video.py",
+        file="data/video/clip.py",
         old='decoder.skip_frame = "DEFAULT" if keep is None or packet.pts in keep else "NONREF"',
         new='decoder.skip_frame = "DEFAULT"',
         tests=("tests/test_video.py::test_decodes_no_more_than_needed",),
@@ -38,7 +38,7 @@ READING = (
     Mutation(
         name="wanted_packet_skipped",
         promise="a frame that is needed is decoded at the first attempt",
-        file="data/video.py",
+        file="data/video/clip.py",
         old='decoder.skip_frame = "DEFAULT" if keep is None or packet.pts in keep else "NONREF"',
         new='decoder.skip_frame = "DEFAULT" if keep is None else "NONREF"',
         tests=("tests/test_video.py::test_decodes_no_more_than_needed",),
@@ -46,7 +46,7 @@ READING = (
     Mutation(
         name="files_decoded_from_their_start",
         promise="a window costs its own group of pictures, not the file before it",
-        file="data/packets.py",
+        file="data/video/packets.py",
         old="return int(keyframes[before]) if before >= 0 else 0",
         new="return 0",
         tests=("tests/test_video.py::test_decodes_no_more_than_needed",),
@@ -54,7 +54,7 @@ READING = (
     Mutation(
         name="open_groups_cut_short",
         promise="frames before an open group's keyframe are decoded from the keyframe that they need",
-        file="data/packets.py",
+        file="data/video/packets.py",
         old="while before > 0 and packets.pts[keyframes[before]] > packets.pts[place]:",
         new="while False:",
         tests=("tests/test_video.py::test_decodes_no_more_than_needed",),
@@ -62,7 +62,7 @@ READING = (
     Mutation(
         name="end32_ignored",
         promise="under end32 a frame's time is its end, as in the published data",
-        file="data/video.py",
+        file="data/video/clip.py",
         old="return plan_stream(video.table, start_s, end_s, limits, frame_times)",
         new="return plan_stream(video.table, start_s, end_s, limits)",
         tests=("tests/test_video.py::test_end32_is_the_published_readers_time",),
@@ -70,7 +70,7 @@ READING = (
     Mutation(
         name="end32_in_float64",
         promise="under end32 times are compared in the published data's float32",
-        file="data/frame_plan.py",
+        file="data/video/frame_plan.py",
         old="lower, upper = (None if bound is None else np.float32(bound) for bound in (start_s, end_s))",
         new="times, (lower, upper) = times.astype(np.float64), (start_s, end_s)",
         tests=("tests/test_frame_plan.py::test_end32_compares_the_window_in_float32",),
@@ -78,7 +78,7 @@ READING = (
     Mutation(
         name="max_frames_ignored",
         promise="a clip has at most FPS_MAX_FRAMES frames",
-        file="data/frame_plan.py",
+        file="data/video/frame_plan.py",
         old="    n_times = min(n_times, max_frames)\n",
         new="",
         tests=("tests/test_frame_plan.py::test_odd_counts_repeat_the_last_frame_and_limits_take_the_first_ones",),
@@ -86,7 +86,7 @@ READING = (
     Mutation(
         name="clips_total_ignored",
         promise="a clip has at most VIDEO_MAX_PIXELS, however many frames it has",
-        file="data/frame_plan.py",
+        file="data/video/frame_plan.py",
         old="self.total_pixels / n_frames * FRAME_FACTOR)",
         new="self.total_pixels)",
         tests=("tests/test_frame_plan.py::test_sizes",),
@@ -94,7 +94,7 @@ READING = (
     Mutation(
         name="sizes_of_half_a_token",
         promise="frames' sides are multiples of 28",
-        file="data/frame_plan.py",
+        file="data/video/frame_plan.py",
         old="smart_resize(height, width, factor=SIZE_FACTOR, min_pixels=smallest, max_pixels=largest)",
         new="smart_resize(height, width, factor=SIZE_FACTOR // 2, min_pixels=smallest, max_pixels=largest)",
         tests=("tests/test_frame_plan.py::test_sizes",),
@@ -102,7 +102,7 @@ READING = (
     Mutation(
         name="question_sees_the_beginning_only",
         promise="a question's frames are spread evenly over its window",
-        file="data/frame_plan.py",
+        file="data/video/frame_plan.py",
         old="chosen = window[np.linspace(0, len(window) - 1, n_frames).round().astype(np.int64)]",
         new="chosen = window[:n_frames]",
         tests=("tests/test_video.py::test_windows_and_rules",),
@@ -110,7 +110,7 @@ READING = (
     Mutation(
         name="rotation_ignored",
         promise="frames stand upright",
-        file="data/pixels.py",
+        file="data/video/pixels.py",
         old="return round((frame.rotation or 0) / 90) % 4",
         new="return 0",
         tests=("tests/test_video.py::test_rotated_videos_stand_upright",),
@@ -118,7 +118,7 @@ READING = (
     Mutation(
         name="packed_frames_shifted",
         promise="pos holds the end of each packed frame",
-        file="data/images.py",
+        file="data/video/images.py",
         old="_packed_frame(path, file, pos, int(index)) for index",
         new="_packed_frame(path, file, pos, max(int(index) - 1, 0)) for index",
         tests=("tests/test_video.py::test_packed_frames",),
@@ -126,7 +126,7 @@ READING = (
     Mutation(
         name="live_grid_a_frame_late",
         promise="live reading shows the frames of a clip on the same grid",
-        file="data/live.py",
+        file="data/video/live.py",
         old="            if previous is not None:\n                yield float(time), previous\n",
         new="            if previous is not None:\n                yield float(time), shown\n",
         tests=("tests/test_video.py::test_live_reading_equals_a_clip_on_the_same_grid",),
@@ -134,7 +134,7 @@ READING = (
     Mutation(
         name="cut_file_gives_a_shorter_clip",
         promise="a window that a file cut short no longer holds is an error",
-        file="data/video.py",
+        file="data/video/clip.py",
         old="        _check_held(self, end_s)\n",
         new="",
         tests=("tests/test_video.py::test_a_truncated_video_gives_what_it_holds_and_says_so",),
@@ -145,7 +145,7 @@ SAMPLES = (
     Mutation(
         name="word_by_its_start",
         promise="a word belongs to the step in which it ends",
-        file="data/words.py",
+        file="data/samples/words.py",
         old="min(bisect_left(step_end_times_s, word.end_s), len(steps) - 1)",
         new="min(bisect_left(step_end_times_s, word.start_s), len(steps) - 1)",
         tests=("tests/test_words.py",),
@@ -153,7 +153,7 @@ SAMPLES = (
     Mutation(
         name="word_at_the_border_a_step_late",
         promise="a word that ends with a step's last frame is spoken in that step",
-        file="data/words.py",
+        file="data/samples/words.py",
         old="from bisect import bisect_left\n",
         new="from bisect import bisect_right as bisect_left\n",
         tests=("tests/test_words.py",),
@@ -162,7 +162,7 @@ SAMPLES = (
     Mutation(
         name="last_word_lost",
         promise="the last step takes words that end up to half a second late",
-        file="data/words.py",
+        file="data/samples/words.py",
         old="end_s <= step_end_times_s[-1] + LATE_S",
         new="end_s <= step_end_times_s[-1]",
         tests=("tests/test_words.py",),
@@ -170,7 +170,7 @@ SAMPLES = (
     Mutation(
         name="words_after_the_clip_spoken",
         promise="words after the clip are left out and counted",
-        file="data/words.py",
+        file="data/samples/words.py",
         old='return "spoken" if len(step_end_times_s) and end_s <= step_end_times_s[-1] + LATE_S else "outside"',
         new='return "spoken"',
         tests=("tests/test_words.py",),
@@ -178,7 +178,7 @@ SAMPLES = (
     Mutation(
         name="dots_spoken",
         promise="a word of dots only is dropped, for it would end a turn",
-        file="data/words.py",
+        file="data/samples/words.py",
         old='    if not text.strip(DOTS + " "):\n        return "dots"\n',
         new="",
         tests=("tests/test_words.py",),
@@ -186,7 +186,7 @@ SAMPLES = (
     Mutation(
         name="silence_at_the_end_trained",
         promise="what follows a clip's last word is left out",
-        file="data/sample_encoder.py",
+        file="data/samples/encoder.py",
         old="spoken = cut_trailing_silence(texts)",
         new="spoken = texts if cut_trailing_silence(texts) else []",
         tests=("tests/test_dataset.py::test_a_stream_in_detail",),
@@ -194,7 +194,7 @@ SAMPLES = (
     Mutation(
         name="asked_before_the_clips_end",
         promise="a stream's questions are asked when its clip has ended, silence included",
-        file="data/sample_encoder.py",
+        file="data/samples/encoder.py",
         old="texts = texts if sample.questions else spoken",
         new="texts = spoken",
         tests=("tests/test_dataset.py::test_questions_are_asked_when_the_clip_has_ended",),
@@ -202,7 +202,7 @@ SAMPLES = (
     Mutation(
         name="turn_ended_by_a_word",
         promise="the token that ends a step's speech stands at its end only",
-        file="data/conversation.py",
+        file="data/samples/conversation.py",
         old="ids += self._spelled_silence if token == self.silence else [token]",
         new="ids.append(token)",
         tests=("tests/test_conversation.py::test_speech_holds_the_silence_token_at_its_end_only",),
@@ -210,7 +210,7 @@ SAMPLES = (
     Mutation(
         name="loss_mask_a_token_early",
         promise="the loss covers the assistant's words and its end, and no more",
-        file="data/conversation.py",
+        file="data/samples/conversation.py",
         old="labels += [IGNORED] * len(header) + trained",
         new="labels += [IGNORED] * (len(header) - 1) + trained",
         tests=("tests/test_conversation.py::test_loss_covers_the_assistants_text_and_its_end_only",),
@@ -218,7 +218,7 @@ SAMPLES = (
     Mutation(
         name="loss_over_the_users_words",
         promise="what the user says is not trained on",
-        file="data/conversation.py",
+        file="data/samples/conversation.py",
         old='trained = [*content, self.im_end] if turn.role == "assistant" else []',
         new='trained = [*content, self.im_end] if turn.role != "system" else []',
         tests=("tests/test_conversation.py::test_loss_covers_the_assistants_text_and_its_end_only",),
@@ -226,7 +226,7 @@ SAMPLES = (
     Mutation(
         name="typed_markup_becomes_markup",
         promise="nothing that a user types becomes a turn or a picture",
-        file="data/conversation.py",
+        file="data/samples/conversation.py",
         old='to_ids = self.speech_ids if turn.role == "assistant" else self.text_ids',
         new='to_ids = self.speech_ids if turn.role == "assistant" else self.tokenizer.encode',
         tests=("tests/test_conversation.py::test_markup_typed_as_text_stays_text",),
@@ -234,7 +234,7 @@ SAMPLES = (
     Mutation(
         name="turns_without_their_end",
         promise="a conversation is written as transformers' chat template writes it",
-        file="data/conversation.py",
+        file="data/samples/conversation.py",
         old="return [self.im_end, *self._newline]",
         new="return [self.im_end]",
         tests=("tests/test_dataset.py::test_an_example_is_what_the_librarys_processor_makes",),
@@ -242,7 +242,7 @@ SAMPLES = (
     Mutation(
         name="query_lost",
         promise="the query stands behind the first frames",
-        file="data/conversation.py",
+        file="data/samples/conversation.py",
         old="if step == 0 and query:",
         new="if step == 1 and query:",
         tests=("tests/test_conversation.py::test_a_stream_puts_the_query_after_the_first_frames",),
@@ -250,7 +250,7 @@ SAMPLES = (
     Mutation(
         name="latest_speech_cut",
         promise="of the earlier speech the beginning is cut, not what was said last",
-        file="data/sample_encoder.py",
+        file="data/samples/encoder.py",
         old="query.previous[start:]) for start in starts]",
         new="query.previous[: len(query.previous) - start]) for start in starts]",
         tests=("tests/test_dataset.py::test_earlier_speech_is_cut_at_words_to_fit",),
@@ -258,7 +258,7 @@ SAMPLES = (
     Mutation(
         name="earlier_speech_left_out",
         promise="--with_context adds title and earlier speech to the query",
-        file="data/sample_encoder.py",
+        file="data/samples/encoder.py",
         old="        if not self.with_context:\n            return query.text\n",
         new="        return query.text\n",
         tests=("tests/test_dataset.py::test_context_joins_the_query",),
@@ -266,7 +266,7 @@ SAMPLES = (
     Mutation(
         name="questions_window_ignored",
         promise="a question about a part of a video shows that part",
-        file="data/sample_encoder.py",
+        file="data/samples/encoder.py",
         old='read(path, *window, **options), "broken_video")',
         new='read(path, *(window if rule == "stream" else (None, None)), **options), "broken_video")',
         tests=("tests/test_dataset.py::test_each_turn_shows_its_own_pictures",),
@@ -274,7 +274,7 @@ SAMPLES = (
     Mutation(
         name="pictures_in_another_order",
         promise="each turn shows its own pictures",
-        file="data/sample_encoder.py",
+        file="data/samples/encoder.py",
         old="patches = torch.cat(pixels.patches) if",
         new="patches = torch.cat(sorted(pixels.patches, key=len)) if",
         tests=("tests/test_dataset.py::test_an_example_is_what_the_librarys_processor_makes",),
@@ -282,7 +282,7 @@ SAMPLES = (
     Mutation(
         name="blind_sees",
         promise="--blind replaces frames by noise",
-        file="data/sample_encoder.py",
+        file="data/samples/encoder.py",
         old="patches=_noise(sample, patches) if self.blind else patches,",
         new="patches=patches,",
         tests=("tests/test_dataset.py::test_a_blind_example_differs_in_its_pixels_only",),
@@ -290,7 +290,7 @@ SAMPLES = (
     Mutation(
         name="index_of_a_file_that_was",
         promise="the index of an annotation file is made again when the file changes",
-        file="data/line_index.py",
+        file="data/samples/line_index.py",
         old="header[: 8 + len(identity)] != MAGIC + identity:",
         new="header[:8] != MAGIC:",
         tests=("tests/test_annotations.py::test_the_index_is_reused_and_follows_changes_of_the_file",),
@@ -298,7 +298,7 @@ SAMPLES = (
     Mutation(
         name="preview_of_another_block",
         promise="the preview shows the frames that the model is given with each step",
-        file="data/model_view.py",
+        file="data/preview/model_view.py",
         old="        n_patches += size\n",
         new="",
         tests=("tests/test_preview.py::test_the_page_shows_each_samples_own_frames",),
@@ -306,7 +306,7 @@ SAMPLES = (
     Mutation(
         name="preview_of_another_sample",
         promise="the preview shows the sample that is asked for",
-        file="data/preview.py",
+        file="data/preview/command.py",
         old="example = encoder.encode(sample)",
         new="example = encoder.encode(file[0])",
         tests=("tests/test_preview.py::test_the_page_shows_each_samples_own_frames",),
@@ -317,7 +317,7 @@ ANNOTATIONS = (
     Mutation(
         name="another_files_video",
         promise="media lie beside their annotation file first of all",
-        file="data/annotations.py",
+        file="data/samples/annotations.py",
         old="for candidate in (beside, media):",
         new="for candidate in (media, beside):",
         tests=("tests/test_annotations.py::test_media_lie_beside_the_file_or_under_the_working_directory",),
@@ -325,7 +325,7 @@ ANNOTATIONS = (
     Mutation(
         name="impossible_times_accepted",
         promise="a time that cannot be makes a sample bad, with its line",
-        file="data/elements.py",
+        file="data/samples/elements.py",
         old="if not 0 <= value <= MAX_TIME_S:",
         new="if value > MAX_TIME_S:",
         tests=("tests/test_annotations.py::test_a_malformed_sample_has_its_message",),
@@ -333,7 +333,7 @@ ANNOTATIONS = (
     Mutation(
         name="samples_of_one_file_only",
         promise="each file has its own loss in the log",
-        file="data/dataset.py",
+        file="data/loading/dataset.py",
         old="example.source = self.source_of(i)",
         new="example.source = 0",
         tests=("tests/test_dataset.py::test_several_files_follow_each_other",),
@@ -341,7 +341,7 @@ ANNOTATIONS = (
     Mutation(
         name="preview_runs_what_strangers_wrote",
         promise="the preview escapes what an annotation file holds",
-        file="data/preview_page.py",
+        file="data/preview/page.py",
         old="{escape(part.text)}</span>",
         new="{part.text}</span>",
         tests=("tests/test_preview.py::test_the_page_shows_frames_and_escapes_texts",),
@@ -352,7 +352,7 @@ CACHES = (
     Mutation(
         name="vision_cache_ignores_the_window",
         promise="features are used only for the window of which they were made",
-        file="data/sample_encoder.py",
+        file="data/samples/encoder.py",
         old="request = clip_request(*window, **options)",
         new="request = clip_request(None, None, **options)",
         tests=("tests/test_vision_cache.py::test_every_window_rule_and_file_has_its_own_features",),
@@ -360,7 +360,7 @@ CACHES = (
     Mutation(
         name="vision_cache_ignores_pos",
         promise="features of packed frames are used only for the same frames of the file",
-        file="data/sample_encoder.py",
+        file="data/samples/encoder.py",
         old='request = {"packed": offsets, **clip_request(None, None, **options)}',
         new='request = {"packed": True, **clip_request(None, None, **options)}',
         tests=("tests/test_vision_cache.py::test_every_window_rule_and_file_has_its_own_features",),
@@ -368,7 +368,7 @@ CACHES = (
     Mutation(
         name="vision_cache_never_invalidates",
         promise="features of a video that has changed since are not used",
-        file="data/vision_cache.py",
+        file="data/samples/vision_cache.py",
         old='if header["made_of"] != made_of:',
         new='if header["made_of"]["request"] != made_of["request"]:',
         tests=("tests/test_vision_cache.py::test_what_changed_or_is_damaged_is_not_used",),
@@ -376,7 +376,7 @@ CACHES = (
     Mutation(
         name="vision_cache_of_another_tower",
         promise="features of a tower with other weights are not used",
-        file="data/vision_cache.py",
+        file="data/samples/vision_cache.py",
         old='self.folder = self.root / f"tower-{tower[:16]}"',
         new='self.tower, self.folder = "", self.root / "tower"',
         tests=("tests/test_vision_cache.py::test_every_part_of_the_request_counts",),
@@ -392,7 +392,7 @@ CACHES = (
     Mutation(
         name="damaged_features_used",
         promise="features whose checksum does not fit are not used",
-        file="data/vision_cache.py",
+        file="data/samples/vision_cache.py",
         old=" or zlib.crc32(rows) != self.crc32:",
         new=":",
         tests=("tests/test_vision_cache.py::test_what_changed_or_is_damaged_is_not_used",),
@@ -400,7 +400,7 @@ CACHES = (
     Mutation(
         name="vision_cache_encodes_again",
         promise="a sample that is in the vision cache is neither decoded nor encoded",
-        file="data/sample_encoder.py",
+        file="data/samples/encoder.py",
         old="kept = self.vision_cache.find(made_of)",
         new="kept = None",
         tests=("tests/test_vision_cache.py::test_losses_are_the_same_and_a_hit_neither_decodes_nor_encodes",),
@@ -408,7 +408,7 @@ CACHES = (
     Mutation(
         name="anothers_features_in_the_row",
         promise="each sample of a row has the features kept of its own clips",
-        file="data/collate.py",
+        file="data/loading/collate.py",
         old="for example in examples if example.features is not None]",
         new="for example in reversed(examples) if example.features is not None]",
         tests=("tests/test_vision_cache.py::test_gradients_are_the_same",),
@@ -416,7 +416,7 @@ CACHES = (
     Mutation(
         name="vision_cache_grows_for_ever",
         promise="--vision_cache_gb ends the cache's growth",
-        file="data/vision_cache.py",
+        file="data/samples/vision_cache.py",
         old="        if n_bytes <= self._room:\n",
         new="        if True:\n",
         tests=("tests/test_vision_cache.py::test_growth_is_bounded",),
@@ -424,7 +424,7 @@ CACHES = (
     Mutation(
         name="decode_cache_keyed_by_name_alone",
         promise="frames of another file of the same name, size and time are not used",
-        file="data/decode_cache.py",
+        file="data/video/decode_cache.py",
         old='return {"path": os.path.realpath(path),',
         new='return {"path": os.path.basename(path),',
         tests=("tests/test_decode_cache.py::test_two_videos_of_one_name_size_and_time_are_told_apart",),
@@ -432,7 +432,7 @@ CACHES = (
     Mutation(
         name="decode_cache_never_invalidates",
         promise="frames of a video that has changed since are not used",
-        file="data/decode_cache.py",
+        file="data/video/decode_cache.py",
         old='"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}',
         new='"size": 0, "mtime_ns": 0}',
         tests=("tests/test_decode_cache.py::test_a_changed_video_is_decoded_again_in_the_same_place",),
@@ -440,7 +440,7 @@ CACHES = (
     Mutation(
         name="decode_cache_ignores_limits",
         promise="frames of other sizes and numbers are not used",
-        file="data/decode_cache.py",
+        file="data/video/decode_cache.py",
         old='"limits": asdict(limits),',
         new='"limits": None,',
         tests=("tests/test_decode_cache.py::test_every_part_of_the_key_counts",),
@@ -448,7 +448,7 @@ CACHES = (
     Mutation(
         name="decode_cache_ignores_the_window",
         promise="frames of another window are not used",
-        file="data/decode_cache.py",
+        file="data/video/decode_cache.py",
         old="window = [None if bound is None else float(bound) for bound in (start_s, end_s)]",
         new="window = [None, None]",
         tests=("tests/test_decode_cache.py::test_every_part_of_the_key_counts",),
@@ -456,7 +456,7 @@ CACHES = (
     Mutation(
         name="decode_cache_decodes_again",
         promise="a clip that is in the decode cache is not decoded",
-        file="data/decode_cache.py",
+        file="data/video/decode_cache.py",
         old="clip = _load(place, made_of)",
         new="clip = None",
         tests=("tests/test_decode_cache.py::test_second_read_comes_from_disk_and_is_the_same",),
@@ -467,7 +467,7 @@ LOADING = (
     Mutation(
         name="a_sample_twice",
         promise="workers deliver each sample once",
-        file="data/loader.py",
+        file="data/loading/loader.py",
         old="        number, index = numbered\n",
         new="        number, index = numbered\n        index -= bool(index and number % 2 and get_worker_info())\n",
         tests=("tests/test_loader.py::test_workers_deliver_the_same_batches",),
@@ -475,7 +475,7 @@ LOADING = (
     Mutation(
         name="a_workers_samples_lost",
         promise="what each worker made is delivered, in the order's order",
-        file="data/loader.py",
+        file="data/loading/loader.py",
         old="        item = next(self._stream)\n",
         new="        for _ in range(2 if self.workers['num_workers'] > 1 and self.position % 4 == 3 else 1):\n"
         "            item = next(self._stream)\n",
@@ -484,7 +484,7 @@ LOADING = (
     Mutation(
         name="bad_samples_replaced_in_silence",
         promise="a sample that cannot be used is counted, with its cause",
-        file="data/loader.py",
+        file="data/loading/loader.py",
         old="                self.bad.add(item)\n            else:\n                self.bad.add_good",
         new="                self.bad.add_good({})\n            else:\n                self.bad.add_good",
         tests=("tests/test_loader.py::test_a_bad_samples_place_goes_to_the_next_good_one",),
@@ -492,7 +492,7 @@ LOADING = (
     Mutation(
         name="max_bad_samples_ignored",
         promise="more bad samples than --max_bad_samples allows stop the run",
-        file="data/bad_samples.py",
+        file="data/loading/bad_samples.py",
         old="if self.seen < least_seen or self.n_bad <= self.limit * self.seen:",
         new="if True:",
         tests=("tests/test_loader.py::test_few_bad_samples_do_not_stop_a_long_file_early",),
@@ -500,7 +500,7 @@ LOADING = (
     Mutation(
         name="report_of_one_process",
         promise="the report lists the bad samples of all processes",
-        file="data/bad_samples.py",
+        file="data/loading/bad_samples.py",
         old="    for log in logs:\n",
         new="    for log in list(logs)[:1]:\n",
         tests=("tests/test_loader.py::test_a_bad_sample_is_logged_once_and_listed_once",),
@@ -508,7 +508,7 @@ LOADING = (
     Mutation(
         name="another_files_samples_drawn",
         promise="what the mix draws is what the workers read, file by file",
-        file="data/dataset.py",
+        file="data/loading/dataset.py",
         old="return self.files[k][i - (self._ends[k] - len(self.files[k]))]",
         new="return self.files[k][i % len(self.files[k])]",
         tests=("tests/test_dataset.py::test_two_files_come_as_they_are_mixed_from_two_workers",),
@@ -516,7 +516,7 @@ LOADING = (
     Mutation(
         name="resume_begins_the_data_anew",
         promise="a resumed run goes on with the sample after the last one",
-        file="data/loader.py",
+        file="data/loading/loader.py",
         old='self.position, self.batches = state["position"], state["batches"]',
         new='self.batches = state["batches"]',
         tests=("tests/test_loader.py::test_resume_is_exact",),
@@ -524,7 +524,7 @@ LOADING = (
     Mutation(
         name="resume_skips_what_was_decoded_ahead",
         promise="what workers had decoded ahead is decoded again after a resume",
-        file="data/loader.py",
+        file="data/loading/loader.py",
         old='            "position": self.position,\n',
         new='            "position": self.position + self.workers["num_workers"],\n',
         tests=("tests/test_loader.py::test_resume_is_exact",),
@@ -532,7 +532,7 @@ LOADING = (
     Mutation(
         name="prefetch_without_limit",
         promise="--prefetch_mb bounds what workers have ready",
-        file="data/byte_budget.py",
+        file="data/loading/byte_budget.py",
         old="if ready > self.limit and number > self._next.value:",
         new="if False:",
         tests=("tests/test_loader.py::test_workers_stay_within_a_limit_of_bytes[fork]",),
@@ -540,7 +540,7 @@ LOADING = (
     Mutation(
         name="order_not_reshuffled",
         promise="every pass over the samples has an order of its own",
-        file="data/order.py",
+        file="data/loading/order.py",
         old="np.random.SeedSequence([seed, epoch])",
         new="np.random.SeedSequence([seed, 0])",
         tests=("tests/test_order.py",),
@@ -549,7 +549,7 @@ LOADING = (
     Mutation(
         name="ranks_draw_the_same",
         promise="the processes together draw every sample once before any twice",
-        file="data/order.py",
+        file="data/loading/order.py",
         old="mine = shuffled(self.n_samples, self.seed, epoch)[first :: self.world]",
         new="mine = shuffled(self.n_samples, self.seed, epoch)[first - first % self.world :: self.world]",
         tests=("tests/test_order.py",),
@@ -557,7 +557,7 @@ LOADING = (
     Mutation(
         name="mixed_by_size",
         promise="a file's weight is its share of the samples drawn, whatever its size",
-        file="data/mixing.py",
+        file="data/loading/mixing.py",
         old="exact = np.array(self.weights) / sum(self.weights) * BLOCK",
         new="exact = np.array(self.sizes) / sum(self.sizes) * BLOCK",
         tests=("tests/test_mixing.py::test_a_weight_is_the_files_share_of_the_mix_whatever_its_size",),
@@ -565,7 +565,7 @@ LOADING = (
     Mutation(
         name="mixed_files_with_repeats",
         promise="each file of a mix is passed through without repeats",
-        file="data/mixing.py",
+        file="data/loading/mixing.py",
         old="turns = np.arange(number * share, (number + 1) * share)",
         new="turns = np.arange(share)",
         tests=("tests/test_mixing.py::test_each_file_is_drawn_in_whole_passes",),
@@ -648,7 +648,7 @@ SOURCES = (
     Mutation(
         name="local_file_opens_the_network",
         promise="a local file cannot open the network",
-        file="data/container.py",
+        file="data/video/container.py",
         old='options={"protocol_whitelist": "file"}',
         new='options={"protocol_whitelist": "file,http,tcp"}',
         tests=("tests/test_source_servers.py::test_a_local_playlist_opens_no_server",),
@@ -672,7 +672,7 @@ SOURCES = (
     Mutation(
         name="sound_from_the_files_start",
         promise="a window's sound is on the video's clock",
-        file="data/sound.py",
+        file="data/video/sound.py",
         old="        first = round(start_s * frame.sample_rate)\n",
         new="        first = 0\n",
         tests=("tests/test_production_asr.py::test_sound_is_on_the_videos_clock",),
@@ -680,7 +680,7 @@ SOURCES = (
     Mutation(
         name="images_in_alphabetical_order",
         promise="images of a folder come in natural order of their names",
-        file="data/frame_folder.py",
+        file="data/video/frame_folder.py",
         old="key=lambda path: (_natural(path.name), path.name))",
         new="key=lambda path: path.name.lower())",
         tests=("tests/test_sources.py::test_images_come_in_natural_order",),
@@ -755,7 +755,7 @@ NANO = (
     Mutation(
         name="wrong_side_counts_as_right",
         promise="the nano score counts an event only with the right side",
-        file="data/nano/scoring.py",
+        file="evaluation/nano/scoring.py",
         old="    return said.kind, said.team\n",
         new="    return said.kind\n",
         tests=("tests/test_nano_scoring.py",),
@@ -763,7 +763,7 @@ NANO = (
     Mutation(
         name="any_time_counts_as_right",
         promise="the nano score counts an event only within 2 s",
-        file="data/nano/scoring.py",
+        file="evaluation/nano/scoring.py",
         old="TOLERANCE_S = 2.0",
         new="TOLERANCE_S = 6.0",
         tests=("tests/test_nano_scoring.py",),
@@ -771,7 +771,7 @@ NANO = (
     Mutation(
         name="an_event_counted_twice",
         promise="the nano score matches events one to one",
-        file="data/nano/scoring.py",
+        file="evaluation/nano/scoring.py",
         old="pairs.append((ours.pop(0), theirs.pop(0)))",
         new="pairs.append((ours.pop(0), theirs[0]))",
         tests=("tests/test_nano_scoring.py",),
@@ -779,7 +779,7 @@ NANO = (
     Mutation(
         name="line_timed_by_its_last_word",
         promise="an event's time is the end of the step with its line's first word",
-        file="data/nano/scoring.py",
+        file="evaluation/nano/scoring.py",
         old="            lines[-1][1].append(word)\n",
         new="            lines[-1] = (end_s, [*lines[-1][1], word])\n",
         tests=("tests/test_nano_scoring.py",),
@@ -787,7 +787,7 @@ NANO = (
     Mutation(
         name="grounding_without_shuffling",
         promise="grounding is the difference to shuffled commentaries",
-        file="data/nano/scoring.py",
+        file="evaluation/nano/scoring.py",
         old="word_counts(spoken[(i + s) % n], true[i], what)",
         new="0 * word_counts(spoken[i], true[i], what)",
         tests=("tests/test_nano_scoring.py",),

@@ -14,7 +14,7 @@ SHARED = (
     Mutation(
         name="claims_lock_always_free",
         promise="processes that answer together work on different videos",
-        file="evaluation/claims.py",
+        file="evaluation/runner/claims.py",
         old="            fcntl.lockf(self._file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, _place(name))",
         new="            _place(name)",
         tests=(f"{STORE}::test_two_processes_share_the_videos", f"{STORE}::test_a_claim_ends_with_its_process"),
@@ -23,7 +23,7 @@ SHARED = (
     Mutation(
         name="all_videos_share_one_lock",
         promise="processes that answer together work at the same time",
-        file="evaluation/claims.py",
+        file="evaluation/runner/claims.py",
         old='    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 2',
         new='    return int.from_bytes(hashlib.sha256(b"").digest()[:8], "big") >> 2',
         tests=(f"{STORE}::test_a_claim_ends_with_its_process",),
@@ -31,7 +31,7 @@ SHARED = (
     Mutation(
         name="videos_of_others_are_not_waited_for",
         promise="each process of a run ends with all answers",
-        file="evaluation/run.py",
+        file="evaluation/runner/run.py",
         old="for most, wait in ((1, False), (MAX_ATTEMPTS, False), (MAX_ATTEMPTS, True)):",
         new="for most, wait in ((1, False), (MAX_ATTEMPTS, False)):",
         tests=(f"{STORE}::test_two_processes_share_the_videos",),
@@ -39,7 +39,7 @@ SHARED = (
     Mutation(
         name="what_another_process_answered_is_asked_again",
         promise="a question is asked once, however many processes there are",
-        file="evaluation/run.py",
+        file="evaluation/runner/run.py",
         old="                            self.store.refresh()  # another process may have asked by now",
         new="                            pass  # another process may have asked by now",
         tests=(f"{STORE}::test_two_processes_share_the_videos",),
@@ -47,7 +47,7 @@ SHARED = (
     Mutation(
         name="num_workers_starts_one_process",
         promise="--num_workers N runs N processes",
-        file="evaluation/processes.py",
+        file="evaluation/runner/processes.py",
         old="    n = num_workers or max(1, n_gpus())",
         new="    n = min(num_workers, 1) or max(1, n_gpus())",
         tests=("tests/test_processes.py::test_two_processes_run_at_once_and_none_dies_unseen",),
@@ -55,7 +55,7 @@ SHARED = (
     Mutation(
         name="a_dead_process_is_not_said",
         promise="the exit status says that a process of the run died",
-        file="evaluation/processes.py",
+        file="evaluation/runner/processes.py",
         old="    return next((status if status > 0 else 128 - status for status in statuses if status), 0)",
         new="    return statuses[0]",
         tests=("tests/test_processes.py::test_two_processes_run_at_once_and_none_dies_unseen",),
@@ -63,7 +63,7 @@ SHARED = (
     Mutation(
         name="item_answered_twice_in_silence",
         promise="a question that stands in a benchmark twice is refused",
-        file="evaluation/run.py",
+        file="evaluation/runner/run.py",
         old="    if twice:",
         new="    if len(twice) > 1:",
         tests=(f"{STORE}::test_two_items_of_one_name_are_refused",),
@@ -71,7 +71,7 @@ SHARED = (
     Mutation(
         name="failed_items_are_not_tried_again",
         promise="what fails is tried once more",
-        file="evaluation/run.py",
+        file="evaluation/runner/run.py",
         old="for most, wait in ((1, False), (MAX_ATTEMPTS, False), (MAX_ATTEMPTS, True)):",
         new="for most, wait in ((1, False), (1, False), (1, True)):",
         tests=(f"{STORE}::test_failures_are_rows_tried_again_and_counted",),
@@ -79,7 +79,7 @@ SHARED = (
     Mutation(
         name="questions_without_an_answer_leave_status_0",
         promise="the exit status says that a question has no answer",
-        file="evaluation/run.py",
+        file="evaluation/runner/run.py",
         old="    return FAILED if n_failed else 0",
         new="    return FAILED if n_failed == sum(len(result.outcomes) for result in results) else 0",
         tests=(f"{STORE}::test_failures_are_rows_tried_again_and_counted",),
@@ -106,7 +106,7 @@ STORED = (
     Mutation(
         name="old_answers_for_new_weights",
         promise="answers of other weights are not reused",
-        file="evaluation/checkpoint_predictor.py",
+        file="evaluation/predictors/checkpoint.py",
         old='            "fingerprint": fingerprint,',
         new='            "fingerprint": "",',
         tests=(f"{PREDICTOR}::test_new_weights_under_an_old_name_are_asked_anew",),
@@ -122,7 +122,7 @@ STORED = (
     Mutation(
         name="old_answers_for_another_question",
         promise="answers to other words are not reused",
-        file="evaluation/store.py",
+        file="evaluation/runner/store.py",
         old="digest([self.settings_key, item.id, item.setting, clip, ask])",
         new="digest([self.settings_key, item.id, item.setting, clip])",
         tests=(f"{STORE}::test_a_changed_item_finds_nothing",),
@@ -130,7 +130,7 @@ STORED = (
     Mutation(
         name="old_answers_for_another_window",
         promise="answers about another part of a video are not reused",
-        file="evaluation/store.py",
+        file="evaluation/runner/store.py",
         old='{**asdict(item.clip), "video": _identity(Path(item.clip.video))}',
         new='{"video": _identity(Path(item.clip.video))}',
         tests=(f"{STORE}::test_a_changed_item_finds_nothing",),
@@ -138,7 +138,7 @@ STORED = (
     Mutation(
         name="old_answers_for_another_video",
         promise="answers about a video that was replaced are not reused",
-        file="evaluation/store.py",
+        file="evaluation/runner/store.py",
         old="    return [video.name, video.stat().st_size if video.is_file() else None]",
         new="    return [video.name, video.is_file()]",
         tests=(f"{STORE}::test_a_video_that_changed_is_asked_about_again",),
@@ -146,7 +146,7 @@ STORED = (
     Mutation(
         name="old_answers_for_another_template",
         promise="answers under other prompt templates are not reused",
-        file="evaluation/run.py",
+        file="evaluation/runner/run.py",
         old='"protocol": task.protocol, "templates": task.templates}',
         new='"protocol": task.protocol}',
         tests=(f"{STORE}::test_what_decides_answers_is_asked_anew",),
@@ -154,7 +154,7 @@ STORED = (
     Mutation(
         name="old_answers_for_another_protocol",
         promise="answers under another protocol are not reused",
-        file="evaluation/run.py",
+        file="evaluation/runner/run.py",
         old='"protocol": task.protocol, "templates": task.templates}',
         new='"templates": task.templates}',
         tests=(f"{STORE}::test_what_decides_answers_is_asked_anew",),
@@ -162,7 +162,7 @@ STORED = (
     Mutation(
         name="resume_false_resumes",
         promise="--resume False asks everything anew",
-        file="evaluation/run.py",
+        file="evaluation/runner/run.py",
         old="**predictor.settings}, time.time() * (not resume)",
         new="**predictor.settings}, 0.0",
         tests=(f"{STORE}::test_what_decides_answers_is_asked_anew",),
@@ -170,7 +170,7 @@ STORED = (
     Mutation(
         name="an_error_replaces_an_answer",
         promise="an answer that was given stays, whatever fails later",
-        file="evaluation/store.py",
+        file="evaluation/runner/store.py",
         old='        if earlier is None or row["error"] is None or earlier["error"] is not None:',
         new="        if True:",
         tests=(f"{STORE}::test_an_answer_stands_before_an_error",),
@@ -181,7 +181,7 @@ ANSWERED = (
     Mutation(
         name="question_answered_from_another_video",
         promise="a question is answered from its own video",
-        file="evaluation/open_video.py",
+        file="evaluation/predictors/open_video.py",
         old="        if self._file is None or plan.video != self._path:",
         new="        if self._file is None:",
         tests=(
@@ -192,7 +192,7 @@ ANSWERED = (
     Mutation(
         name="answers_of_a_video_are_mixed_up",
         promise="each question of a video gets its own answer",
-        file="evaluation/checkpoint_predictor.py",
+        file="evaluation/predictors/checkpoint.py",
         old="        for ids, item in sorted(((self.prompt_ids(item.ask, block), item) for item in rest), "
         "key=lambda pair: pair[0]):",
         new="        for ids, item in zip(sorted(self.prompt_ids(one.ask, block) for one in rest), rest, strict=True):",
@@ -201,7 +201,7 @@ ANSWERED = (
     Mutation(
         name="a_clip_is_read_for_every_question",
         promise="each video is decoded, encoded and read once for all its questions",
-        file="evaluation/checkpoint_predictor.py",
+        file="evaluation/predictors/checkpoint.py",
         old="            for plan, asked in group_by_clip(items).items():",
         new="            for plan, asked in [(item.clip, [item]) for item in items]:",
         tests=(f"{PREDICTOR}::test_a_clip_is_read_once_for_all_its_questions_and_each_keeps_its_answer",),
@@ -209,7 +209,7 @@ ANSWERED = (
     Mutation(
         name="nothing_of_a_prompt_is_kept_for_the_next",
         promise="a question is read from where it first differs from the one before",
-        file="models/prefix.py",
+        file="models/streaming/prefix.py",
         old="        kept = common_length(self.read, ids[:-1])",
         new="        kept = 0 * common_length(self.read, ids[:-1])",
         tests=(f"{PREDICTOR}::test_a_clip_is_read_once_for_all_its_questions_and_each_keeps_its_answer",),
@@ -217,7 +217,7 @@ ANSWERED = (
     Mutation(
         name="the_window_of_a_clip_is_ignored",
         promise="a question about a part of a video sees that part only",
-        file="evaluation/checkpoint_predictor.py",
+        file="evaluation/predictors/checkpoint.py",
         old="""        return video.clip(
             plan.start_s,
             plan.end_s,""",
@@ -229,7 +229,7 @@ ANSWERED = (
     Mutation(
         name="the_protocols_limit_of_frames_is_ignored",
         promise="OVO-Bench's official protocol shows at most 64 frames",
-        file="evaluation/checkpoint_predictor.py",
+        file="evaluation/predictors/checkpoint.py",
         old="            limits = dataclasses.replace(limits, max_frames=min(limits.max_frames, plan.max_frames))",
         new="            limits = dataclasses.replace(limits)",
         tests=(f"{PREDICTOR}::test_a_clip_holds_the_frames_of_its_window",),
@@ -237,7 +237,7 @@ ANSWERED = (
     Mutation(
         name="events_are_commented_at_spread_frames",
         promise="an event is commented at the frames that are on screen every half second",
-        file="evaluation/checkpoint_predictor.py",
+        file="evaluation/predictors/checkpoint.py",
         old="            rule=plan.rule,",
         new='            rule="question",',
         tests=(f"{PREDICTOR}::test_a_clip_holds_the_frames_of_its_window",),
@@ -253,7 +253,7 @@ ANSWERED = (
     Mutation(
         name="the_question_stands_before_the_video",
         promise="the model is shown the video before the question",
-        file="evaluation/checkpoint_predictor.py",
+        file="evaluation/predictors/checkpoint.py",
         old='            *chat.turn_ids(Turn("user", [block, ask.text])),',
         new='            *chat.turn_ids(Turn("user", [ask.text, block])),',
         tests=(f"{PREDICTOR}::test_options_are_weighed_as_transformers_weighs_them",),
@@ -261,7 +261,7 @@ ANSWERED = (
     Mutation(
         name="the_answer_prefix_is_left_out",
         promise="options are compared after the beginning of an answer",
-        file="evaluation/checkpoint_predictor.py",
+        file="evaluation/predictors/checkpoint.py",
         old="        prefix = chat.text_ids(ask.prefix) if isinstance(ask, Choice) else []",
         new="        prefix = []",
         tests=(f"{PREDICTOR}::test_options_are_weighed_as_transformers_weighs_them",),
@@ -269,7 +269,7 @@ ANSWERED = (
     Mutation(
         name="only_the_first_token_of_an_option_counts",
         promise="options of several tokens are compared by their log-likelihoods",
-        file="evaluation/checkpoint_predictor.py",
+        file="evaluation/predictors/checkpoint.py",
         old="    if all(len(option) == 1 for option in options):",
         new="    if True:",
         tests=(f"{PREDICTOR}::test_options_are_weighed_as_transformers_weighs_them",),
@@ -277,7 +277,7 @@ ANSWERED = (
     Mutation(
         name="the_lowest_logit_answers",
         promise="the answer is the option with the highest logit",
-        file="evaluation/checkpoint_predictor.py",
+        file="evaluation/predictors/checkpoint.py",
         old="        return Answer(max(scores, key=scores.get), logits=scores)",
         new="        return Answer(min(scores, key=scores.get), logits=scores)",
         tests=(f"{PREDICTOR}::test_the_answer_is_the_option_with_the_highest_logit",),
@@ -285,7 +285,7 @@ ANSWERED = (
     Mutation(
         name="a_commentary_is_never_penalised",
         promise="--repetition_penalty has an effect on the commentary of an event",
-        file="evaluation/checkpoint_predictor.py",
+        file="evaluation/predictors/checkpoint.py",
         old="            repetition_penalty=commentary.repetition_penalty,",
         new="            repetition_penalty=1.0,",
         tests=(f"{PREDICTOR}::test_decoding_of_a_commentary_is_as_asked",),
@@ -293,7 +293,7 @@ ANSWERED = (
     Mutation(
         name="a_step_may_have_any_number_of_tokens",
         promise="--max_new_tokens limits the tokens of a second of commentary",
-        file="evaluation/checkpoint_predictor.py",
+        file="evaluation/predictors/checkpoint.py",
         old="            max_new_tokens=commentary.max_new_tokens,",
         new="            max_new_tokens=512,",
         tests=(f"{PREDICTOR}::test_decoding_of_a_commentary_is_as_asked",),
@@ -301,7 +301,7 @@ ANSWERED = (
     Mutation(
         name="a_commentary_ends_without_dots",
         promise="a commentary is written as the published ones are, with ... at its end",
-        file="evaluation/checkpoint_predictor.py",
+        file="evaluation/predictors/checkpoint.py",
         old="for _, _, text in steps).strip() + SILENCE.strip()",
         new="for _, _, text in steps).strip()",
         tests=(f"{PREDICTOR}::test_a_commentary_is_its_steps_without_their_pauses",),
@@ -309,7 +309,7 @@ ANSWERED = (
     Mutation(
         name="a_commentary_keeps_the_dots_of_its_steps",
         promise="a commentary is its seconds joined without their ...",
-        file="evaluation/checkpoint_predictor.py",
+        file="evaluation/predictors/checkpoint.py",
         old='            said = " ".join(text.removesuffix(SILENCE).strip() for _, _, text in steps)',
         new='            said = " ".join(text.strip() for _, _, text in steps)',
         tests=(f"{PREDICTOR}::test_a_commentary_is_its_steps_without_their_pauses",),
@@ -317,7 +317,7 @@ ANSWERED = (
     Mutation(
         name="question_in_mid_stream_of_a_session_that_saw_nothing",
         promise="a question at the end of a commentary is answered from what was seen",
-        file="evaluation/checkpoint_predictor.py",
+        file="evaluation/predictors/checkpoint.py",
         old='                    yield item, Answer("".join(session.ask(item.ask.text)).strip())',
         new='                    yield item, Answer("".join(self._session(commentary).ask(item.ask.text)).strip())',
         tests=("tests/test_nano_benchmarks.py::test_questions_in_mid_stream",),
@@ -328,7 +328,7 @@ ASKED = (
     Mutation(
         name="options_beyond_the_items",
         promise="only the options that a question has compete for its answer",
-        file="evaluation/multiple_choice.py",
+        file="evaluation/tasks/multiple_choice.py",
         old="    return Choice(before + text, ANSWER_PREFIX, tuple(options))",
         new='    return Choice(before + text, ANSWER_PREFIX, tuple("ABCDE"))',
         tests=(
@@ -339,7 +339,7 @@ ASKED = (
     Mutation(
         name="subtitles_behind_the_question",
         promise="subtitles stand between the video and the question",
-        file="evaluation/multiple_choice.py",
+        file="evaluation/tasks/multiple_choice.py",
         old="    return Choice(before + text, ANSWER_PREFIX, tuple(options))",
         new="    return Choice(text + before, ANSWER_PREFIX, tuple(options))",
         tests=(f"{QUESTIONS}::test_videomme_questions_without_and_with_subtitles",),
@@ -363,7 +363,7 @@ ASKED = (
     Mutation(
         name="a_written_letter_anywhere_in_a_word",
         promise="a written answer counts by the first letter that stands alone",
-        file="evaluation/multiple_choice.py",
+        file="evaluation/tasks/multiple_choice.py",
         old="""rf"(?<![A-Za-z0-9])([{''.join(letters)}])(?![A-Za-z0-9'])", response)""",
         new="""rf"([{''.join(letters)}])", response)""",
         tests=(f"{QUESTIONS}::test_written_letters",),
@@ -443,7 +443,7 @@ ASKED = (
     Mutation(
         name="events_without_an_answer_are_predicted_as_silence",
         promise="events without an answer are not in the file of commentaries",
-        file="evaluation/predictions.py",
+        file="evaluation/runner/predictions.py",
         old='                if row["error"] is None and (shown := item.shown)',
         new="                if (shown := item.shown)",
         tests=(
@@ -462,7 +462,7 @@ ASKED = (
     Mutation(
         name="limit_is_one_more",
         promise="--limit N asks the first N questions",
-        file="evaluation/lines.py",
+        file="evaluation/tasks/lines.py",
         old="        if limit is not None and n_read >= limit:",
         new="        if limit is not None and n_read > limit:",
         tests=("tests/test_mvbench.py::test_a_file_of_lines",),
@@ -470,7 +470,7 @@ ASKED = (
     Mutation(
         name="a_video_outside_its_folder_is_opened",
         promise="video names that lead out of the folder are not followed",
-        file="evaluation/lines.py",
+        file="evaluation/tasks/lines.py",
         old="        if not path.resolve().is_relative_to(folder.resolve()):",
         new="        if not path.is_relative_to(folder):",
         tests=(f"{QUESTIONS}::test_a_question_without_its_video_says_how_to_get_it",),
@@ -481,7 +481,7 @@ CAPTIONED = (
     Mutation(
         name="text_stands_inside_a_long_video",
         promise="captioners read the text after a long video at the right positions",
-        file="evaluation/captioner.py",
+        file="evaluation/predictors/captioner.py",
         old="        return given if positions is None else",
         new="        return given if positions is not None else",
         tests=("tests/test_captioner.py::test_text_after_a_long_video_stands_after_all_of_it",),
@@ -489,7 +489,7 @@ CAPTIONED = (
     Mutation(
         name="pictures_in_the_wrong_order",
         promise="an endpoint is sent an event's frames in order, then the text",
-        file="evaluation/api_captioner.py",
+        file="evaluation/predictors/api_captioner.py",
         old="        parts = [jpeg(frame) for frame in clip.frames]",
         new="        parts = [jpeg(frame) for frame in clip.frames.flip(0)]",
         tests=("tests/test_captioner.py::test_an_endpoint_is_sent_the_event_as_pictures",),
@@ -497,7 +497,7 @@ CAPTIONED = (
     Mutation(
         name="each_process_may_spend_all_the_money",
         promise="--max_cost is shared evenly by the processes of a run",
-        file="evaluation/api_captioner.py",
+        file="evaluation/predictors/api_captioner.py",
         old="else getattr(endpoint, name) / n_processes",
         new="else getattr(endpoint, name) / 1",
         tests=("tests/test_captioner.py::test_processes_share_the_money",),
@@ -508,7 +508,7 @@ JUDGED = (
     Mutation(
         name="commentaries_swapped_in_the_judges_prompt",
         promise="the judge is shown the first commentary as Commentary A",
-        file="evaluation/judge.py",
+        file="evaluation/judge/judge.py",
         old="commentary_a=pair.first, commentary_b=pair.second",
         new="commentary_a=pair.second, commentary_b=pair.first",
         tests=(f"{LLM_JUDGE}::test_a_users_template",),
@@ -524,7 +524,7 @@ JUDGED = (
     Mutation(
         name="judge_reads_B_as_A",
         promise="the judge's verdict is read as it was given",
-        file="evaluation/judge.py",
+        file="evaluation/judge/judge.py",
         old="        return alone.pop()",
         new='        return "A"',
         tests=(f"{JUDGE}::test_verdicts",),
@@ -533,7 +533,7 @@ JUDGED = (
     Mutation(
         name="one_order_asked_twice",
         promise="every event is judged with either commentary first",
-        file="evaluation/judge.py",
+        file="evaluation/judge/judge.py",
         old='"ba": (contest.baseline, contest.commentary)}',
         new='"ba": (contest.commentary, contest.baseline)}',
         tests=(
@@ -554,7 +554,7 @@ JUDGED = (
     Mutation(
         name="nonsense_counts_as_a_win",
         promise="ties, refusals and answers that cannot be read are no wins",
-        file="evaluation/judge.py",
+        file="evaluation/judge/judge.py",
         old='zip("AB", roles, strict=True)).get(read, read)',
         new='zip("AB", roles, strict=True)).get(read, roles[0])',
         tests=(f"{JUDGE}::test_ends_without_a_winner_are_kept_apart",),
@@ -562,7 +562,7 @@ JUDGED = (
     Mutation(
         name="a_denied_name_wins",
         promise="an answer that denies something names no winner",
-        file="evaluation/judge.py",
+        file="evaluation/judge/judge.py",
         old="    if not alone and len(named) == 1 and not _NEGATION.search(text):",
         new="    if not alone and len(named) == 1:",
         tests=(f"{JUDGE}::test_verdicts",),
@@ -570,7 +570,7 @@ JUDGED = (
     Mutation(
         name="win_rate_inverted",
         promise="the win rate is the share that the model wins, not the baseline",
-        file="evaluation/judge.py",
+        file="evaluation/judge/judge.py",
         old='            0.0 if failed else sum(end == "model" for end in ends.values()) / len(ORDERS),',
         new='            0.0 if failed else sum(end == "baseline" for end in ends.values()) / len(ORDERS),',
         tests=(f"{JUDGE}::test_ends_without_a_winner_are_kept_apart",),
@@ -586,7 +586,7 @@ JUDGED = (
     Mutation(
         name="judgements_of_other_texts_are_reused",
         promise="a judgement is reused only for the same texts",
-        file="evaluation/judge.py",
+        file="evaluation/judge/judge.py",
         old="        return digest([self.judge.settings, self.names, contest.id, texts])",
         new="        return digest([self.judge.settings, self.names, contest.id, len(texts)])",
         tests=(f"{JUDGE}::test_rows_are_reused_only_for_the_same_question",),
@@ -594,7 +594,7 @@ JUDGED = (
     Mutation(
         name="local_judge_reads_nothing",
         promise="an open model judges the two commentaries as transformers has it answer",
-        file="evaluation/local_judge.py",
+        file="evaluation/judge/local_judge.py",
         old='                return "".join(session.ask(prompt))',
         new='                return "".join(session.ask(prompt[:60]))',
         tests=("tests/test_local_judge.py::test_a_local_judge_of_this_project",),
@@ -602,7 +602,7 @@ JUDGED = (
     Mutation(
         name="local_judge_is_penalised_for_the_prompts_words",
         promise="an open model's verdicts are greedy",
-        file="evaluation/local_judge.py",
+        file="evaluation/judge/local_judge.py",
         old="remember_questions=True, repetition_penalty=1.0",
         new="remember_questions=True",
         tests=("tests/test_local_judge.py::test_a_local_judge_of_this_project",),
@@ -638,7 +638,7 @@ JUDGED = (
     Mutation(
         name="biases_of_one_order_only",
         promise="the judge's liking for the first is shown",
-        file="evaluation/preference.py",
+        file="evaluation/scoring/preference.py",
         old='    first = {"ab": "model", "ba": "baseline"}',
         new='    first = {"ab": "model", "ba": "model"}',
         tests=(
@@ -649,7 +649,7 @@ JUDGED = (
     Mutation(
         name="orders_agree_by_chance",
         promise="it is shown how often both orders of an event agree",
-        file="evaluation/preference.py",
+        file="evaluation/scoring/preference.py",
         old="    return float(winners[0] == winners[1]) if all",
         new='    return winners.count("model") / 2 if all',
         tests=(f"{LLM_JUDGE}::test_a_judge_that_prefers_the_first_is_seen",),
@@ -660,7 +660,7 @@ COUNTED = (
     Mutation(
         name="interval_twice_too_narrow",
         promise="a 95 % interval is one",
-        file="evaluation/stats.py",
+        file="evaluation/scoring/stats.py",
         old="    reach = t_quantile(n - 1) * error",
         new="    reach = t_quantile(n - 1) * error / 2",
         tests=(f"{STATS}::test_without_clusters_the_interval_is_that_of_the_t_distribution",),
@@ -668,7 +668,7 @@ COUNTED = (
     Mutation(
         name="score_not_clustered",
         promise="error bars are clustered by video",
-        file="evaluation/stats.py",
+        file="evaluation/scoring/stats.py",
         old="[outcome.cluster for outcome in outcomes], groups)",
         new="[outcome.id for outcome in outcomes], groups)",
         tests=(f"{STATS}::test_a_score_is_clustered_by_video",),
@@ -676,7 +676,7 @@ COUNTED = (
     Mutation(
         name="comparison_not_clustered",
         promise="comparisons of two runs are clustered by video",
-        file="evaluation/stats.py",
+        file="evaluation/scoring/stats.py",
         old="[before[name].cluster for name in shared], groups",
         new="shared, groups",
         tests=(f"{STATS}::test_a_comparison_is_clustered_by_video",),
@@ -684,7 +684,7 @@ COUNTED = (
     Mutation(
         name="paired_test_unpaired",
         promise="two runs are compared item by item",
-        file="evaluation/stats.py",
+        file="evaluation/scoring/stats.py",
         old="    differences = [after[name].value - before[name].value for name in shared]",
         new="    differences = [b.value - a.value for a, b in zip(before.values(), after.values(), strict=False)]",
         tests=(
@@ -695,7 +695,7 @@ COUNTED = (
     Mutation(
         name="sign_test_one_sided",
         promise="the sign test is exact and two-sided",
-        file="evaluation/stats.py",
+        file="evaluation/scoring/stats.py",
         old="    return min(1.0, 2 * tail / 2**n)",
         new="    return min(1.0, tail / 2**n)",
         tests=(f"{STATS}::test_sign_test",),
@@ -703,7 +703,7 @@ COUNTED = (
     Mutation(
         name="error_rows_leave_the_denominator",
         promise="questions without an answer count as wrong",
-        file="evaluation/stats.py",
+        file="evaluation/scoring/stats.py",
         old="    groups = [_group(outcome, mean_over) for outcome in outcomes]\n    found",
         new="    outcomes = [outcome for outcome in outcomes if not outcome.failed]\n"
         "    groups = [_group(outcome, mean_over) for outcome in outcomes]\n    found",
@@ -720,7 +720,7 @@ COUNTED = (
     Mutation(
         name="failed_events_leave_the_win_rate",
         promise="events without a judgement count as no win",
-        file="evaluation/judge.py",
+        file="evaluation/judge/judge.py",
         old="for contest, row in zip(contests, rows, strict=True)]",
         new='for contest, row in zip(contests, rows, strict=True) if row["error"] is None]',
         tests=(f"{JUDGE}::test_a_failed_event_is_tried_once_more_and_stays_in_the_denominator",),
@@ -736,7 +736,7 @@ COUNTED = (
     Mutation(
         name="comparison_weighs_questions_alike",
         promise="two runs are compared by the mean that their scores are",
-        file="evaluation/scored.py",
+        file="evaluation/scoring/scored.py",
         old="compare(first.result.outcomes, second.result.outcomes, mean_over)",
         new="compare(first.result.outcomes, second.result.outcomes)",
         tests=(f"{SCORE}::test_mvbench_is_the_mean_of_its_tasks",),
@@ -752,7 +752,7 @@ COUNTED = (
     Mutation(
         name="floor_of_another_task",
         promise="the floor of a task is that of its own answers",
-        file="evaluation/stats.py",
+        file="evaluation/scoring/stats.py",
         old="for (where, answer), weights in worth.items() if where == group]",
         new="for (where, answer), weights in worth.items() if len(where) == len(group)]",
         tests=(f"{STATS}::test_floors",),
@@ -768,7 +768,7 @@ COUNTED = (
     Mutation(
         name="report_shows_the_frames_of_another_video",
         promise="the report shows each sample with its own frames",
-        file="evaluation/report_samples.py",
+        file="evaluation/pages/report_samples.py",
         old='        frames, note = read_frames(answers[0][1].shown.get("clip"))',
         new='        frames, note = read_frames(first[0].shown.get("clip"))',
         tests=("tests/test_report.py::test_samples_show_frames_of_their_own_video_and_window",),
@@ -776,7 +776,7 @@ COUNTED = (
     Mutation(
         name="report_shows_frames_outside_the_window",
         promise="the report shows the frames of the question's window",
-        file="evaluation/report_samples.py",
+        file="evaluation/pages/report_samples.py",
         old='    path, window = Path(clip["video"]), (clip.get("start_s"), clip.get("end_s"))',
         new='    path, window = Path(clip["video"]), (None, clip.get("end_s"))',
         tests=("tests/test_report.py::test_samples_show_frames_of_their_own_video_and_window",),
@@ -784,7 +784,7 @@ COUNTED = (
     Mutation(
         name="the_page_trusts_texts",
         promise="texts of strangers are escaped on the report's page",
-        file="evaluation/sample_card.py",
+        file="evaluation/pages/sample_card.py",
         old='    return escape(text if len(text) <= TEXT_LENGTH else text[:TEXT_LENGTH] + " \\u2026")',
         new='    return text if len(text) <= TEXT_LENGTH else text[:TEXT_LENGTH] + " \\u2026"',
         tests=("tests/test_report.py::test_the_page_is_whole_and_safe",),

@@ -4,9 +4,9 @@ from dev.mutations.mutation import Mutation
 
 CLIPS = "data/production/words/clips.py"
 PRETRAIN = "data/production/pretrain_to_clips.py"
-STORE = "data/production/engine/store.py"
-ENGINES = "data/production/engine/engines.py"
-LINK = "data/production/engine/link.py"
+STORE = "data/production/runner/store.py"
+ENGINES = "data/production/runner/engines.py"
+LINK = "data/production/runner/link.py"
 RUN = "data/production/run.py"
 LEDGER = "utils/ledger.py"
 SPENDING = "utils/spending.py"
@@ -27,7 +27,7 @@ INPUTS = (
     Mutation(
         name="captions_in_the_wrong_language",
         promise="Captions are read in the first of the languages asked for that a video has.",
-        file="data/production/folder_input.py",
+        file="data/production/inputs/folder_input.py",
         old="                return place, (exact.index(language)",
         new="                return -place, (exact.index(language)",
         tests=(f"{INPUT_TESTS}::test_the_first_language_of_which_there_are_captions_is_read",),
@@ -155,7 +155,7 @@ RUNS = (
     Mutation(
         name="rejected_records_kept",
         promise="What a stage rejects goes no further, and stands in rejected.jsonl alone.",
-        file="data/production/engine/link_run.py",
+        file="data/production/runner/link_run.py",
         old="        are_kept = [record.rejection is None for record in records]",
         new="        are_kept = [True for record in records]",
         tests=(f"{RUN_TESTS}::test_every_word_is_in_the_output_once",),
@@ -163,7 +163,7 @@ RUNS = (
     Mutation(
         name="failed_record_lands_in_output",
         promise="A record on which a stage fails is kept apart with its cause.",
-        file="data/production/engine/link_run.py",
+        file="data/production/runner/link_run.py",
         old="    return record.reject(stage.name, str(cause), detail[:DETAIL_CHARACTERS], failed=True)",
         new="    return record",
         tests=(f"{RUN_TESTS}::test_failures_are_recorded_and_retried_alone",),
@@ -179,7 +179,7 @@ RUNS = (
     Mutation(
         name="held_out_sample_also_in_training_output",
         promise="Nothing of a held-out channel is in the training file.",
-        file="data/production/output.py",
+        file="data/production/output/jsonl.py",
         old='                files.add(names[HELD_OUT if is_held_out else ""], sample, options.seeks)',
         new="""                for part in ["", HELD_OUT] if is_held_out else [""]:
                     files.add(names[part], sample, options.seeks)""",
@@ -220,7 +220,7 @@ RUNS = (
     Mutation(
         name="killed_run_loses_a_record",
         promise="The shard of a process that died is tried again.",
-        file="data/production/engine/pool.py",
+        file="data/production/runner/pool.py",
         old="        todo.appendleft(job)",
         new="        job = None",
         tests=(f"{RUN_TESTS}::test_a_record_that_kills_its_process_fails_alone",),
@@ -228,7 +228,7 @@ RUNS = (
     Mutation(
         name="a_death_fails_the_whole_batch",
         promise="A record on which a process dies fails alone.",
-        file="data/production/engine/job.py",
+        file="data/production/runner/job.py",
         old="        return replace(self, suspects=self.suspects | set(trying))",
         new="        return replace(self, suspects=self.suspects | set(trying), poisonous=frozenset(trying))",
         tests=(f"{RUN_TESTS}::test_a_record_that_kills_its_process_fails_alone",),
@@ -252,7 +252,7 @@ RUNS = (
     Mutation(
         name="workers_outlive_their_run",
         promise="Processes end with the run that started them, also when it is killed.",
-        file="data/production/engine/pool.py",
+        file="data/production/runner/pool.py",
         old="    threading.Thread(target=_end_with_owner, daemon=True).start()",
         new="",
         tests=(f"{RUN_TESTS}::test_one_run_at_a_time_works_in_a_folder_and_its_workers_end_with_it",),
@@ -308,7 +308,7 @@ RUNS = (
     Mutation(
         name="parquet_column_swapped",
         promise="The columns of the parquet files say what their names say.",
-        file="data/production/parquet.py",
+        file="data/production/output/parquet.py",
         old='        "video_start": record.start_s,\n        "video_end": record.end_s,',
         new='        "video_start": record.end_s,\n        "video_end": record.start_s,',
         tests=(f"{REPORT_TESTS}::test_parquet_and_its_card",),
@@ -316,7 +316,7 @@ RUNS = (
     Mutation(
         name="report_counts_another_stages_rejects",
         promise="The report says which stage rejected how many records, and why.",
-        file="data/production/engine/progress.py",
+        file="data/production/runner/progress.py",
         old="        count = self.counts[report.link]\n        count.add(report)",
         new="        count = self.counts[report.link]\n        self.counts[max(report.link - 1, 0)].add(report)",
         tests=(f"{REPORT_TESTS}::test_counts_are_those_of_the_files",),

@@ -17,7 +17,7 @@ WHO = (
     Mutation(
         name="allow_list_that_allows",
         promise="clients can name only sources under --allow_source",
-        file="demo/server/allowed_sources.py",
+        file="demo/live/allowed_sources.py",
         old="        return any(path == allowed or allowed in path.parents for allowed in self._paths)",
         new="        return bool(self._paths)",
         tests=(f"{SOURCES}test_other_names_are_refused_without_a_look",),
@@ -26,7 +26,7 @@ WHO = (
     Mutation(
         name="symlink_out_of_the_allow_list",
         promise="no symbolic link in an allowed folder leads out of it",
-        file="demo/server/allowed_sources.py",
+        file="demo/live/allowed_sources.py",
         old="self._holds(path := (root / name).resolve())",
         new='self._holds(path := Path(__import__("os").path.normpath(root / name)))',
         tests=(f"{SOURCES}test_other_names_are_refused_without_a_look",),
@@ -34,7 +34,7 @@ WHO = (
     Mutation(
         name="link_in_a_folder_of_images_followed",
         promise="a folder of images shows no picture from outside the allowed folder",
-        file="demo/server/allowed_sources.py",
+        file="demo/live/allowed_sources.py",
         old="if spec.kind == \"images\" and any(not self._holds(image.resolve())",
         new="if spec.kind == \"images\" and any(not self._holds(image)",
         tests=(f"{SOURCES}test_other_names_are_refused_without_a_look",),
@@ -42,7 +42,7 @@ WHO = (
     Mutation(
         name="urls_compared_as_text",
         promise="a URL on the list allows what lies below it on the same server, and nothing else",
-        file="demo/server/allowed_sources.py",
+        file="demo/live/allowed_sources.py",
         old="    if url == allowed:\n        return True\n",
         new="    if url.startswith(allowed):\n        return True\n",
         tests=(f"{SOURCES}test_urls_are_compared_by_their_parts",),
@@ -50,7 +50,7 @@ WHO = (
     Mutation(
         name="host_check_off",
         promise="unknown host names are refused, so that no web page rebinds its own name to the server",
-        file="demo/server/access.py",
+        file="demo/live/access.py",
         old="        if name not in self.hosts and not _is_address(name):",
         new="        if not name:",
         tests=(f"{ACCESS}test_other_hosts_and_pages_are_refused",),
@@ -58,7 +58,7 @@ WHO = (
     Mutation(
         name="origin_check_off",
         promise="pages of other origins are refused",
-        file="demo/server/access.py",
+        file="demo/live/access.py",
         old="    if foreign or (",
         new="    if (",
         tests=(f"{ACCESS}test_other_hosts_and_pages_are_refused",),
@@ -66,7 +66,7 @@ WHO = (
     Mutation(
         name="cross_site_requests_served",
         promise="what a browser says is another site's request is refused, also without an Origin",
-        file="demo/server/access.py",
+        file="demo/live/access.py",
         old='if foreign or (headers.get("sec-fetch-site") in ("cross-site", "same-site") and not follows_link):',
         new="if foreign:",
         tests=(f"{ACCESS}test_other_hosts_and_pages_are_refused",),
@@ -74,7 +74,7 @@ WHO = (
     Mutation(
         name="token_not_asked",
         promise="a token is asked of everything but /health",
-        file="demo/server/access.py",
+        file="demo/live/access.py",
         old="            authorised = matches(self.token, bearer(headers))",
         new="            authorised = True",
         tests=(f"{ACCESS}test_without_the_token_nothing_is_served",),
@@ -90,7 +90,7 @@ WHO = (
     Mutation(
         name="token_compared_by_prefix",
         promise="only the whole token is the token",
-        file="demo/server/access.py",
+        file="demo/live/access.py",
         old='hmac.compare_digest(token.encode(), (given or "").encode("utf-8", "replace"))',
         new='token.startswith(given or "-")',
         tests=(f"{ACCESS}test_without_the_token_nothing_is_served",),
@@ -98,7 +98,7 @@ WHO = (
     Mutation(
         name="token_with_more_behind_it",
         promise="the token with something behind it is not the token",
-        file="demo/server/access.py",
+        file="demo/live/access.py",
         old='hmac.compare_digest(token.encode(), (given or "").encode("utf-8", "replace"))',
         new='(given or "").startswith(token)',
         tests=(f"{ACCESS}test_without_the_token_nothing_is_served",),
@@ -220,7 +220,7 @@ HOW_MUCH = (
     Mutation(
         name="streams_beyond_the_limit",
         promise="a stream more than --max_sessions is refused with 503",
-        file="models/engine.py",
+        file="models/streaming/engine.py",
         old="            if n >= self.options.max_sessions:",
         new="            if n > self.options.max_sessions:",
         tests=(f"{LIMITS}test_a_session_too_many_is_refused",),
@@ -260,7 +260,7 @@ HOW_MUCH = (
     Mutation(
         name="frames_too_large_accepted",
         promise="a JPEG is at most --max_frame_bytes, over a WebSocket as well",
-        file="demo/server/frames.py",
+        file="demo/live/frames.py",
         old="        if len(encoded) > self._max_bytes:",
         new="        if len(encoded) > 2 * self._max_bytes:",
         tests=(f"{LIMITS}test_a_frame_too_large_is_refused_on_a_websocket_too",),
@@ -268,7 +268,7 @@ HOW_MUCH = (
     Mutation(
         name="decompression_bomb_decoded",
         promise="a JPEG has at most --max_frame_pixels before it is made smaller",
-        file="demo/server/frames.py",
+        file="demo/live/frames.py",
         old="        if width * height > self._max_pixels:",
         new="        if width * height > 100 * self._max_pixels:",
         tests=(f"{LIMITS}test_bad_frames_are_refused_and_the_session_lives_on",),
@@ -276,7 +276,7 @@ HOW_MUCH = (
     Mutation(
         name="frames_come_as_fast_as_they_like",
         promise="a session may send --max_frames_per_second frames",
-        file="demo/server/bucket.py",
+        file="demo/live/bucket.py",
         old="        if self._level < 1:",
         new="        if self._level < -1e9:",
         tests=(f"{LIMITS}test_frames_come_no_faster_than_allowed",),
@@ -292,7 +292,7 @@ HOW_MUCH = (
     Mutation(
         name="followed_session_closed",
         promise="a session whose records are being read is in use",
-        file="demo/server/session.py",
+        file="demo/live/session.py",
         old="        if self.log.n_readers:\n            self.touch()\n",
         new="",
         tests=(f"{SERVE}test_a_session_that_nobody_uses_is_closed",),
@@ -375,7 +375,7 @@ RECORDS = (
     Mutation(
         name="lost_records_not_said",
         promise="a reader that falls behind gets a record `lost` with their number",
-        file="demo/server/events.py",
+        file="demo/live/events.py",
         old="        if gone > 0:",
         new="        if gone > self._records.maxlen * 1000:",
         tests=(f"{SERVE}test_a_slow_reader_is_told_how_much_it_missed",),
@@ -383,7 +383,7 @@ RECORDS = (
     Mutation(
         name="thinned_frames_uncounted",
         promise="frames left out because another stands for the same half second are counted as thinned",
-        file="demo/server/session.py",
+        file="demo/live/session.py",
         old='            self.frames["thinned"] += 1\n',
         new="",
         tests=(f"{SERVE}test_metrics_say_what_was_done",),
@@ -391,7 +391,7 @@ RECORDS = (
     Mutation(
         name="server_counts_no_late_frames",
         promise="frames that came too late for the model are counted in /metrics",
-        file="models/engine.py",
+        file="models/streaming/engine.py",
         old='        self.totals["dropped"] += stream.queue.n_dropped\n',
         new="",
         tests=(f"{SERVE}test_late_frames_are_dropped_and_counted",),
@@ -399,7 +399,7 @@ RECORDS = (
     Mutation(
         name="metrics_count_answers_as_steps",
         promise="/metrics says how many steps were commented on",
-        file="models/engine.py",
+        file="models/streaming/engine.py",
         old='            self.totals["answers"] += 1\n',
         new='            self.totals["steps"] += 1\n',
         tests=(f"{SERVE}test_metrics_say_what_was_done",),
@@ -431,7 +431,7 @@ RECORDS = (
     Mutation(
         name="frames_of_many_sizes",
         promise="all frames of a session take the first one's size",
-        file="demo/server/frames.py",
+        file="demo/live/frames.py",
         old="            resize = self._resize or Resizer(",
         new="            resize = Resizer(",
         tests=(f"{LIMITS}test_all_frames_take_the_first_ones_size",),
@@ -447,7 +447,7 @@ RECORDS = (
     Mutation(
         name="frame_bound_to_the_grid_time_before",
         promise="a frame stands for the grid time nearest to its time_s",
-        file="demo/server/arrivals.py",
+        file="demo/live/arrivals.py",
         old="        index = math.floor(time_s * FPS + 0.5)",
         new="        index = math.floor(time_s * FPS)",
         tests=(f"{LIMITS}test_times_of_clients_are_rounded_to_the_grid",),
@@ -455,7 +455,7 @@ RECORDS = (
     Mutation(
         name="frame_in_the_middle_rounded_to_even",
         promise="a frame half-way between two grid times stands for the later one",
-        file="demo/server/arrivals.py",
+        file="demo/live/arrivals.py",
         old="        index = math.floor(time_s * FPS + 0.5)",
         new="        index = round(time_s * FPS)",
         tests=(f"{LIMITS}test_times_of_clients_are_rounded_to_the_grid",),
@@ -463,7 +463,7 @@ RECORDS = (
     Mutation(
         name="server_paths_told",
         promise="a broken source is named as its client named it, without the server's path",
-        file="demo/server/session.py",
+        file="demo/live/session.py",
         old='            record = {**record, "message": record["message"].replace(*self.shown_path)}\n        with',
         new="            record = dict(record)\n        with",
         tests=(f"{SERVE}test_a_broken_source_is_told_without_the_servers_paths",),
@@ -506,7 +506,7 @@ ON_THE_PAGE = (
     Mutation(
         name="said_before_its_second_was_played",
         promise="captions follow the player: nothing is said before its second was played",
-        file="models/engine.py",
+        file="models/streaming/engine.py",
         old="                    clock.wait_until(timed.time_s + 1 / FPS)",
         new="                    clock.wait_until(timed.time_s + 1 / FPS - 10)",
         tests=(f"{VIEWERS}test_nothing_is_said_before_its_second_was_played",),
@@ -738,7 +738,7 @@ IN_THE_TERMINAL = (
     Mutation(
         name="question_asked_of_nothing",
         promise="a question waits for the first step: before it nothing has been seen",
-        file="models/stream.py",
+        file="models/streaming/stream.py",
         old="return bool(self.questions) and (self.has_seen or self.questions[0][2] is not None)",
         new="return bool(self.questions)",
         tests=(f"{CLI}test_an_answer_comes_beside_the_commentary_from_what_the_first_step_saw",),
@@ -754,7 +754,7 @@ IN_THE_TERMINAL = (
     Mutation(
         name="reads_ahead_without_end",
         promise="what is read ahead is bounded",
-        file="data/ahead.py",
+        file="data/video/ahead.py",
         old="= Queue(n_ahead)",
         new="= Queue(0 * n_ahead)",
         tests=("tests/test_ahead.py::test_it_reads_ahead_and_no_further",),

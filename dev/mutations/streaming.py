@@ -14,7 +14,7 @@ PICTURES = (
     Mutation(
         name="black_frames",
         promise="a stream is commented from its own pictures",
-        file="models/streaming.py",
+        file="models/streaming/session.py",
         old="        block, features = yield Encode(frames)\n        encoded = time.perf_counter()",
         new="        block, features = yield Encode(frames * 0)\n        encoded = time.perf_counter()",
         tests=(f"{TOGETHER}[full-own storage]", f"{ONE_PASS}[mrope-None]"),
@@ -22,7 +22,7 @@ PICTURES = (
     Mutation(
         name="engine_shows_black_frames",
         promise="each stream of a server is commented from its own pictures",
-        file="models/engine.py",
+        file="models/streaming/engine.py",
         old="stream.session.stepping(taken.frames, ",
         new="stream.session.stepping(taken.frames * 0, ",
         tests=(f"{TOGETHER}[full-own storage]",),
@@ -30,7 +30,7 @@ PICTURES = (
     Mutation(
         name="neighbours_features",
         promise="streams of one batch do not see each other's pictures",
-        file="models/requests.py",
+        file="models/streaming/requests.py",
         old="        return list(zip(blocks, features.split([block.n_tokens for block in blocks]), strict=True))",
         new="        pieces = features.split([block.n_tokens for block in blocks])\n"
         "        return list(zip(blocks, pieces[1:] + pieces[:1], strict=True))",
@@ -39,7 +39,7 @@ PICTURES = (
     Mutation(
         name="neighbours_tokens",
         promise="streams of one batch do not say each other's words",
-        file="models/requests.py",
+        file="models/streaming/requests.py",
         old="        return choose_tokens(logits, counts, [request.choice for request in requests])",
         new="        chosen = choose_tokens(logits, counts, [request.choice for request in requests])\n"
         "        return chosen[1:] + chosen[:1]",
@@ -75,7 +75,7 @@ POSITIONS = (
     Mutation(
         name="positions_zero",
         promise="the model knows what came before what",
-        file="models/positions.py",
+        file="data/samples/positions.py",
         old="positions = torch.arange(self.next, self.next + n).expand(3, n)",
         new="positions = torch.arange(self.next, self.next + n).expand(3, n) * 0",
         tests=("tests/test_positions.py::test_mrope_by_hand",),
@@ -84,7 +84,7 @@ POSITIONS = (
     Mutation(
         name="height_and_width_swapped",
         promise="visual tokens stand at time, height and width",
-        file="models/positions.py",
+        file="data/samples/positions.py",
         old="positions = torch.stack(axes).reshape(3, -1) + self.next",
         new="positions = torch.stack((axes[0], axes[2], axes[1])).reshape(3, -1) + self.next",
         tests=("tests/test_positions.py::test_mrope_by_hand",),
@@ -93,7 +93,7 @@ POSITIONS = (
     Mutation(
         name="rotation_takes_height_for_width",
         promise="the stream's own rotary embedding is the library's",
-        file="models/rotary.py",
+        file="models/streaming/rotary.py",
         old="at = positions.to(self.frequencies.device).float()[self.axes].T",
         new="at = positions.to(self.frequencies.device).float()[[0, 2, 1]][self.axes].T",
         tests=(f"{ONE_PASS}[mrope-None]",),
@@ -101,7 +101,7 @@ POSITIONS = (
     Mutation(
         name="compat_keeps_the_checkpoints_positions",
         promise="compat counts positions as the published loop does",
-        file="models/streaming.py",
+        file="models/streaming/session.py",
         old="mode = self.options.compat or checkpoint.position_mode",
         new="mode = checkpoint.position_mode",
         tests=(f"{ONE_PASS}[sequential-livecc]",),
@@ -109,7 +109,7 @@ POSITIONS = (
     Mutation(
         name="livecc_positions_are_mrope",
         promise="--position_mode livecc is not mrope",
-        file="models/positions.py",
+        file="data/samples/positions.py",
         old='flat = self.mode == "sequential" or (self.mode == "livecc" and self.seen_block)',
         new='flat = self.mode == "sequential"',
         tests=(f"{ONE_PASS}[livecc-None]",),
@@ -125,7 +125,7 @@ POSITIONS = (
     Mutation(
         name="labels_of_the_camera_clock",
         promise="a step's label counts from the stream's first frame, as in training",
-        file="models/streaming.py",
+        file="models/streaming/session.py",
         old="since_s, until_s = start_s - self.origin_s, end_s - self.origin_s",
         new="since_s, until_s = start_s, end_s",
         tests=("tests/test_engine.py::test_labels_count_from_a_streams_first_frame",),
@@ -136,7 +136,7 @@ GRAPHS = (
     Mutation(
         name="graph_attends_to_nothing",
         promise="a token decoded in a graph sees the stream's past",
-        file="models/decode_graphs.py",
+        file="models/streaming/decode_graphs.py",
         old="seen = pool.live[:n] | (slot == slots[:, None])",
         new="seen = slot == slots[:, None]",
         tests=(GRAPH,),
@@ -144,7 +144,7 @@ GRAPHS = (
     Mutation(
         name="graph_attends_to_the_dropped",
         promise="a token decoded in a graph sees only what the window keeps",
-        file="models/decode_graphs.py",
+        file="models/streaming/decode_graphs.py",
         old="seen = pool.live[:n] | (slot == slots[:, None])",
         new="seen = pool.live[:n] | (slot == slots[:, None]) | (pool.keys[0, :n, 0, :, 0] != 0)",
         tests=(GRAPH,),
@@ -152,7 +152,7 @@ GRAPHS = (
     Mutation(
         name="graph_at_position_zero",
         promise="a token decoded in a graph stands behind what came before",
-        file="models/decode_graphs.py",
+        file="models/streaming/decode_graphs.py",
         old="self.rotary(self.positions[:, :n], hidden.dtype)",
         new="self.rotary(self.positions[:, :n] * 0, hidden.dtype)",
         tests=(GRAPH,),
@@ -160,7 +160,7 @@ GRAPHS = (
     Mutation(
         name="graph_row_of_another_stream",
         promise="a graph gives each stream the logits of its own row",
-        file="models/decode_graphs.py",
+        file="models/streaming/decode_graphs.py",
         old="return self._run(n)[rows]",
         new="return self._run(n)[rows.sort().values]",
         tests=(GRAPH,),
@@ -168,7 +168,7 @@ GRAPHS = (
     Mutation(
         name="no_graph",
         promise="single tokens are decoded in one graph",
-        file="models/requests.py",
+        file="models/streaming/requests.py",
         old="in_graph = self.graphs is not None and all(",
         new="in_graph = False and all(",
         tests=("tests/test_retention.py::test_decoding_over_a_pool_says_the_same[window]",),
@@ -176,7 +176,7 @@ GRAPHS = (
     Mutation(
         name="measuring_keeps_a_row",
         promise="every row of the pool is there for streams",
-        file="models/engine.py",
+        file="models/streaming/engine.py",
         old="            session.close()  # its row of the pool is the next stream's",
         new="            del session",
         tests=("tests/test_engine.py::test_admission_reckons_with_what_a_step_costs",),
@@ -184,7 +184,7 @@ GRAPHS = (
     Mutation(
         name="pads_are_spoken",
         promise="the model never says a token that stands for frames",
-        file="models/requests.py",
+        file="models/streaming/requests.py",
         old="logits[:, self.unspeakable] = -torch.inf",
         new="pass",
         tests=("tests/test_streaming.py::test_pads_are_never_spoken",),
@@ -195,7 +195,7 @@ ANSWERS = (
     Mutation(
         name="no_fork",
         promise="the commentary neither waits for a question nor remembers it",
-        file="models/streaming.py",
+        file="models/streaming/session.py",
         old="return self if self.options.remember_questions else self.fork()",
         new="return self",
         tests=(UNDISTURBED, "tests/test_engine.py::test_questions_are_answered_beside_the_commentary"),
@@ -203,7 +203,7 @@ ANSWERS = (
     Mutation(
         name="questions_are_never_remembered",
         promise="with remember_questions questions and answers stay in the context",
-        file="models/streaming.py",
+        file="models/streaming/session.py",
         old="return self if self.options.remember_questions else self.fork()",
         new="return self.fork()",
         tests=(f"{FROM_THE_CACHE}[True]",),
@@ -211,7 +211,7 @@ ANSWERS = (
     Mutation(
         name="fork_shares_its_cache",
         promise="an answer writes nothing into the commentary's cache",
-        file="models/cache.py",
+        file="models/streaming/cache.py",
         old="        keys = torch.empty_like(self.keys)\n"
         "        return KVCache(keys, torch.empty_like(keys), torch.zeros_like(self.live)).copy_from(self)",
         new="        return KVCache(self.keys, self.values, torch.zeros_like(self.live)).copy_from(self)",
@@ -220,7 +220,7 @@ ANSWERS = (
     Mutation(
         name="fork_shares_its_counts",
         promise="the repetition penalty does not know what an answer said",
-        file="models/context.py",
+        file="models/streaming/context.py",
         old="other.positions, other.counts = self.positions.fork(), self.counts.clone()",
         new="other.positions, other.counts = self.positions.fork(), self.counts",
         tests=(UNDISTURBED,),
@@ -228,7 +228,7 @@ ANSWERS = (
     Mutation(
         name="fork_shares_its_positions",
         promise="the commentary's positions do not move on with an answer",
-        file="models/context.py",
+        file="models/streaming/context.py",
         old="other.positions, other.counts = self.positions.fork(), self.counts.clone()",
         new="other.positions, other.counts = self.positions, self.counts.clone()",
         tests=(UNDISTURBED,),
@@ -236,7 +236,7 @@ ANSWERS = (
     Mutation(
         name="fork_shares_its_ledger",
         promise="a window's book of tokens is the stream's alone",
-        file="models/context.py",
+        file="models/streaming/context.py",
         old="        other.ledger = Ledger([Segment(**vars(segment)) for segment in self.ledger.segments])\n",
         new="",
         tests=("tests/test_retention.py::test_a_fork_of_a_window_goes_its_own_way",),
@@ -244,7 +244,7 @@ ANSWERS = (
     Mutation(
         name="answer_takes_odds_from_the_commentary",
         promise="a sampled commentary is the same with and without questions",
-        file="models/streaming.py",
+        file="models/streaming/session.py",
         old="        other.generator = torch.Generator(self.checkpoint.device)\n"
         "        other.generator.set_state(self.generator.get_state())\n",
         new="",
@@ -253,7 +253,7 @@ ANSWERS = (
     Mutation(
         name="answer_from_a_fresh_session",
         promise="a question is answered from what was seen",
-        file="models/streaming.py",
+        file="models/streaming/session.py",
         old="return self if self.options.remember_questions else self.fork()",
         new="return self if self.options.remember_questions else StreamingSession(self.checkpoint, self.options)",
         tests=(f"{FROM_THE_CACHE}[False]",),
@@ -261,7 +261,7 @@ ANSWERS = (
     Mutation(
         name="engine_answers_from_a_fresh_session",
         promise="a server answers a question from what that stream has seen",
-        file="models/engine.py",
+        file="models/streaming/engine.py",
         old="        session = stream.session.asked()\n",
         new="        session = StreamingSession(self.checkpoint, stream.session.options, self.batch)\n",
         tests=("tests/test_engine.py::test_questions_are_answered_beside_the_commentary",),
@@ -269,7 +269,7 @@ ANSWERS = (
     Mutation(
         name="the_clip_comes_after_the_question",
         promise="a whole clip is given before the question",
-        file="models/streaming.py",
+        file="models/streaming/session.py",
         old="            parts, blocks = [block, question], [block]",
         new="            parts, blocks = [question, block], [block]",
         tests=("tests/test_streaming.py::test_watching_a_whole_clip",),
@@ -277,7 +277,7 @@ ANSWERS = (
     Mutation(
         name="prefix_reads_stale_rows",
         promise="questions about one clip share what was read and see nothing of each other",
-        file="models/prefix.py",
+        file="models/streaming/prefix.py",
         old="        self.cache.truncate(kept)\n",
         new="",
         tests=("tests/test_prefix.py::test_shared_logits_are_those_of_one_pass[mrope]",),
@@ -285,7 +285,7 @@ ANSWERS = (
     Mutation(
         name="written_answer_stands_on_one_place",
         promise="an answer about a clip is what the model would say alone",
-        file="models/prefix.py",
+        file="models/streaming/prefix.py",
         old="torch.full((3, 1), next_position + len(said) - 1)",
         new="torch.full((3, 1), next_position)",
         tests=("tests/test_prefix.py::test_written_answers_share_the_prefix[mrope]",),
@@ -296,7 +296,7 @@ MEMORY = (
     Mutation(
         name="eviction_forgets_to_move_keys",
         promise="what a window keeps stands at positions without gaps",
-        file="models/context.py",
+        file="models/streaming/context.py",
         old="        self.cache.keys[:, :, slots] = turned.to(self.cache.keys.dtype)\n",
         new="",
         tests=(f"{AFTER_EVICTIONS}[mrope]",),
@@ -304,7 +304,7 @@ MEMORY = (
     Mutation(
         name="positions_leave_the_trained_range",
         promise="a window's positions stay inside the range that the model was trained on",
-        file="models/context.py",
+        file="models/streaming/context.py",
         old="        if self.positions.next + ROOM <= self.max_positions:",
         new="        if True:",
         tests=(f"{AFTER_EVICTIONS}[mrope]",),
@@ -312,7 +312,7 @@ MEMORY = (
     Mutation(
         name="window_drops_the_query",
         promise="a window keeps the system prompt, the first turn and the query",
-        file="models/context.py",
+        file="models/streaming/context.py",
         old="positions[:, piece], slots[piece], pinned=self.step <= 0",
         new="positions[:, piece], slots[piece], pinned=self.step < 0",
         tests=("tests/test_retention.py::test_a_window_keeps_query_and_latest_frames",),
@@ -320,7 +320,7 @@ MEMORY = (
     Mutation(
         name="window_keeps_all_frames",
         promise="a window keeps the frames of the last seconds only",
-        file="models/segments.py",
+        file="models/streaming/segments.py",
         old="if segment.end_s <= now_s - options.vision_s or room < 0:",
         new="if room < 0:",
         tests=("tests/test_retention.py::test_a_window_keeps_query_and_latest_frames",),
@@ -328,7 +328,7 @@ MEMORY = (
     Mutation(
         name="window_keeps_all_text",
         promise="a window keeps the latest tokens of text only",
-        file="models/segments.py",
+        file="models/streaming/segments.py",
         old="            if room < 0:\n                break",
         new="            if False:\n                break",
         tests=("tests/test_retention.py::test_a_window_keeps_query_and_latest_frames",),
@@ -336,7 +336,7 @@ MEMORY = (
     Mutation(
         name="dropped_tokens_stay_visible",
         promise="what a window drops is not attended to",
-        file="models/cache.py",
+        file="models/streaming/cache.py",
         old="        self.live[torch.from_numpy(slots).to(self.live.device)] = False\n",
         new="",
         tests=(f"{AFTER_EVICTIONS}[mrope]",),
@@ -344,7 +344,7 @@ MEMORY = (
     Mutation(
         name="text_is_read_again_in_reverse",
         promise="reprefill reads the text again in its order",
-        file="models/context.py",
+        file="models/streaming/context.py",
         old="        self.to_reread = kept[::-1]\n",
         new="        self.to_reread = kept\n",
         tests=("tests/test_retention.py::test_what_is_read_again_is_read_as_if_it_were_new",),
@@ -352,7 +352,7 @@ MEMORY = (
     Mutation(
         name="reprefill_keeps_the_old_past",
         promise="reprefill drops the frames and reads the text again",
-        file="models/context.py",
+        file="models/streaming/context.py",
         old="        self.cache.clear()\n",
         new="",
         tests=("tests/test_retention.py::test_what_is_read_again_is_read_as_if_it_were_new",),
@@ -360,7 +360,7 @@ MEMORY = (
     Mutation(
         name="saved_session_forgets_its_cache",
         promise="a saved session continues with the same words",
-        file="models/session_file.py",
+        file="models/streaming/session_file.py",
         old='    cache.keys[:, :, :width], cache.values[:, :, :width] = tensors["keys"], tensors["values"]\n',
         new="    cache.keys[:, :, :width], cache.values[:, :, :width] = 0, 0\n",
         tests=(f"{CONTINUED}[False-full]",),
@@ -368,7 +368,7 @@ MEMORY = (
     Mutation(
         name="saved_session_forgets_its_odds",
         promise="a saved session goes on sampling where it was",
-        file="models/session_file.py",
+        file="models/streaming/session_file.py",
         old='    session.generator.set_state(tensors["generator"])\n',
         new="",
         tests=(f"{CONTINUED}[True-full]",),
@@ -376,7 +376,7 @@ MEMORY = (
     Mutation(
         name="saved_session_forgets_what_it_said",
         promise="a saved session's repetition penalty knows what was said before",
-        file="models/session_file.py",
+        file="models/streaming/session_file.py",
         old="        context.counts.index_add_(0, ids, torch.ones_like(ids, dtype=torch.int32))\n",
         new="        context.counts.index_add_(0, ids, torch.zeros_like(ids, dtype=torch.int32))\n",
         tests=(f"{CONTINUED}[False-full]",),
@@ -387,7 +387,7 @@ CHOICES = (
     Mutation(
         name="penalty_ignored",
         promise="--repetition_penalty lowers what was said before",
-        file="models/decoding.py",
+        file="models/streaming/decoding.py",
         old="    if all(penalty == 1.0 for penalty in penalties):",
         new="    if penalties:",
         tests=("tests/test_streaming.py::test_penalty_lowers_what_was_seen", f"{FROM_THE_CACHE}[False]"),
@@ -395,7 +395,7 @@ CHOICES = (
     Mutation(
         name="threshold_ignored",
         promise="--silence_threshold_base makes the commentator more eager",
-        file="models/streaming.py",
+        file="models/streaming/session.py",
         old="        if spoken and options.silence_threshold_base is not None:",
         new="        if False:",
         tests=("tests/test_streaming.py::test_the_threshold_rises_with_the_words_of_a_step",),
@@ -403,7 +403,7 @@ CHOICES = (
     Mutation(
         name="word_limit_ignored",
         promise="--words_per_second caps the words",
-        file="models/streaming.py",
+        file="models/streaming/session.py",
         old="        if self.options.words_per_second is None or token == self.chat.silence:",
         new="        if True:",
         tests=("tests/test_retention.py::test_a_cap_on_words_is_kept",),
@@ -411,7 +411,7 @@ CHOICES = (
     Mutation(
         name="token_limit_ignored",
         promise="a step has max_new_tokens tokens at most",
-        file="models/streaming.py",
+        file="models/streaming/session.py",
         old="limit = self.options.max_new_tokens if spoken else self.options.max_answer_tokens",
         new="limit = 12",
         tests=(f"{ONE_PASS}[mrope-None]",),
@@ -419,7 +419,7 @@ CHOICES = (
     Mutation(
         name="last_token_lost_at_limit",
         promise="a cut-off step's last token is remembered",
-        file="models/streaming.py",
+        file="models/streaming/session.py",
         old="                self.pending = [token, *closing]\n",
         new="                self.pending = closing\n",
         tests=(
@@ -430,7 +430,7 @@ CHOICES = (
     Mutation(
         name="silence_does_not_end_a_step",
         promise="a step ends at silence",
-        file="models/streaming.py",
+        file="models/streaming/session.py",
         old="(spoken and not compat and token == self.chat.silence)",
         new="(spoken and compat and token == self.chat.silence)",
         tests=("tests/test_streaming.py::test_a_turn_ends_at_silence_without_a_second_pass",),
@@ -438,7 +438,7 @@ CHOICES = (
     Mutation(
         name="sampling_seed_ignored",
         promise="--seed decides what is sampled",
-        file="models/streaming.py",
+        file="models/streaming/session.py",
         old="manual_seed(self.options.seed)",
         new="manual_seed(0)",
         tests=("tests/test_streaming.py::test_samplers_have_seeds_of_their_own",),
@@ -446,7 +446,7 @@ CHOICES = (
     Mutation(
         name="sampling_is_shared",
         promise="streams that sample do not change each other's words",
-        file="models/decoding.py",
+        file="models/streaming/decoding.py",
         old="torch.multinomial(scores.softmax(-1)[0], 1, generator=choice.generator)[0]",
         new="torch.multinomial(scores.softmax(-1)[0], 1)[0]",
         tests=("tests/test_streaming.py::test_samplers_have_seeds_of_their_own",),
@@ -484,7 +484,7 @@ TIME = (
     Mutation(
         name="clock_does_not_wait",
         promise="with a clock a film is commented at its own pace",
-        file="models/streaming.py",
+        file="models/streaming/session.py",
         old="        time.sleep(max(0.0, second - self.now()))",
         new="        self.now()",
         tests=("tests/test_streaming.py::test_a_clock_waits_until_a_second_has_played",),
@@ -492,7 +492,7 @@ TIME = (
     Mutation(
         name="late_frames_dropped_in_silence",
         promise="frames that a slow model drops are counted",
-        file="models/step_queue.py",
+        file="models/streaming/step_queue.py",
         old="        self.n_dropped += n\n",
         new="",
         tests=("tests/test_step_queue.py::test_at_every_moment_each_frame_is_used_dropped_or_waits",),
@@ -500,7 +500,7 @@ TIME = (
     Mutation(
         name="drops_missing_from_the_next_step",
         promise="a step's record says how many frames were dropped before it",
-        file="models/step_queue.py",
+        file="models/streaming/step_queue.py",
         old="        self._dropped_since += n\n",
         new="",
         tests=("tests/test_step_queue.py::test_every_user_of_the_loop_makes_and_drops_the_same_steps",),
@@ -508,7 +508,7 @@ TIME = (
     Mutation(
         name="comment_drops_by_a_rule_of_its_own",
         promise="comment, the engine and the command line drop the same late steps",
-        file="models/streaming.py",
+        file="models/streaming/session.py",
         old="            arrivals.receive_played()\n",
         new="            pass\n",
         tests=("tests/test_step_queue.py::test_every_user_of_the_loop_makes_and_drops_the_same_steps",),
@@ -516,7 +516,7 @@ TIME = (
     Mutation(
         name="newest_step_is_dropped_too",
         promise="a late step is dropped only while a later one waits, so the end of a film is spoken of",
-        file="models/step_queue.py",
+        file="models/streaming/step_queue.py",
         old="(n := self._n_next()) + STEP_FRAMES:",
         new="(n := self._n_next()):",
         tests=("tests/test_step_queue.py::test_every_user_of_the_loop_makes_and_drops_the_same_steps",),
@@ -524,7 +524,7 @@ TIME = (
     Mutation(
         name="a_closed_streams_frames_are_forgotten",
         promise="frames used and frames dropped are all that came, also where a stream is closed",
-        file="models/step_queue.py",
+        file="models/streaming/step_queue.py",
         old="            self.n_dropped += step.n_frames\n",
         new="",
         tests=("tests/test_step_queue.py::test_a_closed_stream_counts_what_it_did_not_use",),
@@ -532,7 +532,7 @@ TIME = (
     Mutation(
         name="late_frames_pile_up",
         promise="a slow model drops the oldest frames and stays live",
-        file="models/step_queue.py",
+        file="models/streaming/step_queue.py",
         old="        self._drop_late()\n",
         new="",
         tests=("tests/test_engine.py::test_late_frames_are_dropped_whole_while_newer_ones_wait",),
@@ -540,7 +540,7 @@ TIME = (
     Mutation(
         name="hole_spanned_by_a_step",
         promise="no step spans an interruption",
-        file="data/words.py",
+        file="data/samples/words.py",
         old="def frames_without_hole(",
         new="def frames_without_hole(times, *_):\n    return len(times)\n\n\ndef _unused(",
         tests=("tests/test_streaming.py::test_no_step_spans_an_interruption",),
@@ -548,7 +548,7 @@ TIME = (
     Mutation(
         name="long_answers_hold_steps_up",
         promise="a long answer to one stream holds no other's steps up",
-        file="models/engine.py",
+        file="models/streaming/engine.py",
         old="            job.due_s = self.now() if job.renews else job.due_s\n",
         new="",
         tests=("tests/test_engine.py::test_a_long_answer_holds_no_steps_up",),
@@ -556,7 +556,7 @@ TIME = (
     Mutation(
         name="batch_limit_ignored",
         promise="a batch has no more streams and tokens than its limits",
-        file="models/engine.py",
+        file="models/streaming/engine.py",
         old="            if not chosen or job.n_tokens <= room:",
         new="            if True:",
         tests=("tests/test_engine.py::test_a_batch_is_no_larger_than_its_limits",),
@@ -564,7 +564,7 @@ TIME = (
     Mutation(
         name="every_stream_is_admitted",
         promise="a stream that could not be served in time is refused",
-        file="models/engine.py",
+        file="models/streaming/engine.py",
         old="            if n and expected > self.options.max_load:",
         new="            if False:",
         tests=("tests/test_engine.py::test_admission_reckons_with_what_a_step_costs",),
@@ -572,7 +572,7 @@ TIME = (
     Mutation(
         name="one_broken_source_ends_all",
         promise="a source that fails ends its own stream and no other",
-        file="models/engine.py",
+        file="models/streaming/engine.py",
         old="                if not stream.closing:\n                    self._fail(stream, error)",
         new="                for each in self.streams:\n                    self._fail(each, error)",
         tests=("tests/test_engine.py::test_a_broken_source_ends_its_own_stream_only",),

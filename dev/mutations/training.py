@@ -27,7 +27,7 @@ TRAINING: tuple[Mutation, ...] = (
     Mutation(
         name="packed_samples_take_the_next_ones_first_token_as_a_label",
         promise="No sample of a packed row is trained to predict the next one's first token.",
-        file="data/collate.py",
+        file="data/loading/collate.py",
         old="    labels[firsts] = IGNORED\n",
         new="",
         tests=("tests/test_packing.py::test_positions_restart_and_first_tokens_are_no_labels",),
@@ -35,7 +35,7 @@ TRAINING: tuple[Mutation, ...] = (
     Mutation(
         name="packed_rows_over_their_budget",
         promise="A packed row holds at most --max_tokens_per_batch tokens.",
-        file="data/packing.py",
+        file="data/loading/packing.py",
         old="    return length if length <= room else -1",
         new="    return length",
         tests=("tests/test_packing.py::test_rows_are_full_and_hold_every_sample_once_without_long_waits",),
@@ -175,7 +175,7 @@ TRAINING: tuple[Mutation, ...] = (
     Mutation(
         name="sample_twice",
         promise="Every sample is seen once in a pass.",
-        file="data/order.py",
+        file="data/loading/order.py",
         old="    random.shuffle(indices)\n",
         new="    indices = random.randint(0, n_samples, n_samples)\n",
         tests=("tests/test_order.py::test_every_pass_is_another_permutation",),
@@ -184,7 +184,7 @@ TRAINING: tuple[Mutation, ...] = (
     Mutation(
         name="ranks_see_the_same_samples",
         promise="The processes of a run share the samples among them.",
-        file="data/order.py",
+        file="data/loading/order.py",
         old="        place = position * self.world + self.rank\n",
         new="        place = position * self.world\n",
         tests=("tests/test_order.py::test_ranks_deal_out_one_common_order",),
@@ -193,7 +193,7 @@ TRAINING: tuple[Mutation, ...] = (
     Mutation(
         name="weights_of_files_ignored",
         promise="--annotation_weights gives each file its share, whatever its size.",
-        file="data/mixing.py",
+        file="data/loading/mixing.py",
         old="    if not weights:\n        return",
         new="    if True:\n        return",
         tests=("tests/test_mixing.py::test_without_weights_files_are_drawn_by_size",),
@@ -201,7 +201,7 @@ TRAINING: tuple[Mutation, ...] = (
     Mutation(
         name="context_cut_at_the_wrong_end",
         promise="Of earlier speech that is too long, the oldest words are left out.",
-        file="data/sample_encoder.py",
+        file="data/samples/encoder.py",
         old="self.query_text(query, query.previous[start:]) for start",
         new="self.query_text(query, query.previous[: len(query.previous) - start]) for start",
         tests=("tests/test_dataset.py::test_earlier_speech_is_cut_at_words_to_fit",),
@@ -209,7 +209,7 @@ TRAINING: tuple[Mutation, ...] = (
     Mutation(
         name="workers_samples_lost",
         promise="What several workers decode is handed out, all of it and in order.",
-        file="data/loader.py",
+        file="data/loading/loader.py",
         old="        item = self.dataset[index]\n",
         new="        item = self.dataset[index if get_worker_info() is None else index - index % 2]\n",
         tests=("tests/test_loader.py::test_workers_deliver_the_same_batches",),

@@ -18,15 +18,15 @@ from pathlib import Path
 if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from evaluation.checkpoint_arguments import CheckpointArguments
-from evaluation.command import run_task
 from evaluation.infstreams.game_predictor import GameMemory, GamePredictor
 from evaluation.infstreams.task import GameArguments, Window, covers, cut, load_task, load_windows, write_events
-from evaluation.item import Item
-from evaluation.predictions import prediction, report, write_predictions
-from evaluation.predictor import Predictor
-from evaluation.run import FAILED, RunArguments, ask, is_first_process
-from evaluation.task import Task
+from evaluation.predictors.checkpoint_arguments import CheckpointArguments
+from evaluation.predictors.predictor import Predictor
+from evaluation.runner.command import run_task
+from evaluation.runner.predictions import prediction, report, write_predictions
+from evaluation.runner.run import FAILED, RunArguments, ask, is_first_process
+from evaluation.tasks.item import Item
+from evaluation.tasks.task import Task
 from utils.arguments import parse_arguments
 from utils.errors import run_command
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from data.video import VideoError, live_frames
-from data.words import SILENCE
-from evaluation.checkpoint_arguments import CheckpointArguments
-from evaluation.checkpoint_predictor import CheckpointPredictor
-from evaluation.item import Answer, Item
-from models.options import CachePolicy, RetentionOptions, StreamOptions
-from models.streaming import StreamingSession, comment
+from data.samples.words import SILENCE
+from data.video.clip import VideoError, live_frames
+from evaluation.predictors.checkpoint import CheckpointPredictor
+from evaluation.predictors.checkpoint_arguments import CheckpointArguments
+from evaluation.tasks.item import Answer, Item
+from models.streaming.options import CachePolicy, RetentionOptions, StreamOptions
+from models.streaming.session import StreamingSession, comment
 from utils.errors import UserError
 from utils.options import build_options, flags_of
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NoReturn
 
-from evaluation.preference import summary
+from evaluation.scoring.preference import summary
 from utils.errors import UserError
 
 __all__ = ["MEAN_OVER", "PROTOCOLS", "PUBLISHED", "read", "summary"]

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data.words import SILENCE
-from evaluation.item import ClipPlan, Commentary, Item
-from evaluation.lines import Line, find_video, read_lines
-from evaluation.prompts import Templates
-from evaluation.task import Task
+from data.samples.words import SILENCE
+from evaluation.tasks.item import ClipPlan, Commentary, Item
+from evaluation.tasks.lines import Line, find_video, read_lines
+from evaluation.tasks.prompts import Templates
+from evaluation.tasks.task import Task
 from utils.errors import UserError
 from utils.files import write_whole
 

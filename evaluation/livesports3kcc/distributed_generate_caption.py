@@ -18,14 +18,14 @@ from pathlib import Path
 if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from evaluation.captioner_arguments import CaptionerArguments
-from evaluation.command import run_task
 from evaluation.livesports3kcc.distributed_generate_livecc import judge_command
 from evaluation.livesports3kcc.task import CaptionArguments, load_captions
-from evaluation.predictions import generate
-from evaluation.predictor import Predictor
-from evaluation.run import RunArguments
-from evaluation.task import Task
+from evaluation.predictors.captioner_arguments import CaptionerArguments
+from evaluation.predictors.predictor import Predictor
+from evaluation.runner.command import run_task
+from evaluation.runner.predictions import generate
+from evaluation.runner.run import RunArguments
+from evaluation.tasks.task import Task
 from utils.arguments import parse_arguments
 from utils.endpoint import EndpointArguments
 from utils.errors import run_command
@@ -44,10 +44,10 @@ def load_captioner(arguments: tuple[CaptionerArguments, EndpointArguments], devi
     """The captioner that a command names: a model of transformers, or one behind an endpoint (its second arguments)."""
     captioner, endpoint = arguments
     if captioner.api_model is None:
-        from evaluation.captioner import Captioner  # torch and transformers only for those who need them
+        from evaluation.predictors.captioner import Captioner  # torch and transformers only for those who need them
 
         return Captioner.load(captioner, device)
-    from evaluation.api_captioner import ApiCaptioner
+    from evaluation.predictors.api_captioner import ApiCaptioner
 
     return ApiCaptioner.connect(captioner, endpoint, n_processes=int(os.environ.get("WORLD_SIZE", "1")))
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from evaluation.hub_rows import HubSet, read_rows
-from evaluation.lines import Line
+from evaluation.tasks.hub_rows import HubSet, read_rows
+from evaluation.tasks.lines import Line
 
 HUB = HubSet("stdKonjac/LiveSports-3K", "LiveSports_3K_CC")
 HUB_ID, COMMAND = HUB.id, HUB.command

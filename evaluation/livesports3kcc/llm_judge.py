@@ -25,16 +25,16 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-from evaluation.benchmarks import scores_of
-from evaluation.item import ClipPlan
-from evaluation.judge import ApiJudge, Contest, Judge, Judging
-from evaluation.lines import read_lines
+from evaluation.judge.judge import ApiJudge, Contest, Judge, Judging
 from evaluation.livesports3kcc.events import COMMAND, HUB_ID, Event, event_name, load_events
 from evaluation.livesports3kcc.task import find_event_video
-from evaluation.prompts import Templates
-from evaluation.result import Result
-from evaluation.run import FAILED
+from evaluation.runner.run import FAILED
 from evaluation.score import print_results
+from evaluation.scoring.benchmarks import scores_of
+from evaluation.scoring.result import Result
+from evaluation.tasks.item import ClipPlan
+from evaluation.tasks.lines import read_lines
+from evaluation.tasks.prompts import Templates
 from utils.arguments import helped, parse_arguments
 from utils.endpoint import Endpoint, EndpointArguments, Patience, connect
 from utils.errors import UserError, run_command
@@ -115,7 +115,7 @@ def make_judge(
     """The judge asked for, and its endpoint where it has one."""
     templates = Templates(arguments.template_dir)
     if arguments.judge == "local":
-        from evaluation.local_judge import LocalJudge  # torch and transformers only for those who need them
+        from evaluation.judge.local_judge import LocalJudge  # torch and transformers only for those who need them
 
         return LocalJudge(arguments.judge_model_path, templates, arguments.device), None
     if arguments.judge == "nano":

@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from evaluation.outcome import Outcome
-from evaluation.preference import summary
-from evaluation.result import Result
+from evaluation.scoring.outcome import Outcome
+from evaluation.scoring.preference import summary
+from evaluation.scoring.result import Result
 from utils.errors import UserError
 
 __all__ = ["MEAN_OVER", "PROTOCOLS", "PUBLISHED", "read", "summary"]

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from data.frame_plan import FPS, VideoLimits
-from evaluation.item import Ask, ClipPlan, Commentary, Item, Written
-from evaluation.lines import find_video
+from data.video.frame_plan import FPS, VideoLimits
 from evaluation.livesports3kcc.events import COMMAND, HUB_ID, Event, load_events
-from evaluation.prompts import Templates
-from evaluation.task import Task
+from evaluation.tasks.item import Ask, ClipPlan, Commentary, Item, Written
+from evaluation.tasks.lines import find_video
+from evaluation.tasks.prompts import Templates
+from evaluation.tasks.task import Task
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)

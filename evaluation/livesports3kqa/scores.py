@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from evaluation.outcome import Outcome
-from evaluation.stats import score
-from evaluation.tables import Category, Table, by_categories, overall
+from evaluation.scoring.outcome import Outcome
+from evaluation.scoring.stats import score
+from evaluation.scoring.tables import Category, Table, by_categories, overall
 from utils.errors import UserError
 
 PROTOCOLS = {

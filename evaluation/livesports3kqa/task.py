@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from evaluation.hub_rows import HubSet, read_rows, video_folders
-from evaluation.item import ClipPlan, Item
-from evaluation.lines import Line, find_video
-from evaluation.multiple_choice import (
+from evaluation.tasks.hub_rows import HubSet, read_rows, video_folders
+from evaluation.tasks.item import ClipPlan, Item
+from evaluation.tasks.lines import Line, find_video
+from evaluation.tasks.multiple_choice import (
     choice,
     lettered,
     listed_options,
@@ -16,8 +16,8 @@ from evaluation.multiple_choice import (
     with_letters,
     written_choice,
 )
-from evaluation.prompts import Templates
-from evaluation.task import Task, is_the_letter
+from evaluation.tasks.prompts import Templates
+from evaluation.tasks.task import Task, is_the_letter
 from utils.errors import UserError
 
 HUB = HubSet("stdKonjac/LiveSports-3K", "LiveSports_3K_QA")

@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from evaluation.hub_rows import HubSet, read_rows, video_folders
-from evaluation.lines import Line, find_video, read_lines
 from evaluation.mvbench.scores import TASKS
+from evaluation.tasks.hub_rows import HubSet, read_rows, video_folders
+from evaluation.tasks.lines import Line, find_video, read_lines
 from utils.errors import UserError
 
 HUB = HubSet("OpenGVLab/MVBench", split="train")

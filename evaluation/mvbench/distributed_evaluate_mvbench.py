@@ -15,10 +15,10 @@ from pathlib import Path
 if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from evaluation.checkpoint_arguments import CheckpointArguments
-from evaluation.command import run_task
 from evaluation.mvbench.task import MVBenchArguments, load_task
-from evaluation.run import RunArguments
+from evaluation.predictors.checkpoint_arguments import CheckpointArguments
+from evaluation.runner.command import run_task
+from evaluation.runner.run import RunArguments
 from utils.arguments import parse_arguments
 from utils.errors import run_command
 

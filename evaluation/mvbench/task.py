@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from evaluation.item import ClipPlan, Item
-from evaluation.lines import Line
-from evaluation.multiple_choice import choice, lettered, listed_options, right_letter, with_letters
 from evaluation.mvbench.annotations import FOLDERS, bounds_of, file_stem, find_video_of, read_questions, task_of
-from evaluation.prompts import Templates
-from evaluation.task import Task, is_the_letter
+from evaluation.tasks.item import ClipPlan, Item
+from evaluation.tasks.lines import Line
+from evaluation.tasks.multiple_choice import choice, lettered, listed_options, right_letter, with_letters
+from evaluation.tasks.prompts import Templates
+from evaluation.tasks.task import Task, is_the_letter
 
 FOLDER_FPS = {"livecc": 2.0, "official": 3.0}  # TVQA's frames were taken 3 a second
 

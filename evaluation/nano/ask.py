@@ -11,15 +11,15 @@ has no answer.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data.annotations import AnnotationFile, Sample, resolve_media
 from data.nano.questions import QUESTIONS
-from evaluation.checkpoint_arguments import CheckpointArguments
-from evaluation.command import run_task
-from evaluation.item import ClipPlan, Commentary, Item, MidStream
-from evaluation.prompts import Templates
-from evaluation.run import RunArguments
-from evaluation.task import Task, is_the_letter
-from models.options import DEFAULT_QUERY
+from data.samples.annotations import AnnotationFile, Sample, resolve_media
+from evaluation.predictors.checkpoint_arguments import CheckpointArguments
+from evaluation.runner.command import run_task
+from evaluation.runner.run import RunArguments
+from evaluation.tasks.item import ClipPlan, Commentary, Item, MidStream
+from evaluation.tasks.prompts import Templates
+from evaluation.tasks.task import Task, is_the_letter
+from models.streaming.options import DEFAULT_QUERY
 from utils.arguments import parse_arguments
 from utils.errors import run_command
 

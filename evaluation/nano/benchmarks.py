@@ -28,11 +28,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from data.annotations import AnnotationFile, Sample
 from data.nano.commentator import score_phrase
 from data.nano.palette import KITS
 from data.nano.questions import QUESTIONS
 from data.nano.world import KINDS
+from data.samples.annotations import AnnotationFile, Sample
 from utils.arguments import parse_arguments
 from utils.errors import UserError, run_command
 from utils.files import write_whole

@@ -17,20 +17,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from data.frame_plan import Clip
-from data.nano.scoring import Commentary as Spoken
-from data.nano.scoring import grounding, read_steps, reference, score, shuffled_f1
-from data.patches import noise_like
-from data.video import VideoFile
-from data.words import SILENCE, TIMED_TEXT
-from evaluation.checkpoint_arguments import model_id
-from evaluation.checkpoint_predictor import CheckpointPredictor
-from evaluation.item import ClipPlan, Commentary, Item, Written
-from evaluation.processes import launch
-from evaluation.run import ask, is_first_process
-from evaluation.task import Task
+from data.samples.patches import noise_like
+from data.samples.words import SILENCE, TIMED_TEXT
+from data.video.clip import VideoFile
+from data.video.frame_plan import Clip
+from evaluation.nano.scoring import Commentary as Spoken
+from evaluation.nano.scoring import grounding, read_steps, reference, score, shuffled_f1
+from evaluation.predictors.checkpoint import CheckpointPredictor
+from evaluation.predictors.checkpoint_arguments import model_id
+from evaluation.runner.processes import launch
+from evaluation.runner.run import ask, is_first_process
+from evaluation.tasks.item import ClipPlan, Commentary, Item, Written
+from evaluation.tasks.task import Task
 from models.load import load_checkpoint
-from models.threads import use_threads
+from models.streaming.threads import use_threads
 from utils.arguments import parse_arguments
 from utils.errors import UserError, run_command
 from utils.files import write_whole

@@ -3,8 +3,8 @@
 from collections import Counter
 from typing import Any, ClassVar
 
-from data.nano.scoring import read_steps
-from evaluation.judge import Pair
+from evaluation.judge.judge import Pair
+from evaluation.nano.scoring import read_steps
 
 
 class RuleJudge:

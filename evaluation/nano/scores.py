@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.outcome import Outcome
-from evaluation.result import Result
-from evaluation.tables import Category, Table, by_category, overall
+from evaluation.scoring.outcome import Outcome
+from evaluation.scoring.result import Result
+from evaluation.scoring.tables import Category, Table, by_category, overall
 
 PROTOCOLS = {"nano": ("an answer is right where every word is",)}
 MEAN_OVER = ()

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from evaluation.lines import Line
 from evaluation.ovobench.scores import GROUPS
+from evaluation.tasks.lines import Line
 from utils.errors import UserError
 
 TASK_GROUPS = {task: group for group, tasks in GROUPS.items() for task in tasks}

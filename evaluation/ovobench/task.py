@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from evaluation.item import Choice, ClipPlan, Item, Written
-from evaluation.lines import Line, find_video, read_lines
-from evaluation.multiple_choice import choice, lettered, listed_options, with_letters, written_choice
 from evaluation.ovobench.annotations import TASK_GROUPS, task_of
-from evaluation.prompts import Templates
-from evaluation.task import Task, is_the_letter
+from evaluation.tasks.item import Choice, ClipPlan, Item, Written
+from evaluation.tasks.lines import Line, find_video, read_lines
+from evaluation.tasks.multiple_choice import choice, lettered, listed_options, with_letters, written_choice
+from evaluation.tasks.prompts import Templates
+from evaluation.tasks.task import Task, is_the_letter
 from utils.errors import UserError
 
 LINES = "ovo-bench-formatted.jsonl"

@@ -15,8 +15,8 @@ from pathlib import Path
 if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from evaluation.lines import read_lines
 from evaluation.ovobench.annotations import TASK_GROUPS, queries_of
+from evaluation.tasks.lines import read_lines
 from utils.arguments import parse_arguments
 from utils.errors import UserError, run_command
 from utils.files import write_whole

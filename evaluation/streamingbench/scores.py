@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from evaluation.outcome import Outcome
-from evaluation.tables import Category, Table, by_categories, overall
+from evaluation.scoring.outcome import Outcome
+from evaluation.scoring.tables import Category, Table, by_categories, overall
 from utils.errors import UserError
 
 PROTOCOLS = {

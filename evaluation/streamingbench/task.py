@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from evaluation.hub_rows import HubSet, read_rows, video_folders
-from evaluation.item import ClipPlan, Item
-from evaluation.lines import Line, find_video
-from evaluation.multiple_choice import LETTERED, choice, lettered, listed_options, right_letter, with_letters
-from evaluation.multiple_choice import written_choice as ask_for_letter
-from evaluation.prompts import Templates
-from evaluation.task import Task, is_the_letter
+from evaluation.tasks.hub_rows import HubSet, read_rows, video_folders
+from evaluation.tasks.item import ClipPlan, Item
+from evaluation.tasks.lines import Line, find_video
+from evaluation.tasks.multiple_choice import LETTERED, choice, lettered, listed_options, right_letter, with_letters
+from evaluation.tasks.multiple_choice import written_choice as ask_for_letter
+from evaluation.tasks.prompts import Templates
+from evaluation.tasks.task import Task, is_the_letter
 from utils.errors import UserError
 
 HUB = HubSet("mjuicem/StreamingBench", "Real_Time_Visual_Understanding", "Real_Time_Visual_Understanding")

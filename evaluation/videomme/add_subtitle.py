@@ -17,7 +17,7 @@ from pathlib import Path
 if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from evaluation.lines import read_lines
+from evaluation.tasks.lines import read_lines
 from evaluation.videomme.task import read_subtitles
 from utils.arguments import parse_arguments
 from utils.errors import UserError, run_command

@@ -5,9 +5,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.outcome import Outcome
-from evaluation.result import Result
-from evaluation.tables import Category, Table, by_categories, overall
+from evaluation.scoring.outcome import Outcome
+from evaluation.scoring.result import Result
+from evaluation.scoring.tables import Category, Table, by_categories, overall
 from utils.errors import UserError
 from utils.files import write_whole
 

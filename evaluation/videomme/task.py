@@ -6,11 +6,11 @@ from typing import Literal
 
 import pysubs2
 
-from evaluation.item import ClipPlan, Item, Written
-from evaluation.lines import Line, find_video, read_lines
-from evaluation.multiple_choice import choice, lettered, names_the_letter
-from evaluation.prompts import Templates
-from evaluation.task import Task, is_the_letter
+from evaluation.tasks.item import ClipPlan, Item, Written
+from evaluation.tasks.lines import Line, find_video, read_lines
+from evaluation.tasks.multiple_choice import choice, lettered, names_the_letter
+from evaluation.tasks.prompts import Templates
+from evaluation.tasks.task import Task, is_the_letter
 from evaluation.videomme.scores import export
 from utils.errors import UserError
 

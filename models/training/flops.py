@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from data.patches import MERGE
+from data.samples.patches import MERGE
 
 # Dense bfloat16 tensor operations a second, from the makers' data sheets.
 PEAKS = {

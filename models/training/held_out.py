@@ -13,13 +13,13 @@ from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback, WandbCallback
 from transformers.trainer_callback import CallbackHandler
 
-from data.annotations import AnnotationFile, Sample, resolve_media
-from data.video import read_clip
-from data.words import SILENCE, words_by_step
+from data.samples.annotations import AnnotationFile, Sample, resolve_media
+from data.samples.words import SILENCE, words_by_step
+from data.video.clip import read_clip
 from models.load import Checkpoint
-from models.options import DEFAULT_QUERY, StreamOptions
-from models.requests import Batch
-from models.streaming import Step, StreamingSession, comment, timed_frames
+from models.streaming.options import DEFAULT_QUERY, StreamOptions
+from models.streaming.requests import Batch
+from models.streaming.session import Step, StreamingSession, comment, timed_frames
 from models.training.held_out_page import write_page
 from utils.errors import UserError
 
@@ -76,7 +76,7 @@ class HeldOut(TrainerCallback):
         if not self.samples:
             raise UserError(
                 f"--held_out_annotations {arguments.held_out_annotations}: no streams in its {len(file)} lines; give a "
-                "file of streaming samples (data/annotations.py)"
+                "file of streaming samples (data/samples/annotations.py)"
             )
 
     def on_step_end(self, args, state, control, **kwargs) -> None:

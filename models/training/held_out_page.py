@@ -6,7 +6,7 @@ One file that works offline; texts are escaped and the page's policy allows no s
 from html import escape
 from pathlib import Path
 
-from data.preview_page import POLICY, STYLE, thumbnail
+from data.preview.page import POLICY, STYLE, thumbnail
 
 
 def write_page(path: Path, title: str, clips: dict) -> None:

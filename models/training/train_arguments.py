@@ -102,7 +102,7 @@ class TrainArguments(TrainingArguments):
         self._fall_back_from_tf32()
         # The library would rebind the classes of the whole process; the model takes Liger's operation itself.
         self.liger_wanted, self.use_liger_kernel = self.use_liger_kernel, False
-        # The loader stands at the right sample by itself (data/loader.py).
+        # The loader stands at the right sample by itself (data/loading/loader.py).
         self.ignore_data_skip = True
         if hasattr(self, "activation_checkpointing") and self.activation_checkpointing is None:
             self.activation_checkpointing = self.gradient_checkpointing  # the newer name, which does not warn

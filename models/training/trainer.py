@@ -16,8 +16,8 @@ import torch.distributed as dist
 from torch import nn
 from transformers import Trainer, TrainerState
 
-from data.bad_samples import TooManyBadSamples, write_report
-from data.loader import SampleLoader
+from data.loading.bad_samples import TooManyBadSamples, write_report
+from data.loading.loader import SampleLoader
 from models.load import Checkpoint, load_checkpoint
 from models.packed_attention import use_packed_attention
 from models.qwen2_vl import StreamingQwen2VL

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import TrainerCallback
 
-from data.vision_cache import VisionCache
+from data.samples.vision_cache import VisionCache
 from models.load import Checkpoint
 from models.training.train_arguments import TrainArguments
 from utils.errors import UserError

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from data.annotations import AnnotationError, AnnotationFile
-from data.frame_plan import VideoLimits
-from data.production.config import RunConfig
 from data.production.record import Record, Rejection, Timed, from_line, read_lines
-from data.production.result import RunResult
-from data.video import VideoError, read_clip
+from data.production.runner.config import RunConfig
+from data.production.runner.result import RunResult
+from data.samples.annotations import AnnotationError, AnnotationFile
+from data.video.clip import VideoError, read_clip
+from data.video.frame_plan import VideoLimits
 
 SAMPLE = 20_000  # records that histograms are made from
 EXAMPLES = 8  # clips shown
@@ -195,7 +195,7 @@ def examples_of(result: RunResult, config: RunConfig) -> list[Example]:
 
 def make_example(record: Record) -> Example:
     """A record with its frames, or with the reason why there are none."""
-    from data.preview_page import thumbnail
+    from data.preview.page import thumbnail
 
     example = Example(record, [])
     if not record.video:

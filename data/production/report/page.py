@@ -13,14 +13,14 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from data.preview_page import POLICY
-from data.preview_page import STYLE as SHARED_STYLE
-from data.production.config import RunConfig
-from data.production.engine.progress import Count
-from data.production.engine.store import Tally
+from data.preview.page import POLICY
+from data.preview.page import STYLE as SHARED_STYLE
 from data.production.report.facts import PLAYED_S, Example, Facts, Measured, Spent, collect
 from data.production.report.plot import histogram, number
-from data.production.result import RunResult
+from data.production.runner.config import RunConfig
+from data.production.runner.progress import Count
+from data.production.runner.result import RunResult
+from data.production.runner.store import Tally
 from utils.files import write_whole
 
 STYLE = Path(__file__).with_name("page.css")

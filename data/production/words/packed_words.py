@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 # [start_s, end_s, text], as JSON has it: a million clips hold 150 million of them. Reading gives lists, writing takes
-# tuples (data.words.Word too). Seconds of the video's own clock, in the order of their start.
+# tuples (data.samples.words.Word too). Seconds of the video's own clock, in the order of their start.
 Timed = list | tuple
 
 

@@ -1,0 +1,323 @@
+"""Where the work of a run is done: this machine's processes, or a Ray cluster. Both run shard_worker.py's ShardWorker
+on the same shards, which leaves everything in files; so their output is the same, byte for byte.
+
+    engine = make_engine("local", num_workers=8)
+    for report in engine.run(links, jobs, folder):  # a Report for every link of every shard, as they come
+        ...
+
+LocalEngine: one group of links after the other (links that need the same kind of worker), each on its own processes:
+one for each `gpus` share of the GPUs, else as many as `cpus` of each allow. A process that dies is replaced, and the
+record that it died on fails.
+RayEngine: Ray Data, one row a shard; each group is an actor pool that Ray scales between 1 and what the cluster has or
+can grow to, and the shards stream through as many groups at once as have room in it. The output folder must be a path
+that all machines see.
+"""
+
+import json
+import os
+import pickle
+import shutil
+import traceback
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from data.production.runner.job import Job, Report, after
+from data.production.runner.link import Link, groups_of
+from data.production.runner.pool import Pool, WorkerSetup, run_here
+from data.production.runner.shard_files import put
+from data.production.runner.shard_worker import ShardWorker
+from data.production.runner.store import Store
+from utils.errors import UserError
+
+MACHINE = "CPU of a machine"
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+class Engine(ABC):
+    """Does the work of a run. retry_failed: records that failed before are tried again."""
+
+    def __init__(self, num_workers: int = 0, retry_failed: bool = False):
+        self.num_workers, self.retry_failed = num_workers, retry_failed
+
+    @abstractmethod
+    def run(self, links: dict[int, Link], jobs: Sequence[Job], folder: Path) -> Iterator[Report]:
+        """Take every shard through the links (by their number in the run); reports as they come, kept ones first."""
+
+    def close(self) -> None:  # noqa: B027 - most engines hold nothing
+        """Free what the engine holds."""
+
+    def _kept(self, links: dict[int, Link], job: Job, store: Store) -> tuple[list[Report], Job, bool]:
+        """What of a shard is done already, from the first link on; where it stands then; whether it is complete."""
+        reports = []
+        for number, link in links.items():
+            done = store.find(link, job.shard, job.digest)
+            if done is None or (self.retry_failed and done.n_failed):
+                return reports, job, False
+            reports.append(Report(number, job.shard, done, str(store.kept_path(link, job.shard, done))))
+            job = after(job, reports[-1])
+        return reports, job, True
+
+
+class LocalEngine(Engine):
+    """Processes of this machine."""
+
+    def run(self, links: dict[int, Link], jobs: Sequence[Job], folder: Path) -> Iterator[Report]:
+        """See Engine."""
+        numbers, store = list(links), Store(folder / "work")
+        for group in groups_of(list(links.values())):
+            inside = {numbers[i]: links[numbers[i]] for i in group}
+            done, todo = [], []
+            for job in jobs:
+                reports, reached, complete = self._kept(inside, job, store)
+                if complete:
+                    yield from reports
+                    done.append(reached)
+                else:
+                    todo.append(job)
+            last = max(inside)
+            for report in self._work(inside, todo, folder):
+                yield report
+                if report.link == last:
+                    done.append(Job(report.shard, report.done.digest, kept=report.kept))
+            jobs = sorted(done, key=lambda job: job.shard)
+
+    def _work(self, links: dict[int, Link], jobs: list[Job], folder: Path) -> Iterator[Report]:
+        if not jobs:
+            return iter(())
+        setups = self._setups(links, folder)
+        first = next(iter(links.values()))
+        if len(setups) == 1 and first.is_light:
+            return run_here(setups[0], jobs)
+        return Pool(setups).run(jobs)
+
+    def _setups(self, links: dict[int, Link], folder: Path) -> list[WorkerSetup]:
+        """One for each worker."""
+        cores = self.num_workers or os.cpu_count() or 1
+        first = next(iter(links.values()))
+        gpus = visible_gpus() if first.gpus else []
+        places: list[str | None] = [gpu for gpu in gpus for _ in range(max(1, int(1 / first.gpus)))]
+        if not places:
+            places = [None] * max(1, cores // (first.cpus or cores))
+        n_threads = max(1, (os.cpu_count() or 1) // len(places))
+        return [WorkerSetup(links, folder, gpu, n_threads, self.retry_failed) for gpu in places]
+
+
+class RayEngine(Engine):
+    """A Ray cluster. address: "auto", HOST:PORT or ray://HOST:PORT of one that runs; "local": one is started here.
+
+    most: the CPU and GPU that the cluster can grow to, where that is more than it has now.
+    """
+
+    def __init__(
+        self,
+        address: str = "auto",
+        num_workers: int = 0,
+        retry_failed: bool = False,
+        most: dict[str, float] | None = None,
+    ):
+        super().__init__(num_workers, retry_failed)
+        self.address, self.most, self._is_up = address, most or {}, False
+
+    def run(self, links: dict[int, Link], jobs: Sequence[Job], folder: Path) -> Iterator[Report]:
+        """See Engine."""
+        store = Store(folder / "work")
+        if all(self._kept(links, job, store)[2] for job in jobs):
+            for job in jobs:
+                yield from self._kept(links, job, store)[0]
+            return
+        self._connect()
+        total = self._total()
+        for wave in waves_of(links, total):
+            done, todo = [], []
+            for job in jobs:
+                reports, reached, complete = self._kept(wave, job, store)
+                if complete:
+                    yield from reports
+                (done if complete else todo).append(reached if complete else job)
+            for report in self._stream(wave, todo, folder, total) if todo else ():
+                yield report
+                if report.link == max(wave):
+                    done.append(after(Job(report.shard, ""), report))
+            jobs = sorted(done, key=lambda job: job.shard)
+
+    def close(self) -> None:
+        """Leave the cluster; one started here ends."""
+        if self._is_up:
+            import ray
+
+            ray.shutdown()
+
+    def _connect(self) -> None:
+        import ray
+
+        if ray.is_initialized():
+            return
+        # Without an address, Ray would look for a cluster that is said to run here, and may long be gone.
+        place = {"address": self.address} | ({"num_cpus": self.num_workers or None} if self.address == "local" else {})
+        # Workers on other machines find the code where this one has it: the folder is shared.
+        environment = {"env_vars": {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])}}
+        try:
+            ray.init(**place, include_dashboard=False, log_to_driver=False, runtime_env=environment)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"--ray_address {self.address}: no Ray cluster there ({error}); start one with `ray start --head`, or "
+                "give --ray_address local"
+            ) from error
+        self._is_up = True
+
+    def _total(self) -> dict[str, float]:
+        """CPU and GPU that the cluster has, or can grow to, and the CPU of its largest machine."""
+        import ray
+
+        now = ray.cluster_resources()
+        total = {name: max(now.get(name, 0.0), self.most.get(name, 0.0)) for name in ("CPU", "GPU")}
+        cpus = max(1.0, min(total["CPU"], self.num_workers or total["CPU"]))
+        largest = max(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
+        return {**total, "CPU": cpus, MACHINE: max(1.0, min(largest, cpus))}
+
+    def _stream(
+        self, links: dict[int, Link], jobs: list[Job], folder: Path, total: dict[str, float]
+    ) -> Iterator[Report]:
+        import ray
+
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        items = [{"state": pickle.dumps(State(job))} for job in jobs]
+        rows = ray.data.from_items(items, override_num_blocks=len(items))
+        numbers, run = list(links), uuid.uuid4().hex
+        for group in groups_of(list(links.values())):
+            inside = {numbers[i]: links[numbers[i]] for i in group}
+            needs, most = needs_of(next(iter(inside.values())), total)
+            rows = rows.map(
+                RayWorker,
+                fn_constructor_args=(inside, str(folder.resolve()), self.retry_failed, run),
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
+                num_cpus=needs["CPU"],
+                num_gpus=needs["GPU"] or None,
+            )
+        for row in rows.iter_rows():
+            state = pickle.loads(row["state"])
+            if state.error:
+                raise UserError(state.error)
+            yield from state.reports
+        shutil.rmtree(folder / "side" / "trying", ignore_errors=True)
+
+
+def needs_of(link: Link, total: dict[str, float]) -> tuple[dict[str, float], int]:
+    """What one actor for a link takes of a cluster, and how many of them may be at most."""
+    if link.gpus and total["GPU"]:
+        return {"CPU": 0.0, "GPU": link.gpus}, max(1, int(total["GPU"] / link.gpus))
+    cpus = min(link.cpus or total[MACHINE], total[MACHINE])
+    return {"CPU": cpus, "GPU": 0.0}, max(1, int(total["CPU"] // cpus))
+
+
+def waves_of(links: dict[int, Link], total: dict[str, float]) -> list[dict[int, Link]]:
+    """Links whose actors have room in a cluster beside each other, so that shards stream through them at once. Those
+    that have not come one after the other: an actor that waits for another's place would wait for ever. So would one
+    that needs several cores of a machine while small ones hold a core on each; it comes alone."""
+    numbers, waves = list(links), []
+    taken, has_large = {"CPU": 0.0, "GPU": 0.0}, False
+    for group in groups_of(list(links.values())):
+        inside = {numbers[i]: links[numbers[i]] for i in group}
+        needs, _ = needs_of(next(iter(inside.values())), total)
+        is_large = needs["CPU"] > 1
+        has_room = all(taken[name] + needs[name] <= total[name] for name in needs)
+        if waves and has_room and not (is_large or has_large):
+            waves[-1] |= inside
+            taken = {name: taken[name] + needs[name] for name in needs}
+        else:
+            waves.append(inside)
+            taken, has_large = needs, is_large
+    return waves
+
+
+@dataclass
+class State:
+    """A shard on its way through a cluster."""
+
+    job: Job
+    reports: list[Report] = field(default_factory=list)
+    error: str = ""
+
+
+class RayWorker:
+    """A ShardWorker as an actor of Ray Data: a row is a shard's State, pickled.
+
+    Ray starts an actor that died again, with its row, and says nothing; so what it was trying is noted in a file.
+    """
+
+    def __init__(self, links: dict[int, Link], folder: str, retry_failed: bool, run: str):
+        import ray
+
+        context = ray.get_runtime_context()
+        n_threads = max(1, int(context.get_assigned_resources().get("CPU", 1)))
+        device = "cuda:0" if ray.get_gpu_ids() else "cpu"
+        place = {"node": context.get_node_id(), "actor": context.get_actor_id(), "code": str(REPOSITORY)}
+        self.worker = ShardWorker(links, Path(folder), device, n_threads, retry_failed, self._try, place)
+        self.notes = Path(folder) / "side" / "trying" / f"{run}-{min(links)}"
+        self.job: Job | None = None
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        state = pickle.loads(row["state"])
+        note = self.notes / str(state.job.shard)
+        try:
+            self.job = job_after_death(state.job, note)
+            for report in [] if state.error else self.worker.run(self.job):
+                state.reports.append(report)
+                state.job = after(state.job, report)
+        except UserError as error:
+            state.error = str(error)
+        except Exception:  # the boundary of the actor: its owner ends the run with the traceback
+            state.error = f"a mistake in a stage, not in the data:\n{traceback.format_exc()}"
+        note.unlink(missing_ok=True)
+        return {"state": pickle.dumps(state)}
+
+    def __del__(self):
+        # Ray Data lets go of the object when an actor's last row is done. It has no worker where it could not be made.
+        if "worker" in vars(self):
+            self.worker.close()
+
+    def _try(self, digests: list[bytes]) -> None:
+        died_on = {"suspects": self.job.suspects, "poisonous": self.job.poisonous, "trying": digests}
+        note = {name: [digest.hex() for digest in some] for name, some in died_on.items()}
+        put(self.notes / str(self.job.shard), json.dumps(note).encode())
+
+
+def job_after_death(job: Job, note: Path) -> Job:
+    """The job as it must be done now, if an actor has died on it before."""
+    try:
+        kept = json.loads(note.read_bytes())
+    except FileNotFoundError:
+        return job
+    found = {name: [bytes.fromhex(digest) for digest in digests] for name, digests in kept.items()}
+    died_on = {name: frozenset(found[name]) for name in ("suspects", "poisonous")}
+    return replace(job, **died_on).after_death(found["trying"])
+
+
+def make_engine(
+    name: str,
+    ray_address: str = "auto",
+    num_workers: int = 0,
+    retry_failed: bool = False,
+    most: dict[str, float] | None = None,
+) -> Engine:
+    """The engine of that name. Raises UserError for one that is none."""
+    if name == "local":
+        return LocalEngine(num_workers, retry_failed)
+    if name == "ray":
+        return RayEngine(ray_address, num_workers, retry_failed, most)
+    raise UserError(f"--engine {name}: no such engine; choose local (this machine) or ray (a Ray cluster)")
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs of this machine, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    n = torch.cuda.device_count()
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return named[:n] if len(named) >= n else [str(i) for i in range(n)]

@@ -1,0 +1,286 @@
+"""One sample -> what the model is given: token ids, labels, positions and patches."""
+
+import hashlib
+import os
+import re
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from data.samples.annotations import Sample, resolve_media
+from data.samples.conversation import ChatFormat, Encoded, Turn, VisualBlock, stream_turns
+from data.samples.elements import ImageElement, Message, TextElement, VideoElement
+from data.samples.patches import PATCH, TEMPORAL, cut_patches, noise_like
+from data.samples.positions import PositionMode, position_ids
+from data.samples.vision_cache import KeptClip, VisionCache
+from data.samples.visual_parts import VisualPart
+from data.samples.words import SILENCE, cut_trailing_silence, step_slices, words_by_step
+from data.video.clip import VideoError, read_clip, read_image, read_packed
+from data.video.decode_cache import DecodeCache, clip_request
+from data.video.frame_plan import Clip, FramePlan, FrameTimes, VideoLimits
+
+PATCH_VALUES = 3 * TEMPORAL * PATCH * PATCH  # grey levels in one patch
+
+
+@dataclass
+class Example:
+    """A sample as the model takes it. T tokens, N visual blocks, P patches, F frames.
+
+    input_ids, labels: int64 [T]; position_ids: int64 [3, T]; patches: uint8 [P, 1176], grey levels; grid_thw:
+    int64 [N, 3] in patches, in order of appearance (images have t = 1); kinds: "image" or "video" of each
+    block; frame_times_s: float64 [F], every frame chosen from videos, those after a stream's last word
+    included; counts: what was spoken, left out and cut; source: number of its annotation file. With a vision
+    cache, parts are the clips and images in order, patches only what it does not have, and features, uint8
+    [n, bytes a visual token], what it has (None: nothing).
+    """
+
+    input_ids: torch.Tensor
+    labels: torch.Tensor
+    position_ids: torch.Tensor
+    patches: torch.Tensor
+    grid_thw: torch.Tensor
+    kinds: list[str]
+    frame_times_s: torch.Tensor
+    chat_text: str
+    counts: dict[str, int]
+    source: int = 0
+    parts: list[VisualPart] | None = None
+    features: torch.Tensor | None = None
+
+
+@dataclass
+class _Visual:
+    """A clip or image of a sample: its frames' times, and its frames, decoded only where the cache lacks them.
+
+    frames: uint8 [T, 3, H, W], T even; made_of: what its features depend on, None without a vision cache.
+    """
+
+    times_s: Sequence[float]
+    frames: Callable[[], torch.Tensor]
+    made_of: dict[str, Any] | None = None
+    kept: KeptClip | None = None
+
+
+@dataclass
+class _Pixels:
+    """Patches, kept features and frame times of a sample, gathered in order of appearance."""
+
+    dtype: torch.dtype | None = None  # of the vision cache's features; None without one
+    patches: list[torch.Tensor] = field(default_factory=list)
+    features: list[torch.Tensor] = field(default_factory=list)
+    parts: list[VisualPart] = field(default_factory=list)
+    frame_times_s: list[float] = field(default_factory=list)
+
+    def add(self, visual: _Visual, n_frames: int) -> tuple[int, int, int]:
+        """Keep the first n_frames as patches, or their features where they are known; returns their grid."""
+        kept = visual.kept.features(n_frames // TEMPORAL) if visual.kept else None
+        if kept is not None:
+            grid_thw = (n_frames // TEMPORAL, *visual.kept.grid_thw[1:])
+            self.features.append(kept)
+        else:
+            patches, grid_thw = cut_patches(visual.frames()[:n_frames])
+            self.patches.append(patches)
+        if self.dtype is not None:
+            times_s = tuple(map(float, visual.times_s))
+            self.parts.append(VisualPart(grid_thw, kept is not None, self.dtype, visual.made_of, times_s))
+        return grid_thw
+
+
+class SampleEncoder:
+    """Encodes samples for one checkpoint. Can be pickled into workers.
+
+    limits: sizes and number of frames; position_mode: that of the checkpoint; with_context: title and earlier
+    speech join the query; max_length in tokens; blind: frames are replaced by noise that depends on the
+    sample alone, the control experiment for what a model learns without sight.
+    """
+
+    def __init__(
+        self,
+        chat: ChatFormat,
+        limits: VideoLimits,
+        position_mode: PositionMode,
+        with_context: bool = False,
+        frame_times: FrameTimes = "grid",
+        max_length: int = 32768,
+        decode_cache: DecodeCache | None = None,
+        blind: bool = False,
+        vision_cache: VisionCache | None = None,
+    ):
+        self.chat, self.limits, self.position_mode = chat, limits, position_mode
+        self.with_context, self.frame_times, self.max_length = with_context, frame_times, max_length
+        self.decode_cache, self.blind, self.vision_cache = decode_cache, blind, vision_cache
+
+    def encode(self, sample: Sample) -> Example:
+        """Read a sample's videos and images and write its conversation.
+
+        Raises AnnotationError, its cause one of missing_file, broken_video, no_words, words_outside_clip,
+        too_long.
+        """
+        pixels = _Pixels(self.vision_cache.dtype if self.vision_cache else None)
+        if sample.is_stream:
+            turns, counts = self._stream(sample, pixels)
+        else:
+            turns, counts = self._conversation(sample, pixels), Counter()
+        encoded = self.chat.encode(turns)
+        if len(encoded.input_ids) > self.max_length:
+            raise sample.error(
+                f"{len(encoded.input_ids)} tokens, over the limit of {self.max_length}; shorten the sample, "
+                "lower VIDEO_MAX_PIXELS or FPS_MAX_FRAMES, or raise --max_length",
+                cause="too_long",
+            )
+        return self._example(sample, turns, encoded, pixels, counts)
+
+    def _stream(self, sample: Sample, pixels: _Pixels) -> tuple[list[Turn], Counter]:
+        clip = self._read(sample, sample.video, "stream")
+        slices = step_slices(len(clip.times_s))
+        ends_s = [float(clip.times_s[piece.stop - 1]) for piece in slices]
+        texts, counts = words_by_step(sample.words.words, ends_s)
+        spoken = cut_trailing_silence(texts)
+        if not spoken:
+            raise self._silent(sample, counts, ends_s[-1])
+        # What is asked at the clip's end is about all of it, the silence included.
+        texts = texts if sample.questions else spoken
+        used = slices[: len(texts)]
+        _, h, w = pixels.add(clip, used[-1].stop)
+        pixels.frame_times_s += map(float, clip.times_s)
+        blocks = [VisualBlock("video", ((piece.stop - piece.start) // TEMPORAL, h, w)) for piece in used]
+        counts.update(
+            steps=len(used),
+            silent_steps=texts.count(SILENCE),
+            frames=len(clip.times_s),
+            frames_used=used[-1].stop,
+        )
+        system = [self._turn(sample, message, pixels) for message in sample.messages if message.role == "system"]
+        asked = [self._turn(sample, message, pixels) for message in sample.questions]
+        query = sample.query
+        turns = system + stream_turns(blocks, texts, self.query_text(query)) + asked
+        if self.with_context and query.previous:
+            n_over = len(self.chat.encode(turns).input_ids) - self.max_length
+            if n_over > 0:
+                text, counts["previous_words_cut"] = self._shortened_query(query, n_over)
+                turns = system + stream_turns(blocks, texts, text) + asked
+        return turns, counts
+
+    def query_text(self, query: TextElement, previous: str | None = None) -> str:
+        """A stream's query; with context, title or earlier speech (`previous` replaces it) follow."""
+        if not self.with_context:
+            return query.text
+        title = "" if query.previous else query.title
+        return f"{query.text}\n{title}\n{query.previous if previous is None else previous}".strip()
+
+    def _shortened_query(self, query: TextElement, n_over: int) -> tuple[str, int]:
+        """The query with the fewest words lost from the start of the earlier speech, and their number."""
+        budget = len(self.chat.text_ids(self.query_text(query))) - n_over
+        starts = [word.start() for word in re.finditer(r"\S+", query.previous)] + [len(query.previous)]
+        texts = [self.query_text(query, query.previous[start:]) for start in starts]
+        n_lost = bisect_left(texts, True, key=lambda text: len(self.chat.text_ids(text)) <= budget)
+        n_lost = min(n_lost, len(texts) - 1)
+        return texts[n_lost], n_lost
+
+    def _silent(self, sample: Sample, counts: Counter, end_s: float) -> Exception:
+        if counts["outside"]:
+            words = sample.words.words
+            return sample.error(
+                f"no word lies in the clip, whose last frame is at {end_s:.2f} s (words from "
+                f"{words[0].start_s} s to {words[-1].end_s} s); times count from the video's start, "
+                "not from video_start",
+                cause="words_outside_clip",
+            )
+        return sample.error("its words are only dots or blanks; remove the sample", cause="no_words")
+
+    def _conversation(self, sample: Sample, pixels: _Pixels) -> list[Turn]:
+        return [self._turn(sample, message, pixels) for message in sample.messages]
+
+    def _turn(self, sample: Sample, message: Message, pixels: _Pixels) -> Turn:
+        parts: list[str | VisualBlock] = []
+        for element in message.elements:
+            if isinstance(element, TextElement):
+                parts.append(element.text)
+            elif isinstance(element, ImageElement):
+                parts.append(VisualBlock("image", pixels.add(self._read_image(sample, element), TEMPORAL)))
+            elif isinstance(element, VideoElement):
+                clip = self._read(sample, element, "question")
+                pixels.frame_times_s += map(float, clip.times_s)
+                parts.append(VisualBlock("video", pixels.add(clip, len(clip.times_s))))
+        return Turn(message.role, parts)
+
+    def _read(self, sample: Sample, element: VideoElement, rule: str) -> _Visual:
+        path = resolve_media(element.video, sample)
+        window = (element.video_start, element.video_end)
+        options = {"limits": self.limits, "rule": rule, "frame_times": self.frame_times}
+        read = self.decode_cache.read_clip if self.decode_cache else read_clip
+        if element.pos:
+            # A long list of offsets as one number: all of it must be equal.
+            offsets = hashlib.sha256(repr(element.pos).encode()).hexdigest()
+            request = {"packed": offsets, **clip_request(None, None, **options)}
+            return self._visual(
+                sample, path, request, lambda: read_packed(path, element.pos, limits=self.limits), "broken_video"
+            )
+        request = clip_request(*window, **options)
+        return self._visual(sample, path, request, lambda: read(path, *window, **options), "broken_video")
+
+    def _read_image(self, sample: Sample, element: ImageElement) -> _Visual:
+        """Two frames: a patch spans two, an image is given twice."""
+        path = resolve_media(element.image, sample)
+
+        def read() -> Clip:
+            frames, times_s = read_image(path).repeat(TEMPORAL, 1, 1, 1), np.zeros(TEMPORAL)
+            return Clip(frames, times_s, FramePlan(np.zeros(TEMPORAL, np.int64), times_s))
+
+        return self._visual(sample, path, {"image": True}, read, "broken_image")
+
+    def _visual(
+        self, sample: Sample, path: str, request: dict[str, Any], read: Callable[[], Clip], cause: str
+    ) -> _Visual:
+        """A clip or image, decoded at once unless the vision cache knows it. Raises AnnotationError of `cause`."""
+
+        def decode() -> Clip:
+            try:
+                return read()
+            except VideoError as error:
+                raise sample.error(str(error), cause=cause) from error
+
+        made_of = kept = None
+        if self.vision_cache:
+            try:
+                made_of = self.vision_cache.made_of(path, request)
+            except VideoError as error:
+                raise sample.error(str(error), cause=cause) from error
+            kept = self.vision_cache.find(made_of)
+        if kept:
+            return _Visual(kept.times_s, lambda: decode().frames, made_of, kept)
+        clip = decode()
+        return _Visual(clip.times_s, lambda: clip.frames, made_of)
+
+    def _example(
+        self, sample: Sample, turns: list[Turn], encoded: Encoded, pixels: _Pixels, counts: Counter
+    ) -> Example:
+        input_ids = torch.tensor(encoded.input_ids)
+        pad_ids = {"image": self.chat.image_pad, "video": self.chat.video_pad}
+        patches = torch.cat(pixels.patches) if pixels.patches else torch.empty(0, PATCH_VALUES, dtype=torch.uint8)
+        grids = [block.grid_thw for block in encoded.blocks]
+        return Example(
+            input_ids=input_ids,
+            labels=torch.tensor(encoded.labels),
+            position_ids=position_ids(input_ids, encoded.blocks, self.position_mode, pad_ids),
+            patches=_noise(sample, patches) if self.blind else patches,
+            grid_thw=torch.tensor(grids, dtype=torch.int64).reshape(-1, 3),
+            kinds=[block.kind for block in encoded.blocks],
+            frame_times_s=torch.tensor(pixels.frame_times_s, dtype=torch.float64),
+            chat_text=self.chat.chat_text(turns),
+            counts=dict(counts),
+            parts=pixels.parts if self.vision_cache else None,
+            features=torch.cat(pixels.features) if pixels.features else None,
+        )
+
+
+def _noise(sample: Sample, patches: torch.Tensor) -> torch.Tensor:
+    """Grey levels without content, the same whenever this sample is read, wherever its file lies."""
+    identity = f"{os.path.basename(sample.path)}:{sample.index}".encode()
+    seed = int.from_bytes(hashlib.sha256(identity).digest()[:7], "big")
+    return noise_like(patches, seed)

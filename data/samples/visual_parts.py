@@ -1,0 +1,29 @@
+"""The clips and images of a sample, each either as patches or as features that a vision cache kept."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from data.samples.patches import MERGE
+
+
+@dataclass(frozen=True)
+class VisualPart:
+    """One clip or image: its grid (t, h, w) in patches, and whether its features were kept or its patches are given.
+
+    made_of and times_s: of a part to be kept, what its features depend on and its frames' times in seconds; dtype:
+    of the features, kept or to be kept.
+    """
+
+    grid_thw: tuple[int, int, int]
+    is_cached: bool
+    dtype: torch.dtype
+    made_of: dict[str, Any] | None = None
+    times_s: tuple[float, ...] = ()
+
+    @property
+    def n_tokens(self) -> int:
+        """Visual tokens of the part."""
+        t, h, w = self.grid_thw
+        return t * h * w // MERGE**2

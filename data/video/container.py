@@ -1,0 +1,223 @@
+"""Video files opened, and their frames listed from packet headers alone where those can be trusted."""
+
+import logging
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+
+from data.video.frame_plan import FrameTable
+from data.video.packets import PacketOrder
+from utils.errors import UserError
+
+log = logging.getLogger(__name__)
+
+FFMPEG_ERRORS = (OSError, ValueError, av.FFmpegError)  # most of FFmpeg's are the first two, HTTP's are not
+
+# Containers that state every frame's own time, and keep one frame in one packet. Transport streams may split
+# a frame into two fields, AVI and raw streams state no presentation times: those are listed by decoding them
+# once.
+EXACT_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv"}
+HIDDEN_FRAME_CODECS = {"vp8"}  # its packets may hold a frame that is never shown
+
+# Where FFmpeg 4 took a frame's duration from the frame rate as soon as frames are stored out of order.
+RATE_TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2"}
+
+
+class VideoError(UserError):
+    """A video, image or packed file that cannot give the frames asked for: path, cause and what to do."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a file holds: its frames; its packets, or None where packets cannot be trusted; whether it is cut
+    short."""
+
+    table: FrameTable
+    packets: PacketOrder | None
+    cut_short: bool
+
+
+def open_video(path: str | os.PathLike) -> av.container.InputContainer:
+    """Open a local video file. Raises VideoError where it is missing, no file, empty, or not a video."""
+    path = Path(path)
+    if not path.exists():
+        raise VideoError(f"{path}: no such file; check the path and the folder that it is relative to")
+    if not path.is_file():
+        raise VideoError(f"{path}: not a file but a {'folder' if path.is_dir() else 'device'}; give a video file")
+    if path.stat().st_size == 0:
+        raise VideoError(f"{path}: the file is empty (0 bytes); download or copy it again")
+    try:
+        return open_container(str(path), path, options={"protocol_whitelist": "file"})
+    except FFMPEG_ERRORS as error:
+        raise VideoError(
+            f"{path}: cannot be opened as a video: {reason(error)}; it is truncated, damaged or no video"
+        ) from error
+
+
+def open_container(address, name: str | os.PathLike, **arguments) -> av.container.InputContainer:
+    """Open what FFmpeg can read: an address (path, URL, device) or a file object, with the arguments of av.open.
+
+    name: for messages. Raises VideoError where it has no video, and one of FFMPEG_ERRORS. What it reads may
+    come from anyone: pass the option "protocol_whitelist", or a playlist opens other files and servers.
+    """
+    container = av.open(address, metadata_errors="replace", **arguments)
+    if not any(is_moving(stream) for stream in container.streams.video):
+        container.close()
+        raise VideoError(f"{name}: has no video stream; it may hold sound only")
+    return container
+
+
+def video_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream:
+    """Return the stream of the film, which cover art is not."""
+    return next(stream for stream in container.streams.video if is_moving(stream))
+
+
+def is_moving(stream: av.video.stream.VideoStream) -> bool:
+    """Say whether a stream is a film, and one that this FFmpeg can decode."""
+    attached = av.stream.Disposition.attached_pic
+    return not stream.disposition & attached and stream.codec_context is not None
+
+
+def reason(error: Exception) -> str:
+    """Return FFmpeg's words for an error, without the path."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def list_frames(path: str | os.PathLike) -> Listing:
+    """List a file's frames in presentation order. Raises VideoError where there is none."""
+    with open_video(path) as container:
+        return list_opened(container, path)
+
+
+def list_opened(container: av.container.InputContainer, path: str | os.PathLike) -> Listing:
+    """List the frames of a file that was just opened, as list_frames; afterwards the container stands at its end."""
+    stream = video_stream(container)
+    exact = container.format.name in EXACT_CONTAINERS and stream.codec_context.name not in HIDDEN_FRAME_CODECS
+    rows, cut_short = _read_packets(container, stream)
+    cut_short = cut_short or _index_passes_end(stream, path)
+    listing = _from_packets(rows, stream, cut_short) if exact and rows else None
+    listing = listing or _from_frames(path, cut_short)
+    if cut_short:
+        log.warning("%s: the file is cut short or damaged: frames after %g s are missing", path, listing.table.last_s)
+    return listing
+
+
+def decode_all(container: av.container.InputContainer, path: str | os.PathLike) -> Iterator[av.VideoFrame]:
+    """Decode a file from its start, frame by frame; damaged packets are logged and left out."""
+    stream = video_stream(container)
+    packets = container.demux(stream)
+    while (packet := next_packet(packets, path)) is not None:
+        if packet.size:
+            yield from decode_packet(stream.codec_context, packet, path)
+    yield from decode_packet(stream.codec_context, None, path)
+
+
+def next_packet(packets: Iterator[av.Packet], path: str | os.PathLike) -> av.Packet | None:
+    """Return the next packet, or None at the file's end, also where damage ends it early."""
+    try:
+        return next(packets, None)
+    except FFMPEG_ERRORS as error:
+        log.warning("%s: reading stopped early: %s", path, reason(error))
+        return None
+
+
+def decode_packet(decoder, packet: av.Packet | None, path: str | os.PathLike) -> list[av.VideoFrame]:
+    """Send a packet to a decoder, None to drain it; returns the frames that come out.
+
+    A damaged packet is logged and gives none: what a decoder guesses of a cut-off packet is not the frame.
+    """
+    if packet is not None and packet.is_corrupt:
+        return []
+    try:
+        return decoder.decode(packet)
+    except FFMPEG_ERRORS as error:
+        has_time = packet is not None and packet.pts is not None
+        when = f" at {float(packet.pts * packet.time_base):g} s" if has_time else ""
+        log.warning("%s: a damaged packet%s was left out: %s", path, when, reason(error))
+        return []
+
+
+def _read_packets(container, stream) -> tuple[list[tuple], bool]:
+    """Return (pts, dts, duration, keyframe, discard) of every whole packet, and whether a packet was cut
+    off."""
+    rows, cut_short, packets = [], False, container.demux(stream)
+    try:
+        for packet in packets:
+            cut_short = cut_short or packet.is_corrupt
+            if packet.size and not packet.is_corrupt:
+                rows.append((packet.pts, packet.dts, packet.duration, packet.is_keyframe, packet.is_discard))
+    except (OSError, ValueError):
+        cut_short = True
+    return rows, cut_short
+
+
+def _index_passes_end(stream, path: str | os.PathLike) -> bool:
+    """Say whether the file's own index names packets behind its last byte."""
+    entries = getattr(stream, "index_entries", None)  # PyAV 14 and later
+    return bool(entries) and entries[-1].pos + entries[-1].size > os.path.getsize(path)
+
+
+def _from_packets(rows: list[tuple], stream, cut_short: bool) -> Listing | None:
+    """Make the tables from packet headers, or return None where their times do not name each frame."""
+    if any(row[0] is None for row in rows) or len({row[0] for row in rows}) < len(rows):
+        return None
+    pts = np.array([row[0] for row in rows], np.int64)
+    dts = np.array([row[0] if row[1] is None else row[1] for row in rows], np.int64)
+    durations = np.array([row[2] or 0 for row in rows], np.int64)
+    keyframe, discard = (np.array([row[column] for row in rows], bool) for column in (3, 4))
+    shown = np.flatnonzero(~discard)
+    if not len(shown):
+        return None
+    order = shown[np.argsort(pts[shown], kind="stable")]
+    frame = np.full(len(rows), -1, np.int64)
+    frame[order] = np.arange(len(order))
+    table = _table(pts[order], durations[order], keyframe[order], stream)
+    return Listing(table, PacketOrder(pts, dts, frame, keyframe), cut_short)
+
+
+def _from_frames(path: str | os.PathLike, cut_short: bool) -> Listing:
+    """Make the table by decoding the file once, holding one frame at a time."""
+    starts, durations, keyframe = [], [], []
+    with open_video(path) as container:
+        stream = video_stream(container)
+        for frame in decode_all(container, path):
+            starts.append(start_tick(frame, starts, durations, stream))
+            durations.append(frame.duration or 0)
+            keyframe.append(frame.key_frame)
+        if not starts:
+            raise VideoError(f"{path}: no frame can be decoded; the file is truncated or damaged")
+        ordered = np.maximum.accumulate(np.array(starts, np.int64))
+        return Listing(_table(ordered, np.array(durations), np.array(keyframe), stream), None, cut_short)
+
+
+def start_tick(frame: av.VideoFrame, starts: list[int], durations: list[int], stream) -> int:
+    """Return a decoded frame's start; one without a time follows the frame before it."""
+    if frame.pts is not None:
+        return frame.pts
+    return starts[-1] + (durations[-1] or frame_ticks(stream)) if starts else 0
+
+
+def frame_ticks(stream) -> int:
+    """Return how many ticks a frame lasts by the frame rate (25 a second where the file states none)."""
+    rate = stream.base_rate or stream.average_rate or 25
+    return max(math.floor(1 / (rate * stream.time_base)), 1)
+
+
+def nominal_ticks(stream) -> int | None:
+    """Return how long a frame lasts for the FFmpeg of the published data, None where the file says it."""
+    container = stream.container.format.name
+    timed_by_rate = container in RATE_TIMED_CONTAINERS and stream.codec_context.has_b_frames
+    return frame_ticks(stream) if timed_by_rate else None
+
+
+def _table(starts: np.ndarray, durations: np.ndarray, keyframe: np.ndarray, stream) -> FrameTable:
+    """Put the columns together; a frame without a duration lasts until the next one."""
+    gaps = np.append(np.diff(starts), frame_ticks(stream))
+    durations = np.where(durations > 0, durations, gaps)
+    ends = starts + durations
+    return FrameTable(starts, ends, stream.time_base, keyframe.astype(bool), nominal_ticks(stream))

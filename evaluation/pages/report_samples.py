@@ -1,0 +1,83 @@
+"""Items to look at: some that were answered rightly and some that were not, with frames where the video is there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data.preview.page import thumbnail
+from data.video.clip import VideoError, read_clip
+from data.video.frame_folder import read_frame_folder
+from data.video.frame_plan import Clip, VideoLimits
+from evaluation.scoring.outcome import Outcome
+from evaluation.scoring.scored import Scored
+
+N_FRAMES = 4
+LIMITS = VideoLimits(min_pixels=28 * 28 * 36, total_pixels=28 * 28 * 100 * N_FRAMES, max_frames=N_FRAMES)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A small picture as a data address, and its time in the video."""
+
+    time_s: float
+    address: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An item and what each result has of it. note: why there are no frames."""
+
+    id: str
+    answers: list[tuple[Scored, Outcome]]
+    frames: list[Frame]
+    note: str = ""
+
+
+def choose_samples(scored: Sequence[Scored], n_samples: int) -> list[Sample]:
+    """Samples of one benchmark, half of them from those that the first result got wrong, evenly over each half."""
+    first = scored[0].result.outcomes
+    wrong = [outcome.id for outcome in first if outcome.value < 0.5]
+    right = [outcome.id for outcome in first if outcome.value >= 0.5]
+    n_wrong = min(len(wrong), max(n_samples // 2, n_samples - len(right)))
+    chosen = {*spread(wrong, n_wrong), *spread(right, n_samples - n_wrong)}
+    names = [outcome.id for outcome in first if outcome.id in chosen]
+    found = [{outcome.id: outcome for outcome in one.result.outcomes if outcome.id in chosen} for one in scored]
+    samples = []
+    for name in tqdm(names, desc="samples", unit="item", delay=5):
+        answers = [(one, outcomes[name]) for one, outcomes in zip(scored, found, strict=True) if name in outcomes]
+        frames, note = read_frames(answers[0][1].shown.get("clip"))
+        samples.append(Sample(name, answers, frames, note))
+    return samples
+
+
+def spread(names: Sequence[str], n: int) -> list[str]:
+    """n of the names, or all, evenly."""
+    n = min(n, len(names))
+    return [names[i * len(names) // n] for i in range(n)]
+
+
+def read_frames(clip: object) -> tuple[list[Frame], str]:
+    """Small frames of the clip that an outcome names (a ClipPlan's fields), or why there are none.
+
+    Result files may come from anyone: only plain local files and folders are opened.
+    """
+    if not isinstance(clip, dict) or not isinstance(clip.get("video"), str):
+        return [], ""
+    try:
+        read = _read(clip)
+    except (VideoError, OSError, TypeError, ValueError) as error:
+        return [], f"no frames: {error}"
+    times = read.times_s.tolist()
+    n_shown = len(times) - read.plan.n_padded
+    return [Frame(t, thumbnail(frame)) for t, frame in zip(times[:n_shown], read.frames[:n_shown], strict=True)], ""
+
+
+def _read(clip: dict) -> Clip:
+    path, window = Path(clip["video"]), (clip.get("start_s"), clip.get("end_s"))
+    if clip.get("folder_fps") is not None:
+        return read_frame_folder(path, float(clip["folder_fps"]), *window, limits=LIMITS)
+    if not path.is_file():
+        raise VideoError(f"{path}: no such file any more")
+    return read_clip(path, *window, limits=LIMITS, rule="question")

@@ -1,0 +1,113 @@
+"""One item on a page: its frames and question, and each model's answer beside the truth or the human's words."""
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+from evaluation.pages.report_samples import Sample
+from evaluation.scoring.outcome import Outcome
+from evaluation.scoring.preference import DECIDED
+from evaluation.scoring.score_lines import percent
+from evaluation.scoring.scored import Scored
+
+TEXT_LENGTH = 6000  # characters of any one text
+SHOWN_TAGS = 6
+
+
+def card(sample: Sample) -> str:
+    """The item as HTML."""
+    _, first = sample.answers[0]
+    tags = " \u00b7 ".join(_text(f"{name} {value}") for name, value in list(first.tags.items())[:SHOWN_TAGS])
+    film = "".join(
+        f'<figure><img src="{frame.address}" alt="frame at {frame.time_s:.1f} s">'
+        f"<figcaption>{frame.time_s:.1f} s</figcaption></figure>"
+        for frame in sample.frames
+    )
+    note = f'<p class="notes">{_text(sample.note)}</p>' if sample.note else ""
+    answers = "".join(_answer(scored, outcome) for scored, outcome in sample.answers)
+    return f"""<article><h4>{_text(sample.id)} <small>{tags}</small></h4>
+<div class="film">{film}</div>{note}{_question(first)}<div class="beside">{answers}{_reference(first)}</div></article>
+"""
+
+
+def _question(outcome: Outcome) -> str:
+    question, options = outcome.shown.get("question"), outcome.shown.get("options")
+    parts = [f'<p class="question">{_text(question)}</p>' if question else ""]
+    if isinstance(options, list | tuple):
+        parts.append(f'<ul class="options">{"".join(_option(option, outcome.truth) for option in options)}</ul>')
+    elif outcome.truth is not None:
+        parts.append(f'<p class="options">truth: <span class="good">{_text(outcome.truth)}</span></p>')
+    return "".join(parts)
+
+
+def _option(option: object, truth: object) -> str:
+    right = truth is not None and (str(option) == str(truth) or str(option).startswith(f"{truth}."))
+    return f'<li class="good">{_text(option)} \u2713</li>' if right else f"<li>{_text(option)}</li>"
+
+
+def _answer(scored: Scored, outcome: Outcome) -> str:
+    """What one model said, and what it was worth."""
+    kind = "bad" if outcome.value < 0.5 else "good"
+    head = f'<span class="who">{_text(scored.name)}</span> <span class="{kind}">{_worth(outcome)}</span>'
+    if outcome.failed:
+        return f'<div class="answer">{head} no answer: {_text(outcome.shown.get("error", ""))}</div>'
+    verdict = ", ".join(
+        f"{order}: {_text(outcome.shown[name])}{' won' if outcome.shown[name] in DECIDED else ''}"
+        for name, order in (("ab", "shown first"), ("ba", "shown second"))
+        if name in outcome.shown
+    )
+    judged = f" <small>{verdict}</small>" if verdict else ""
+    return f'<div class="answer">{head}{_confidence(outcome)}{judged}{_said(outcome)}</div>'
+
+
+def _worth(outcome: Outcome) -> str:
+    words = ("lost", "won") if "ab" in outcome.shown else ("wrong", "right")
+    return {0.0: words[0], 1.0: words[1]}.get(outcome.value) or percent(outcome.value)
+
+
+def _said(outcome: Outcome) -> str:
+    steps = outcome.shown.get("steps")
+    if isinstance(steps, list) and steps and all(isinstance(step, list) and len(step) == 3 for step in steps):
+        return _steps(steps)
+    said = outcome.shown.get("commentary", outcome.answer)
+    return f"<p>{_text(said)}</p>" if said is not None else ""
+
+
+def _steps(steps: Sequence) -> str:
+    """A commentary step by step; silent steps are left out."""
+    rows = [
+        f"<li><time>{_second(start_s)}\u2013{_second(end_s)} s</time> {_text(text)}</li>"
+        for start_s, end_s, text in steps
+        if str(text).strip(" .")
+    ]
+    return f'<ol class="steps">{"".join(rows)}</ol>' if rows else '<p class="notes">said nothing</p>'
+
+
+def _second(time_s: object) -> str:
+    return f"{time_s:.0f}" if isinstance(time_s, int | float) else _text(time_s)
+
+
+def _confidence(outcome: Outcome) -> str:
+    """The probability of the chosen option among the options."""
+    logits = outcome.shown.get("logits")
+    if not isinstance(logits, dict) or outcome.answer not in logits:
+        return ""
+    highest = max(logits.values())
+    total = sum(math.exp(value - highest) for value in logits.values())
+    share = math.exp(logits[outcome.answer] - highest) / total
+    return f" <small>probability {share:.2f} among {len(logits)} options</small>"
+
+
+def _reference(outcome: Outcome) -> str:
+    """The human's words, and the captions that a judge compared with."""
+    parts = [
+        f'<div class="answer"><span class="who">{label}</span><p>{_text(outcome.shown[name])}</p></div>'
+        for name, label in (("reference", "human"), ("baseline", "baseline"))
+        if outcome.shown.get(name)
+    ]
+    return "".join(parts)
+
+
+def _text(value: object) -> str:
+    text = str(value)
+    return escape(text if len(text) <= TEXT_LENGTH else text[:TEXT_LENGTH] + " \u2026")

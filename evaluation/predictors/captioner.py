@@ -1,0 +1,137 @@
+"""Any image-text-to-text model of transformers as a predictor: it sees a clip as a whole and writes about it."""
+
+import functools
+import inspect
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from data.samples.conversation import VisualBlock
+from data.samples.positions import PositionTracker
+from data.video.frame_plan import SIZE_FACTOR, Clip
+from evaluation.predictors.captioner_arguments import CaptionerArguments
+from evaluation.predictors.checkpoint_arguments import model_id
+from evaluation.predictors.clip_writer import ClipWriter
+from evaluation.tasks.item import Written
+from models.load import choose_position_mode, limits_of, preferred_device
+from utils.errors import UserError
+from utils.fingerprint import checkpoint_fingerprint
+
+
+class Captioner(ClipWriter):
+    """A model and processor of transformers' Auto classes. Frames go in as a video, else as pictures."""
+
+    own_errors = (RuntimeError, ValueError, MemoryError)  # what one clip can do to a model, out of memory among it
+
+    def __init__(self, model: Any, processor: Any, name_or_path: str, max_images: int = 32):
+        self.model, self.processor = model, processor
+        self.takes_video = getattr(processor, "video_processor", None) is not None
+        super().__init__(model_id(name_or_path), limits_of(model.config), None if self.takes_video else max_images)
+        self.position_mode = None
+        if model.config.model_type == "qwen2_vl":
+            self.position_mode = choose_position_mode(model.config, name_or_path)
+        local = Path(name_or_path)
+        folder = local if local.is_dir() else snapshot_download(name_or_path, local_files_only=True)
+        self.settings = {
+            "fingerprint": checkpoint_fingerprint(folder),
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "video_limits": asdict(self.limits),
+            "position_mode": self.position_mode,
+        }
+
+    @classmethod
+    def load(cls, arguments: CaptionerArguments, device: str | None = None) -> "Captioner":
+        """Load the model that a command names; device: in place of the one it names. Raises UserError."""
+        name = arguments.model_name_or_path
+        device = torch.device(device or arguments.device or preferred_device())
+        dtype = getattr(torch, arguments.dtype or ("float32" if device.type == "cpu" else "bfloat16"))
+        try:
+            processor = AutoProcessor.from_pretrained(name)
+            model = AutoModelForImageTextToText.from_pretrained(
+                name, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, device_map={"": device}
+            )
+        except (OSError, ValueError, ImportError, SafetensorError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(f"{name}: cannot be loaded as an image-text-to-text model ({reason})") from error
+        if not getattr(processor, "chat_template", None):
+            raise UserError(f"{name}: its processor has no chat template; give a model that was trained to be asked")
+        return cls(model.eval(), processor, name, arguments.max_images)
+
+    @torch.inference_mode()
+    def write(self, clip: Clip, ask: Written) -> str:
+        """A greedy answer, to its end or the limit."""
+        inputs = self.inputs(clip, ask.text)
+        n_prompt = inputs["input_ids"].shape[1]
+        written = self.model.generate(
+            **inputs, max_new_tokens=ask.max_new_tokens, do_sample=False, temperature=None, top_p=None, top_k=None
+        )
+        return self.processor.tokenizer.decode(written[0, n_prompt:], skip_special_tokens=True).strip()
+
+    def inputs(self, clip: Clip, text: str) -> dict[str, Any]:
+        """What the model is given for a clip and a request, on its device."""
+        frames = {"type": "video"} if self.takes_video else {"type": "image"}
+        n_elements = 1 if self.takes_video else len(clip.frames)
+        content = [*[frames] * n_elements, {"type": "text", "text": text}]
+        prompt = self.processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+        pictures = self.video(clip) if self.takes_video else {"images": list(clip.frames)}
+        inputs = self.processor(text=[prompt], **pictures, return_tensors="pt").to(self.model.device)
+        given = {name: self._cast(value) for name, value in inputs.items() if name in self._accepted}
+        positions = self.positions(given)
+        return given if positions is None else {**given, "position_ids": positions}
+
+    def video(self, clip: Clip) -> dict[str, Any]:
+        """A clip as the processor takes it: all its frames, with their rate, and no second resize where none is due."""
+        seconds = float(clip.times_s[-1] - clip.times_s[0])
+        n_frames = len(clip.frames)
+        metadata = {
+            "total_num_frames": n_frames,
+            "fps": (n_frames - 1) / seconds if seconds > 0 else 2.0,
+            "frames_indices": list(range(n_frames)),
+        }
+        processor = self.processor.video_processor
+        patch, merge = getattr(processor, "patch_size", None), getattr(processor, "merge_size", None)
+        is_sized = isinstance(patch, int) and isinstance(merge, int) and patch * merge == SIZE_FACTOR
+        return {
+            "videos": [clip.frames],
+            "video_metadata": [metadata],
+            "do_sample_frames": False,
+            **({"do_resize": False} if is_sized else {}),
+        }
+
+    def positions(self, inputs: dict[str, Any]) -> Tensor | None:
+        """Positions [4, 1, T] (text, time, height, width) where the library's own would be wrong, else None.
+
+        After a video, transformers 5.23 goes on from its height or width where Qwen2-VL and Qwen2.5-VL are defined to
+        go on from the largest position in it, which may be a time; so the text after a long clip would stand inside it.
+        """
+        kind = self.model.config.model_type
+        if kind not in ("qwen2_vl", "qwen2_5_vl") or "video_grid_thw" not in inputs:
+            return None
+        ids = inputs["input_ids"]
+        if kind == "qwen2_vl":
+            block = VisualBlock("video", tuple(inputs["video_grid_thw"][0].tolist()))
+            pads = {"video": self.model.config.video_token_id, "image": self.model.config.image_token_id}
+            three = PositionTracker(self.position_mode).extend(ids[0].cpu(), [block], pads).to(ids.device)
+        else:
+            index = self.model.model.get_rope_index
+            known = inspect.signature(index).parameters
+            three = index(**{name: value for name, value in inputs.items() if name in known})[0][:, 0]
+            after = int((ids[0] == self.model.config.video_token_id).nonzero()[-1]) + 1
+            three[:, after:] += three[:, :after].max() + 1 - three[0, after]
+        return torch.cat([torch.arange(ids.shape[1], device=ids.device)[None], three])[:, None]
+
+    @functools.cached_property
+    def _accepted(self) -> set[str]:
+        """What the model takes of what a processor gives."""
+        return set(inspect.signature(self.model.forward).parameters)
+
+    def _cast(self, value: Any) -> Any:
+        return value.to(self.model.dtype) if isinstance(value, Tensor) and value.is_floating_point() else value

@@ -1,0 +1,22 @@
+"""What answers items: the contract between the runner and the models."""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from evaluation.tasks.item import Answer, Item
+
+
+class Predictor(Protocol):
+    """Answers items about one video at a time.
+
+    settings: what of the model decides its answers (fingerprint of the weights, frame limits, decoding), for the store.
+    """
+
+    name: str
+    settings: dict
+
+    def answer(self, items: Sequence[Item]) -> Iterator[tuple[Item, Answer | Exception]]:
+        """Yield each item of one video with its answer, or with what went wrong, in any order, as they come.
+
+        An exception stands for a failed item; the others of the group go on.
+        """

@@ -1,0 +1,72 @@
+"""What every evaluation command does once its flags are read: processes, model, items, answers, scores."""
+
+import functools
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from evaluation.predictors.checkpoint_arguments import CheckpointArguments
+from evaluation.predictors.predictor import Predictor
+from evaluation.runner.processes import launch
+from evaluation.runner.run import RunArguments, evaluate, exit_status, is_first_process
+from evaluation.score import print_results
+from evaluation.tasks.prompts import Templates
+from evaluation.tasks.task import Task
+
+LoadTask = Callable[[Any, Templates, int | None], Task]
+LoadPredictor = Callable[[Any, str | None], Predictor]
+Work = Callable[[Task, Predictor, Path, bool], int]
+
+
+def load_checkpoint_predictor(arguments: CheckpointArguments, device: str | None) -> Predictor:
+    """A checkpoint that answers. Imported here, so that --help and a look at the data do not wait for torch."""
+    from evaluation.predictors.checkpoint import CheckpointPredictor
+
+    return CheckpointPredictor.load(arguments, device)
+
+
+def score_task(task: Task, predictor: Predictor, folder: Path, resume: bool) -> int:
+    """Ask what has no answer yet and print the scores; returns the exit status."""
+    results = evaluate(task, predictor, folder, resume)
+    if is_first_process():
+        print_results(results)
+    return exit_status(results)
+
+
+def run_task(
+    load_task: LoadTask,
+    benchmark: Any,
+    model: Any,
+    run: RunArguments,
+    default_folder: Path,
+    load_predictor: LoadPredictor = load_checkpoint_predictor,
+    work: Work = score_task,
+) -> int:
+    """Ask a model the items of a benchmark, in as many processes as asked for; returns the exit status.
+
+    load_task: a module's function, with the benchmark's arguments, templates and limit. load_predictor: makes the model
+    of its arguments and a device. work: asks, and makes something of the answers.
+    """
+    # What is wrong with the data is said once, before any model is loaded.
+    load_task(benchmark, Templates(run.template_dir), run.limit)
+    folder = Path(run.output_dir) if run.output_dir else default_folder
+    process = functools.partial(_run_process, load_task, benchmark, model, run, folder, load_predictor, work)
+    return launch(process, run.num_workers)
+
+
+def _run_process(
+    load_task: LoadTask,
+    benchmark: Any,
+    model: Any,
+    run: RunArguments,
+    folder: Path,
+    load_predictor: LoadPredictor,
+    work: Work,
+    device: str | None,
+) -> int:
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    for ours in ("data", "evaluation", "models"):
+        logging.getLogger(ours).setLevel(logging.INFO)
+    task = load_task(benchmark, Templates(run.template_dir), run.limit)
+    return work(task, load_predictor(model, device), folder, run.resume)

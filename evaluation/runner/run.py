@@ -1,0 +1,184 @@
+"""The runner: items of one video go to the model together; answers go to the store; any number of processes share.
+
+A process claims a video, asks what is not answered yet, and goes on to the next that nobody holds. When none is left it
+waits for those that others hold and takes over what a dead one has left. So processes may be started, killed and
+started again in any number, under torchrun, by hand or on several machines that share the output folder.
+"""
+
+import logging
+import os
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from evaluation.predictors.predictor import Predictor
+from evaluation.runner.claims import Claims
+from evaluation.runner.store import Store
+from evaluation.scoring.result import Result
+from evaluation.tasks.item import Answer, Item
+from evaluation.tasks.task import Task
+from utils.errors import UserError
+
+log = logging.getLogger(__name__)
+
+FAILED = 3  # exit status where an item has no answer
+MAX_ATTEMPTS = 2  # a failed item is tried once more
+
+
+@dataclass
+class RunArguments:
+    """What part of a benchmark is asked, and where its answers go."""
+
+    output_dir: str | None = field(default=None, metadata={"help": "answers and results; default: beside the script"})
+    limit: int | None = field(default=None, metadata={"help": "only the first N lines of the benchmark"})
+    num_workers: int = field(
+        default=0, metadata={"help": "processes; 0: one for each GPU; torchrun's number where it starts them"}
+    )
+    resume: bool = field(default=True, metadata={"help": "--resume False forgets the answers of earlier runs"})
+    template_dir: str | None = field(
+        default=None, metadata={"help": "folder whose templates replace those of evaluation/templates"}
+    )
+
+
+def evaluate(task: Task, predictor: Predictor, folder: Path, resume: bool = True) -> list[Result]:
+    """Ask every item that has no answer yet, and return the results, one for each setting, all written to `folder`.
+
+    Every process of a run returns the same results; a run's first process writes them.
+    """
+    store = ask(task, predictor, folder, resume)
+    results = [result_of(task, predictor, store, setting) for setting in task.settings]
+    if is_first_process():
+        for result in results:
+            result.write(folder)
+            if task.export:
+                task.export(result, folder)
+    return results
+
+
+def ask(task: Task, predictor: Predictor, folder: Path, resume: bool = True) -> Store:
+    """Ask every item that has no answer yet; the store then has a row for each."""
+    check_names(task)
+    decisive = {"benchmark": task.benchmark, "protocol": task.protocol, "templates": task.templates}
+    store = Store(
+        folder / "answers", {**decisive, "model": predictor.name, **predictor.settings}, time.time() * (not resume)
+    )
+    claims = Claims(folder / "answers" / "claims")
+    Runner(task.items, predictor, store, claims).run()
+    claims.close()
+    store.close()
+    return store
+
+
+def result_of(task: Task, predictor: Predictor, store: Store, setting: str) -> Result:
+    """The result of one setting as the store has it."""
+    items = [item for item in task.items if item.setting == setting]
+    outcomes = [task.outcome(item, row) for item, row in zip(items, store.rows(items), strict=True)]
+    return Result(task.benchmark, task.protocol, predictor.name, setting, outcomes, store.settings)
+
+
+class Runner:
+    """Asks items until each is answered or has failed MAX_ATTEMPTS times in this run."""
+
+    def __init__(self, items: Sequence[Item], predictor: Predictor, store: Store, claims: Claims):
+        self.groups = group_by_video(items)
+        self.predictor, self.store, self.claims = predictor, store, claims
+        self.before = {item.name: store.n_attempts(item) for item in items}  # this run began
+        self.causes: Counter[str] = Counter()
+        self.bar = tqdm(total=len(items), unit="item", desc=predictor.name, disable=not is_first_process())
+
+    def run(self) -> None:
+        """Ask everything once; then again what failed; then wait for what others hold."""
+        with self.bar:
+            for most, wait in ((1, False), (MAX_ATTEMPTS, False), (MAX_ATTEMPTS, True)):
+                for video, items in self.groups.items():
+                    if self._open(items, most) and self.claims.take(video, wait):
+                        try:
+                            self.store.refresh()  # another process may have asked by now
+                            while asked := self._open(items, most):
+                                self._ask(asked)
+                        finally:
+                            self.claims.give_back(video)
+                        self._show()
+
+    def _open(self, items: Sequence[Item], most: int) -> list[Item]:
+        """Items without an answer that were asked fewer than `most` times in this run."""
+        tries = {item.name: self.store.n_attempts(item) - self.before[item.name] for item in items}
+        return [item for item in items if not self.store.is_done(item) and tries[item.name] < most]
+
+    def _ask(self, items: Sequence[Item]) -> None:
+        """Ask items of one video; each gets a row, its answer or its error."""
+        waiting = {item.name: item for item in items}
+        for item in items:
+            if item.clip is None:
+                self._fail(waiting.pop(item.name), item.problem)
+        problem: Exception = RuntimeError("the model gave no answer")
+        try:
+            for item, said in self.predictor.answer(list(waiting.values())):
+                del waiting[item.name]
+                if isinstance(said, Answer):
+                    self.store.add(item, said)
+                else:
+                    self._fail(item, describe(said))
+        except (MemoryError, RuntimeError, OSError, ValueError) as error:
+            # What one video can do to a model, running out of memory among it, must not end a run of days.
+            log.debug("%s", traceback.format_exc())
+            problem = error
+        for item in waiting.values():
+            self._fail(item, describe(problem))
+
+    def _fail(self, item: Item, error: str) -> None:
+        self.causes[error] += 1
+        if self.causes[error] == 1:
+            log.warning("%s: %s", item.name, error)
+        self.store.add_error(item, error)
+
+    def _show(self) -> None:
+        n_done = sum(len(items) - len(self._open(items, MAX_ATTEMPTS)) for items in self.groups.values())
+        self.bar.set_postfix(failed=self.causes.total(), refresh=False)
+        self.bar.update(n_done - self.bar.n)
+
+
+def describe(error: Exception) -> str:
+    """An exception in one line."""
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+
+
+def check_names(task: Task) -> None:
+    """Raise UserError where two items have one name: one would get the other's answer."""
+    twice = [name for name, n in Counter(item.name for item in task.items).items() if n > 1]
+    if twice:
+        raise UserError(
+            f"{task.benchmark}: {len(twice)} of its items have a name that another has too, {twice[0]!r} among them; "
+            "each question needs an id of its own: leave out the repeated lines"
+        )
+
+
+def group_by_video(items: Iterable[Item]) -> dict[str, list[Item]]:
+    """Items by video, in the order of its first item."""
+    groups: dict[str, list[Item]] = {}
+    for item in items:
+        groups.setdefault(item.video_id, []).append(item)
+    return groups
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks for a run of several."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def exit_status(results: Sequence[Result]) -> int:
+    """0, or FAILED where an item has no answer."""
+    n_failed = sum(outcome.failed for result in results for outcome in result.outcomes)
+    if n_failed and is_first_process():
+        print(
+            f"{n_failed} items have no answer; they count as wrong. Their errors are in the result files; the same "
+            "command asks them again.",
+            file=sys.stderr,
+        )
+    return FAILED if n_failed else 0

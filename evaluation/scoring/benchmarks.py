@@ -1,0 +1,44 @@
+"""The benchmarks by name: each is a folder of evaluation/ whose scores.py says how its outcomes are counted."""
+
+import difflib
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from evaluation.scoring.outcome import Outcome
+from evaluation.scoring.result import Result
+from evaluation.scoring.tables import Table
+from utils.errors import UserError
+
+FOLDER = Path(__file__).parents[1]
+
+
+class Scores(Protocol):
+    """What every scores.py holds.
+
+    PROTOCOLS: protocol -> how it differs from the other one. MEAN_OVER: categories whose groups weigh alike in the
+    headline (stats.score). PUBLISHED: patterns of published result files, for `read`. summary: tables, the first row
+    of the first is the headline. read: a published file as a result; raises UserError where it is none.
+    """
+
+    PROTOCOLS: dict[str, tuple[str, ...]]
+    MEAN_OVER: tuple[str, ...]
+    PUBLISHED: tuple[str, ...]
+    summary: Callable[[Sequence[Outcome]], list[Table]]
+    read: Callable[[Path], Result]
+
+
+def benchmark_names() -> list[str]:
+    """All benchmarks."""
+    return sorted(path.parent.name for path in FOLDER.glob("*/scores.py"))
+
+
+def scores_of(benchmark: str) -> Scores:
+    """The module that counts a benchmark's outcomes. Raises UserError for a name that is none."""
+    names = benchmark_names()
+    if benchmark not in names:
+        near = difflib.get_close_matches(benchmark, names, n=1)
+        hint = f"; did you mean {near[0]}?" if near else "."
+        raise UserError(f"{benchmark}: no such benchmark{hint} There are {', '.join(names)}")
+    return importlib.import_module(f"evaluation.{benchmark}.scores")

@@ -1,0 +1,215 @@
+"""How sure a score is, how it compares with another run's, and what a model reaches that sees nothing.
+
+Questions about one video are not independent, so error bars are clustered by video: a cluster's deviations are summed
+before they are squared (Miller 2024, "Adding Error Bars to Evals", arXiv:2411.00640, section 2.2).
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+from evaluation.scoring.outcome import Outcome
+
+CONFIDENCE = 0.95
+LONGEST_ANSWER = 24  # characters of a constant answer that a floor's name shows
+
+Group = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and its 95 % interval; None where the data cannot say how sure it is."""
+
+    value: float
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What is reached without looking at a video. name: how."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """A named mean over n outcomes, of which n_failed had no answer and count as 0. value, interval, floors: 0 to 1."""
+
+    name: str
+    value: float
+    n: int
+    n_failed: int
+    interval: tuple[float, float] | None
+    floors: tuple[Floor, ...] = ()
+
+    @property
+    def floor(self) -> Floor | None:
+        """The highest of the floors."""
+        return max(self.floors, key=lambda floor: floor.value, default=None)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs on the items that both have.
+
+    difference: of the second's score from the first's. wins, losses: items on which the second is better, worse.
+    p_value: exact two-sided sign test of wins against losses; it takes items as independent, which the interval does
+    not. only_first, only_second: items that one run alone has; they are left out.
+    """
+
+    difference: Estimate
+    n: int
+    wins: int
+    losses: int
+    ties: int
+    p_value: float
+    only_first: int
+    only_second: int
+
+
+def estimate(
+    values: Sequence[float],
+    clusters: Sequence[str],
+    groups: Sequence[Group] | None = None,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> Estimate:
+    """The mean of values with its interval; with groups, the mean of group means.
+
+    groups: a path for each value, such as (task,) or (group, task); groups weigh alike at every level, so a value's
+    weight is w_i = 1 / (groups of its level) / ... / (values of its innermost group g). By linearisation
+    SE^2 = C / (C - 1) * sum over the C clusters of (sum of w_i (v_i - mean_g))^2, and the interval takes the quantile
+    of t with C - 1 degrees of freedom (Cameron & Miller 2015, "A Practitioner's Guide to Cluster-Robust Inference",
+    section VI), clipped to bounds. One cluster has no interval. Where nothing varies, a mean at one of the bounds 0 and
+    1 gets the exact binomial (Clopper-Pearson) interval of C trials, and any other mean none.
+    """
+    groups = groups or [()] * len(values)
+    weights, means = _weights(groups), _means(values, groups)
+    value = math.fsum(weight * v for weight, v in zip(weights, values, strict=True))
+    sums: dict[str, float] = defaultdict(float)
+    for weight, v, cluster, group in zip(weights, values, clusters, groups, strict=True):
+        sums[cluster] += weight * (v - means[group])
+    return Estimate(value, _interval(value, list(sums.values()), bounds))
+
+
+def score(name: str, outcomes: Sequence[Outcome], mean_over: Sequence[str] = ()) -> Score:
+    """The score of some outcomes (at least one).
+
+    mean_over: categories, outermost first, whose groups weigh alike: ("group", "task") is the mean over groups of the
+    mean over each group's tasks.
+    """
+    groups = [_group(outcome, mean_over) for outcome in outcomes]
+    found = estimate([outcome.value for outcome in outcomes], [outcome.cluster for outcome in outcomes], groups)
+    n_failed = sum(outcome.failed for outcome in outcomes)
+    return Score(name, found.value, len(outcomes), n_failed, found.interval, _floors(outcomes, groups))
+
+
+def compare(first: Sequence[Outcome], second: Sequence[Outcome], mean_over: Sequence[str] = ()) -> Comparison | None:
+    """Compare two runs item by item; None where they have no item in common. mean_over: as in `score`."""
+    before, after = ({outcome.id: outcome for outcome in outcomes} for outcomes in (first, second))
+    shared = [name for name in before if name in after]
+    if not shared:
+        return None
+    differences = [after[name].value - before[name].value for name in shared]
+    wins, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
+    groups = [_group(before[name], mean_over) for name in shared]
+    return Comparison(
+        estimate(differences, [before[name].cluster for name in shared], groups, bounds=(-1.0, 1.0)),
+        len(shared), wins, losses, len(shared) - wins - losses, sign_test(wins, losses),
+        len(before) - len(shared), len(after) - len(shared),
+    )  # fmt: skip
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """Exact two-sided p of so uneven a split of wins + losses fair coins."""
+    n = wins + losses
+    tail = sum(math.comb(n, k) for k in range(min(wins, losses) + 1))
+    return min(1.0, 2 * tail / 2**n)
+
+
+def _group(outcome: Outcome, mean_over: Sequence[str]) -> Group:
+    return tuple(outcome.tags.get(category, "") for category in mean_over)
+
+
+def _weights(groups: Sequence[Group]) -> list[float]:
+    """Each value's weight: 1 / its group's size, times 1 / the number of groups at every level above it."""
+    sizes = Counter(groups)
+    below: dict[Group, set[Group]] = defaultdict(set)
+    for group in sizes:
+        for depth in range(len(group)):
+            below[group[:depth]].add(group[: depth + 1])
+    shares = {group: 1 / math.prod(len(below[group[:depth]]) for depth in range(len(group))) for group in sizes}
+    return [shares[group] / sizes[group] for group in groups]
+
+
+def _means(values: Sequence[float], groups: Sequence[Group]) -> dict[Group, float]:
+    members: dict[Group, list[float]] = defaultdict(list)
+    for value, group in zip(values, groups, strict=True):
+        members[group].append(value)
+    return {group: math.fsum(inside) / len(inside) for group, inside in members.items()}
+
+
+def _interval(value: float, sums: list[float], bounds: tuple[float, float]) -> tuple[float, float] | None:
+    n = len(sums)
+    if n < 2:
+        return None
+    error = math.sqrt(n / (n - 1) * math.fsum(total * total for total in sums))
+    if error < 1e-12:  # what rounding leaves
+        return _unvaried(value, n, bounds)
+    reach = t_quantile(n - 1) * error
+    return max(bounds[0], value - reach), min(bounds[1], value + reach)
+
+
+def _unvaried(value: float, n: int, bounds: tuple[float, float]) -> tuple[float, float] | None:
+    """n successes or n failures out of n do not make a score certain (Clopper & Pearson 1934)."""
+    doubt = 1 - ((1 - CONFIDENCE) / 2) ** (1 / n)
+    if bounds != (0.0, 1.0) or 1e-9 < value < 1 - 1e-9:
+        return None
+    return (0.0, doubt) if value < 0.5 else (1 - doubt, 1.0)
+
+
+def t_quantile(degrees: int) -> float:
+    """The two-sided 95 % quantile of Student's t (Abramowitz & Stegun 26.7.5, within 0.7 % from 2 degrees on)."""
+    if degrees == 1:
+        return math.tan(math.pi * CONFIDENCE / 2)  # the Cauchy distribution
+    z, n = NormalDist().inv_cdf((1 + CONFIDENCE) / 2), degrees
+    return (
+        z
+        + (z**3 + z) / (4 * n)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
+        + (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / (92160 * n**4)
+    )
+
+
+def _floors(outcomes: Sequence[Outcome], groups: Sequence[Group]) -> tuple[Floor, ...]:
+    """The best constant answer, the best constant answer of each group, and chance, as far as the outcomes tell."""
+    weights = _weights(groups)
+    floors = []
+    if all(isinstance(outcome.truth, str | int) for outcome in outcomes):
+        worth: dict[tuple[Group, str], list[float]] = defaultdict(list)
+        for outcome, group, weight in zip(outcomes, groups, weights, strict=True):
+            worth[(), str(outcome.truth)].append(weight)
+            if group:
+                worth[group, str(outcome.truth)].append(weight)
+        best = {group: max(_worths(worth, group)) for group, _ in worth}
+        value, answer = best.pop(())
+        floors.append(Floor(f"always {answer[:LONGEST_ANSWER]}", value))
+        if len(best) > 1:
+            floors.append(Floor("majority of each task", math.fsum(value for value, _ in best.values())))
+    n_options = [_n_options(outcome) for outcome in outcomes]
+    if all(n_options):
+        floors.append(Floor("chance", math.fsum(w / n for w, n in zip(weights, n_options, strict=True))))
+    return tuple(floors)
+
+
+def _worths(worth: dict[tuple[Group, str], list[float]], group: Group) -> list[tuple[float, str]]:
+    """What each constant answer is worth inside a group."""
+    return [(math.fsum(weights), answer) for (where, answer), weights in worth.items() if where == group]
+
+
+def _n_options(outcome: Outcome) -> int:
+    options = outcome.shown.get("options")
+    return len(options) if isinstance(options, list | tuple) else 0

@@ -1,0 +1,93 @@
+"""Questions with lettered options: how they are put, and how a written answer is read."""
+
+import ast
+import re
+from collections.abc import Sequence
+
+from evaluation.tasks.item import Choice, Item, Written
+from evaluation.tasks.lines import Line
+from evaluation.tasks.prompts import Templates
+from utils.errors import UserError
+
+LETTERED = re.compile(r"\(?([A-Z])[.):]\s*(.*)", re.DOTALL)
+ANSWER_PREFIX = "Answer:"
+
+
+def lettered(options: Sequence[str], line: Line) -> dict[str, str]:
+    """Options as letter -> text; without letters they get A, B, ... in order. Raises UserError where letters repeat."""
+    found = [LETTERED.fullmatch(option.strip()) for option in options]
+    if all(found):
+        letters = {match[1]: match[2].strip() for match in found}
+    else:
+        letters = {chr(ord("A") + i): option.strip() for i, option in enumerate(options)}
+    if len(letters) != len(options) or len(letters) < 2:
+        raise UserError(f"{line.where}: options {list(options)} are not at least two with letters of their own")
+    return letters
+
+
+def listed_options(line: Line, name: str = "options") -> list[str]:
+    """The options of a line: a list, or text that writes one, as tables have it (["A. one", "B. two"], or lines).
+
+    Raises UserError where they are neither.
+    """
+    value = line[name]
+    if isinstance(value, str):
+        value = value.strip()
+        try:
+            value = ast.literal_eval(value) if value.startswith(("[", "(")) else value.splitlines()
+        except (ValueError, SyntaxError):
+            value = None
+    if not isinstance(value, list | tuple) or not all(isinstance(option, str) for option in value):
+        raise UserError(f"{line.where}: {name} is {line[name]!r}; it must be a list of texts")
+    return list(value)
+
+
+def with_letters(options: dict[str, str]) -> list[str]:
+    """Options as they are shown: "A. text"."""
+    return [f"{letter}. {text}" for letter, text in options.items()]
+
+
+def right_letter(options: dict[str, str], line: Line, name: str = "answer") -> str:
+    """The letter of the answer, which a line gives as a letter, as "A. text" or as an option's text.
+
+    Raises UserError where it is none of the options.
+    """
+    answer = str(line[name]).strip()
+    if answer in options:
+        return answer
+    for letter, text in options.items():
+        if answer == text or answer in (f"{letter}. {text}", f"({letter})", f"({letter}) {text}", f"{letter}."):
+            return letter
+    raise UserError(f"{line.where}: {name} is {answer!r}, which is none of the options {with_letters(options)}")
+
+
+def choice(templates: Templates, question: str, options: dict[str, str], before: str = "") -> Choice:
+    """The seed's form: the question, its options one a line, the request to select; chosen by the logits of letters.
+
+    before: text that stands between the video and the question.
+    """
+    text = templates.fill("multiple_choice", question=question, options="\n".join(with_letters(options)))
+    return Choice(before + text, ANSWER_PREFIX, tuple(options))
+
+
+def written_choice(templates: Templates, question: str, options: dict[str, str], max_new_tokens: int = 16) -> Written:
+    """The question and its options with the request to write a letter."""
+    text = templates.fill("written_choice", question=question, options="\n".join(with_letters(options)))
+    return Written(text, max_new_tokens)
+
+
+def read_letter(response: str, letters: Sequence[str]) -> str | None:
+    """The option that a written answer names: the first of the letters that stands as a word of its own."""
+    found = re.search(rf"(?<![A-Za-z0-9])([{''.join(letters)}])(?![A-Za-z0-9'])", response)
+    return found[1] if found else None
+
+
+def names_the_letter(item: Item, response: str) -> float:
+    """1 where a written answer names the right one of the options that `shown` holds."""
+    return float(read_letter(response, letters_of(item.shown["options"])) == item.truth)
+
+
+def letters_of(options: Sequence[str]) -> list[str]:
+    """The letters of options, their own or A, B, ... in order."""
+    found = [LETTERED.fullmatch(option.strip()) for option in options]
+    return [match[1] if all(found) else chr(ord("A") + i) for i, match in enumerate(found)]

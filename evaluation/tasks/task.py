@@ -1,0 +1,52 @@
+"""A benchmark made ready: its items under one protocol, and how an answer to one of them scores."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from evaluation.scoring.outcome import Outcome
+from evaluation.scoring.result import Result
+from evaluation.tasks.item import Item
+
+Exporter = Callable[[Result, Path], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a run asks.
+
+    benchmark: its name in evaluation/scoring/benchmarks.py. value: (item, response) -> score, 0 to 1; None where
+    another command judges the answers. templates: hashes of the templates in use. export: writes a result in the benchmark's
+    published formats as well.
+    """
+
+    benchmark: str
+    protocol: str
+    items: list[Item]
+    value: Callable[[Item, str], float] | None
+    templates: dict[str, str] = field(default_factory=dict)
+    export: Exporter | None = None
+
+    @property
+    def settings(self) -> list[str]:
+        """Its settings, in the order of their first items."""
+        return list(dict.fromkeys(item.setting for item in self.items))
+
+    def outcome(self, item: Item, row: dict) -> Outcome:
+        """What the stored row of an item is worth."""
+        failed = row["error"] is not None
+        shown = {**item.shown, "clip": item.clip and asdict(item.clip)}
+        if row["steps"]:
+            shown["steps"] = row["steps"]
+        if row["logits"]:
+            shown["logits"] = row["logits"]
+        if failed:
+            shown["error"] = row["error"]
+        value = 0.0 if failed else self.value(item, row["response"])
+        answer = None if failed else row["response"]
+        return Outcome(item.id, item.video_id, value, failed, dict(item.tags), answer, item.truth, shown)
+
+
+def is_the_letter(item: Item, response: str) -> float:
+    """1 where a chosen option is the right one."""
+    return float(response == item.truth)

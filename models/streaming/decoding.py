@@ -1,0 +1,86 @@
+"""The choice of the next token: penalty, threshold on silence, greedy or sampled."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers.generation.logits_process import (
+    LogitsProcessorList,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from models.streaming.options import DecodingOptions
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How one row's token is to be chosen.
+
+    least_silence: forbid `silence_id` up to this probability. forbidden_ids: never chosen.
+    """
+
+    options: DecodingOptions
+    silence_id: int
+    generator: torch.Generator | None = None
+    least_silence: float | None = None
+    forbidden_ids: tuple[int, ...] = ()
+
+
+def choose_tokens(logits: Tensor, counts: Sequence[Tensor], choices: Sequence[Choice]) -> list[int]:
+    """Next token id of every stream, read from the device at once.
+
+    logits: [B, V]; counts: per stream int [V], how often each token is in its context. The penalty divides positive
+    logits of tokens in the context and multiplies negative ones (Keskar et al. 2019).
+    """
+    logits = _penalised(logits.float(), counts, [choice.options.repetition_penalty for choice in choices])
+    logits = _less_silent(_without_forbidden(logits, choices), choices)
+    tokens = logits.argmax(-1)
+    for row, choice in enumerate(choices):
+        if choice.options.do_sample:
+            tokens[row] = _sample(logits[row : row + 1], choice)
+    return tokens.tolist()
+
+
+def _penalised(logits: Tensor, counts: Sequence[Tensor], penalties: Sequence[float]) -> Tensor:
+    if all(penalty == 1.0 for penalty in penalties):
+        return logits
+    seen = torch.stack(list(counts)) > 0
+    penalty = logits.new_tensor(penalties)[:, None]
+    return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+
+def _without_forbidden(logits: Tensor, choices: Sequence[Choice]) -> Tensor:
+    if not any(choice.forbidden_ids for choice in choices):
+        return logits
+    logits = logits.clone()
+    for row, choice in enumerate(choices):
+        logits[row, list(choice.forbidden_ids)] = -torch.inf
+    return logits
+
+
+def _less_silent(logits: Tensor, choices: Sequence[Choice]) -> Tensor:
+    rows = [row for row, choice in enumerate(choices) if choice.least_silence is not None]
+    if not rows:
+        return logits
+    logits = logits.clone()
+    for row in rows:
+        choice = choices[row]
+        forbidden = logits[row].softmax(-1)[choice.silence_id] <= choice.least_silence
+        logits[row, choice.silence_id] = torch.where(forbidden, -torch.inf, logits[row, choice.silence_id])
+    return logits
+
+
+def _sample(logits: Tensor, choice: Choice) -> Tensor:
+    options = choice.options
+    warpers = LogitsProcessorList()
+    if options.temperature != 1.0:
+        warpers.append(TemperatureLogitsWarper(options.temperature))
+    if options.top_k:
+        warpers.append(TopKLogitsWarper(options.top_k))
+    if options.top_p < 1.0:
+        warpers.append(TopPLogitsWarper(options.top_p))
+    scores = warpers(logits.new_zeros((1, 0), dtype=torch.long), logits)
+    return torch.multinomial(scores.softmax(-1)[0], 1, generator=choice.generator)[0]
