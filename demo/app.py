@@ -19,7 +19,7 @@ import asyncio
 import logging
 import signal
 
-from demo.cli import NANO_NOTE
+from demo.arguments import NANO_NOTE
 from demo.live.engine import LOOPBACK, MEASURED_HW, EngineArguments, started_engine
 from demo.web.options import PageArguments, ViewerArguments
 from utils.arguments import parse_arguments

@@ -20,8 +20,8 @@ if not __package__:  # run as a file: import from the repository's root
 import logging
 from dataclasses import dataclass
 
-from demo.cli import MemoryArguments
-from demo.live.engine import LOOPBACK, MEASURED_HW, EngineArguments, started_engine
+from demo.arguments import MemoryArguments
+from demo.live.engine import LOOPBACK, EngineArguments
 from demo.server.options import ServerOptions
 from utils.arguments import helped, parse_arguments
 from utils.errors import UserError, run_command
@@ -43,8 +43,9 @@ def main() -> int:
     check(listening, model, memory, options)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
     # torch, transformers and FastAPI load only now: --help and a mistyped flag need not wait for them.
-    from demo.live.listening import listen
     from demo.server.app import create_app
+    from demo.server.listening import listen
+    from demo.server.sessions import open_sessions
 
     sessions = open_sessions(model, memory, options)
     if sessions.saved.folder is not None:
@@ -67,16 +68,6 @@ def check(listening: ListenArguments, model: EngineArguments, memory: MemoryArgu
             "that speaks TLS in front of it",
             file=sys.stderr,
         )
-
-
-def open_sessions(model: EngineArguments, memory: MemoryArguments, options: ServerOptions, name: str = ""):
-    """Load the model and start an engine: Sessions. name: where there are several, this one's."""
-    from demo.server.sessions import Sessions
-
-    with started_engine(model, options.max_sessions) as engine:
-        sessions = Sessions(engine, options, memory.options(), name)
-        engine.measure(sessions.limits.size_hw(*MEASURED_HW, sessions.limits.max_frames))
-    return sessions
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ item has no answer, 2 where the input is bad.
 """
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,10 +18,8 @@ if not __package__:  # run as a file: import from the repository's root
 
 from evaluation.runner.run import FAILED
 from evaluation.scoring.benchmarks import scores_of
-from evaluation.scoring.result import Result
 from evaluation.scoring.result_files import read_results
-from evaluation.scoring.score_lines import all_lines
-from evaluation.scoring.scored import Scored, pairs_of
+from evaluation.scoring.score_lines import print_results
 from utils.arguments import parse_arguments
 from utils.errors import run_command
 
@@ -48,13 +45,6 @@ def main(argv: list[str] | None = None) -> int:
     if n_failed:
         print(f"{n_failed} items have no answer; they count as wrong", file=sys.stderr)
     return FAILED if n_failed else 0
-
-
-def print_results(results: Sequence[Result], as_json: bool | None = None) -> None:
-    """Print the scores of results, and their comparisons; as_json None: JSON where stdout is no terminal."""
-    scored = [Scored(result) for result in results]
-    for line in all_lines(scored, pairs_of(scored), not sys.stdout.isatty() if as_json is None else as_json):
-        print(line)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoProcessor, BitsAndBytesConfig, GenerationConfig, PretrainedConfig
+from transformers import AutoProcessor, BitsAndBytesConfig, GenerationConfig
 
+from data.samples.checkpoint_config import choose_position_mode, limits_of, read_config
 from data.samples.conversation import ChatFormat
-from data.samples.positions import POSITION_MODES, PositionMode
+from data.samples.positions import PositionMode
 from data.video.frame_plan import VideoLimits
 from models.checkpoint_arguments import PositionArguments
 from models.qwen2_vl import StreamingQwen2VL
@@ -23,9 +23,6 @@ from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-# Their weights were trained with 1-D positions in effect: Liger 0.5.5 built M-RoPE positions in the first
-# micro-batch of each process only.
-SEQUENTIAL_CHECKPOINTS = ("LiveCC-7B-Base", "LiveCC-7B-Instruct")
 # Checkpoints from before transformers 4.52, the released ones among them, name their weights differently; the library
 # renames them for its own classes only.
 OLD_WEIGHT_NAMES = {r"^visual": "model.visual", r"^model(?!\.(language_model|visual))": "model.language_model"}
@@ -114,7 +111,7 @@ def load_checkpoint(
     read from safetensors only. Raises UserError for a missing or unsuitable checkpoint.
     """
     name = str(name_or_path)
-    config = _read_config(name)
+    config = read_config(name)
     device = torch.device(device) if device else preferred_device()
     dtype = _dtype(dtype, device)
     try:
@@ -144,37 +141,6 @@ def load_checkpoint(
     return Checkpoint(placed.eval(), processor, chat, mode, limits, name)
 
 
-def load_processor(name_or_path: str | Path) -> tuple[Any, PretrainedConfig | None]:
-    """The processor alone, and the model's config where the folder holds one: for looking at data without weights."""
-    try:
-        processor = AutoProcessor.from_pretrained(name_or_path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{name_or_path}: no processor there ({error}); give a checkpoint's folder") from error
-    has_config = not Path(name_or_path).is_dir() or (Path(name_or_path) / "config.json").exists()
-    return processor, _read_config(str(name_or_path)) if has_config else None
-
-
-def choose_position_mode(config: PretrainedConfig | None, name: str, wanted: str | None = None) -> PositionMode:
-    """The mode asked for, else the checkpoint's own, else what its name tells; the choice is logged."""
-    recorded = getattr(config, "position_mode", None)
-    known = "sequential" if Path(name).name in SEQUENTIAL_CHECKPOINTS else "mrope"
-    mode, why = next(
-        (mode, why)
-        for mode, why in ((wanted, "asked for"), (recorded, "from its config.json"), (known, "by its name"))
-        if mode
-    )
-    if mode not in POSITION_MODES:
-        raise UserError(f"{name}: position mode {mode!r} {why}; choose one of {', '.join(POSITION_MODES)}")
-    logger.info("%s: position mode %s, %s (--position_mode changes it)", name, mode, why)
-    return mode
-
-
-def limits_of(config: PretrainedConfig | None) -> VideoLimits:
-    """The video limits in force: the environment's, else the checkpoint's, else the published defaults."""
-    recorded = getattr(config, "video_limits", None) or {}
-    return VideoLimits.from_environment(base=VideoLimits(**recorded))
-
-
 def preferred_device() -> torch.device:
     """The fastest device of this machine."""
     if torch.cuda.is_available():
@@ -186,32 +152,6 @@ def preferred_attention(device: torch.device, dtype: torch.dtype) -> str:
     """flash_attention_2 where the package is installed and a GPU computes in 16 bits, all that it takes; else sdpa."""
     fits = device.type == "cuda" and dtype in (torch.bfloat16, torch.float16)
     return "flash_attention_2" if fits and importlib.util.find_spec("flash_attn") else "sdpa"
-
-
-def _read_config(name: str) -> PretrainedConfig:
-    path = Path(name).expanduser()
-    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
-    if looks_local and not (path / "config.json").is_file():
-        raise UserError(f"{name}: no checkpoint folder (config.json) there; check the path or give a hub id")
-    if (path / "adapter_config.json").is_file():
-        raise UserError(
-            f"{name}: LoRA adapters without the weights they belong to; merge them with python scripts/merge_lora.py "
-            f"BASE {name} OUT, and give OUT"
-        )
-    if not path.is_dir():
-        logger.warning("%s is no local folder: fetching it from the Hugging Face hub (or its local cache)", name)
-    try:
-        config = AutoConfig.from_pretrained(name)
-    except (OSError, ValueError, HFValidationError) as error:
-        raise UserError(
-            f"{name}: no config found ({str(error).splitlines()[0]}); give a local folder or a hub id you can reach"
-        ) from error
-    if config.model_type != "qwen2_vl":
-        raise UserError(
-            f"{name}: model type {config.model_type!r}, and only 'qwen2_vl' can stream here; "
-            "give a Qwen2-VL checkpoint such as Qwen/Qwen2-VL-7B-Instruct or chenjoya/LiveCC-7B-Instruct"
-        )
-    return config
 
 
 def _dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:

@@ -4,7 +4,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
-from demo.cli import NANO_CHECKPOINT
+from demo.arguments import NANO_CHECKPOINT
 from demo.web.listening import bind, make_server
 from demo.web.options import PageArguments, ViewerArguments
 from demo.web.viewers import Viewers

@@ -126,13 +126,14 @@ def paths_in_page(page: Path) -> set[str]:
 
 
 def paths_in_tree(page: Path) -> list[str]:
-    """Paths of the annotated tree under a heading "Layout": four spaces a level, one name a line."""
+    """Paths of the annotated tree under a heading "Layout": four spaces a level, one name a line, or several."""
     section = page.read_text(encoding="utf-8").split("\n## Layout\n")[1]
     block = re.search(r"^```text\n(.*?)^```", section, re.MULTILINE | re.DOTALL).group(1)
     paths, parents = [], []
     for line in filter(str.strip, block.splitlines()):
         level = (len(line) - len(line.lstrip())) // 4
-        name = line.split()[0]
-        parents[level:] = [name.rstrip("/")]
-        paths.append("/".join(parents))
+        names = [name for name in re.split(r"\s{2,}", line.strip())[0].split() if PATH.fullmatch(name)]
+        for name in names:
+            paths.append("/".join([*parents[:level], name.rstrip("/")]))
+        parents[level:] = [names[-1].rstrip("/")]
     return paths

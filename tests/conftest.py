@@ -68,7 +68,7 @@ def either_checkpoint(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture(scope="session")
 def nano_checkpoint():
     """The shipped small model, as the demo loads it on a CPU."""
-    from demo.cli import NANO_CHECKPOINT
+    from demo.arguments import NANO_CHECKPOINT
     from models.load import load_checkpoint
 
     return load_checkpoint(NANO_CHECKPOINT, device="cpu", dtype="float32")

@@ -12,10 +12,10 @@ from PIL import Image
 
 from data.video.frame_plan import VideoLimits
 from data.video.live import live_frames
-from demo.cli import NANO_MATCHES
+from demo.arguments import NANO_MATCHES
 from demo.live.frames import FrameReader
-from demo.live.listening import make_server
 from demo.server.app import create_app
+from demo.server.listening import make_server
 from demo.server.options import ServerOptions
 from demo.server.sessions import Sessions
 from models.streaming.engine import Engine, EngineOptions

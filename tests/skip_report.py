@@ -46,8 +46,8 @@ def current_conditions(config: pytest.Config) -> set[str]:
 
     import torch
 
-    from models.training.train_arguments import why_no_deepspeed_build
     from dev.bench import page_browser
+    from models.training.train_arguments import why_no_deepspeed_build
     from tests import rtsp_server, sounds
 
     conditions = {"always"}

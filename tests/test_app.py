@@ -10,7 +10,7 @@ import av
 import pysubs2
 import pytest
 
-from demo.cli import NANO_CHECKPOINT, NANO_MATCHES
+from demo.arguments import NANO_CHECKPOINT, NANO_MATCHES
 from dev.bench.page_browser import CHROMIUM, NO_CHROMIUM, Tab, open_browser
 from models.load import load_checkpoint
 from tests.browser import serving_page

@@ -9,7 +9,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from demo.cli import NANO_CHECKPOINT, NANO_MATCHES
+from demo.arguments import NANO_CHECKPOINT, NANO_MATCHES
 from demo.web.gate import COOKIE
 from demo.web.options import PageArguments, ViewerArguments
 from demo.web.videos import shown_name

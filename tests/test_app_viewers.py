@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from demo.cli import NANO_CHECKPOINT, NANO_MATCHES
+from demo.arguments import NANO_CHECKPOINT, NANO_MATCHES
 from demo.web.options import ViewerArguments
 from demo.web.pace import Pace
 from demo.web.player import Player

@@ -9,8 +9,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from data.video.clip import VideoFile
-from evaluation.predictors import checkpoint as checkpoint_predictor
 from evaluation.livesports3kqa import distributed_evaluate_livesports3kqa as sports
+from evaluation.predictors import checkpoint as checkpoint_predictor
 from evaluation.predictors.captioner import Captioner
 from evaluation.predictors.captioner_arguments import CaptionerArguments
 from evaluation.predictors.checkpoint import CheckpointPredictor

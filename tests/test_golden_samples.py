@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from data.samples.annotations import AnnotationFile
+from data.samples.checkpoint_config import load_processor
 from data.samples.conversation import ChatFormat
 from data.samples.encoder import SampleEncoder
 from data.video.frame_plan import VideoLimits
-from models.load import load_processor
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Qwen2VLForConditionalGeneration
 
+from data.samples.checkpoint_config import choose_position_mode, load_processor
 from data.video.frame_plan import VideoLimits
-from models.load import choose_position_mode, load_checkpoint, load_processor, preferred_attention
+from models.load import load_checkpoint, preferred_attention
 from utils.errors import UserError
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from demo import app, serve
-from demo.cli import MemoryArguments
+from demo.arguments import MemoryArguments
 from demo.live.engine import EngineArguments
 from demo.server.options import TOKEN_VARIABLE as TOKEN
 from demo.server.options import ServerOptions

@@ -15,8 +15,8 @@ from data.production.runner.config import read_config
 from data.production.sft_to_clips import SftClipOptions, SftToClips
 from data.production.to_conversation import ToConversation
 from data.production.words.transcript import transcript_of
-from dev.bench.parts.published_production import produce
 from dev.bench import bench_production
+from dev.bench.parts.published_production import produce
 from utils.errors import UserError
 
 FUZZ = settings(derandomize=True, deadline=None, database=None)

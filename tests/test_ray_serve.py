@@ -13,7 +13,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import connect
 
-from demo.cli import NANO_CHECKPOINT
+from demo.arguments import NANO_CHECKPOINT
 from demo.live.refusal import Refusal
 from demo.server.options import ServerOptions
 from demo.server.protocol import NewSession

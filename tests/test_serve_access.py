@@ -8,7 +8,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from demo.app import check as check_page
-from demo.cli import MemoryArguments
+from demo.arguments import MemoryArguments
 from demo.live.engine import EngineArguments
 from demo.serve import ListenArguments
 from demo.serve import check as check_server

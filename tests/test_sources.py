@@ -19,15 +19,8 @@ from data.sources.spec import FORMS, NO_PROTOCOL, _camera, parse_spec
 from data.sources.stream import N_HELD, StreamSource
 from data.video.container import VideoError
 from data.video.live import FrameMaker, live_frames
-from demo.cli import (
-    MemoryArguments,
-    ModelArguments,
-    OutputArguments,
-    SourceArguments,
-    SpeechArguments,
-    check,
-    open_stream,
-)
+from demo.arguments import MemoryArguments, ModelArguments, OutputArguments, SourceArguments, SpeechArguments
+from demo.cli import check, open_stream
 from demo.viewing import Viewing
 from models.load import load_checkpoint
 from models.streaming.options import StreamOptions

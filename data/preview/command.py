@@ -19,10 +19,10 @@ from typing import Any, TextIO
 from data.preview.model_view import BlockView, TurnView, view_turns
 from data.preview.page import PreviewPage
 from data.samples.annotations import AnnotationError, AnnotationFile, Sample
+from data.samples.checkpoint_config import choose_position_mode, limits_of, load_processor
 from data.samples.conversation import IGNORED, ChatFormat
 from data.samples.encoder import Example, SampleEncoder
 from data.video.frame_plan import FrameTimes
-from models.load import choose_position_mode, limits_of, load_processor
 from utils.arguments import CommandParser, CommonArguments
 from utils.errors import UserError
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from demo.cli import NANO_CHECKPOINT, ModelArguments
+from demo.arguments import NANO_CHECKPOINT, ModelArguments
 from utils.arguments import helped
 from utils.errors import UserError
 

@@ -16,13 +16,13 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
-from demo.cli import MemoryArguments
+from demo.arguments import MemoryArguments
 from demo.live.engine import EngineArguments
 from demo.live.refusal import RETRY_S, Refusal, unknown_session
-from demo.serve import open_sessions
 from demo.server.app import create_app
 from demo.server.options import ServerOptions
 from demo.server.protocol import NewSession
+from demo.server.sessions import open_sessions
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)

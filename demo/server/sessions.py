@@ -15,9 +15,10 @@ from pathlib import Path
 from data.sources.catalogue import open_source
 from data.sources.source import Source
 from data.sources.spec import SourceSpec
-from demo.cli import LIVE_MAX_PIXELS
+from demo.arguments import LIVE_MAX_PIXELS, MemoryArguments
 from demo.live.allowed_sources import AllowedSources
 from demo.live.bucket import TokenBucket
+from demo.live.engine import MEASURED_HW, EngineArguments, started_engine
 from demo.live.events import EventLog
 from demo.live.frames import FrameReader
 from demo.live.refusal import RETRY_S, Refusal, unknown_session
@@ -316,3 +317,11 @@ async def _end_frames(session: Session) -> None:
         session.source.close()
     else:
         await asyncio.to_thread(session.stream.end)
+
+
+def open_sessions(model: EngineArguments, memory: MemoryArguments, options: ServerOptions, name: str = "") -> Sessions:
+    """Load the model and start an engine. name: where there are several, this one's."""
+    with started_engine(model, options.max_sessions) as engine:
+        sessions = Sessions(engine, options, memory.options(), name)
+        engine.measure(sessions.limits.size_hw(*MEASURED_HW, sessions.limits.max_frames))
+    return sessions

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from demo.cli import NANO_MATCHES
+from demo.arguments import NANO_MATCHES
 from utils.arguments import helped
 from utils.errors import UserError
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from data.video.frame_plan import VideoLimits
-from demo.cli import LIVE_MAX_PIXELS
+from demo.arguments import LIVE_MAX_PIXELS
 from models.load import Checkpoint
 from models.streaming.options import DEFAULT_QUERY, RetentionOptions, StreamOptions
 

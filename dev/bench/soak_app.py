@@ -102,7 +102,7 @@ def main() -> int:
 
 def matches() -> list[Path]:
     """The shipped matches."""
-    from demo.cli import NANO_MATCHES
+    from demo.arguments import NANO_MATCHES
 
     return list(NANO_MATCHES)
 

@@ -29,9 +29,9 @@ from evaluation.judge.judge import ApiJudge, Contest, Judge, Judging
 from evaluation.livesports3kcc.events import COMMAND, HUB_ID, Event, event_name, load_events
 from evaluation.livesports3kcc.task import find_event_video
 from evaluation.runner.run import FAILED
-from evaluation.score import print_results
 from evaluation.scoring.benchmarks import scores_of
 from evaluation.scoring.result import Result
+from evaluation.scoring.score_lines import print_results
 from evaluation.tasks.item import ClipPlan
 from evaluation.tasks.lines import read_lines
 from evaluation.tasks.prompts import Templates

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from data.samples.checkpoint_config import choose_position_mode, limits_of
 from data.samples.conversation import VisualBlock
 from data.samples.positions import PositionTracker
 from data.video.frame_plan import SIZE_FACTOR, Clip
@@ -19,7 +20,7 @@ from evaluation.predictors.captioner_arguments import CaptionerArguments
 from evaluation.predictors.checkpoint_arguments import model_id
 from evaluation.predictors.clip_writer import ClipWriter
 from evaluation.tasks.item import Written
-from models.load import choose_position_mode, limits_of, preferred_device
+from models.load import preferred_device
 from utils.errors import UserError
 from utils.fingerprint import checkpoint_fingerprint
 

@@ -10,7 +10,7 @@ from evaluation.predictors.checkpoint_arguments import CheckpointArguments
 from evaluation.predictors.predictor import Predictor
 from evaluation.runner.processes import launch
 from evaluation.runner.run import RunArguments, evaluate, exit_status, is_first_process
-from evaluation.score import print_results
+from evaluation.scoring.score_lines import print_results
 from evaluation.tasks.prompts import Templates
 from evaluation.tasks.task import Task
 

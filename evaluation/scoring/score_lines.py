@@ -1,9 +1,11 @@
 """Scores as lines: aligned tables for a person, JSON for a program."""
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 
-from evaluation.scoring.scored import Pair, Scored
+from evaluation.scoring.result import Result
+from evaluation.scoring.scored import Pair, Scored, pairs_of
 from evaluation.scoring.stats import Estimate, Score
 from evaluation.scoring.tables import Table
 
@@ -115,3 +117,10 @@ def _table_lines(table: Table, width: int) -> Iterator[str]:
     for row in table.rows:
         cells = f"{percent(row.value):>7}  {interval_of(row) or '-':<16}{row.n:>7}{row.n_failed:>8}  {floors_of(row)}"
         yield printable(f"  {row.name:<{width}}{cells}".rstrip())
+
+
+def print_results(results: Sequence[Result], as_json: bool | None = None) -> None:
+    """Print the scores of results, and their comparisons; as_json None: JSON where stdout is no terminal."""
+    scored = [Scored(result) for result in results]
+    for line in all_lines(scored, pairs_of(scored), not sys.stdout.isatty() if as_json is None else as_json):
+        print(line)

@@ -16,8 +16,8 @@ class Task:
     """What a run asks.
 
     benchmark: its name in evaluation/scoring/benchmarks.py. value: (item, response) -> score, 0 to 1; None where
-    another command judges the answers. templates: hashes of the templates in use. export: writes a result in the benchmark's
-    published formats as well.
+    another command judges the answers. templates: hashes of the templates in use. export: writes a result in the
+    benchmark's published formats as well.
     """
 
     benchmark: str

@@ -259,9 +259,10 @@ def comment(
 ) -> Iterator[Step]:
     """Comment on a source of timed frames, 2 a second, as they come.
 
-    models/streaming/step_queue.py has the rules of steps. A source that ends inside a step has its last frame repeated (the published loop leaves such a rest out, and so
-    does `compat`). With a clock, a frame comes when it has played, and late steps are dropped; without one, frames come
-    as fast as they are asked for and none is late. queue: whose counts the caller wants to read.
+    models/streaming/step_queue.py has the rules of steps. A source that ends inside a step has its last frame repeated
+    (the published loop leaves such a rest out, and so does `compat`). With a clock, a frame comes when it has played,
+    and late steps are dropped; without one, frames come as fast as they are asked for and none is late. queue: whose
+    counts the caller wants to read.
     """
     if queue is None:
         queue = new_queue(session, None if clock is None else max_lag_s, clock.now if clock else time.monotonic)

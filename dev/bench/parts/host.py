@@ -13,7 +13,7 @@ N_SAID = 4  # tokens a step before " ..."
 
 def bench_host(arguments, out) -> list[dict]:
     """Median and p99 of a step under the window policy, one thread."""
-    from demo.cli import NANO_CHECKPOINT
+    from demo.arguments import NANO_CHECKPOINT
     from models.load import load_checkpoint
     from models.streaming.options import RetentionOptions, StreamOptions
     from models.streaming.session import StreamingSession

@@ -24,7 +24,7 @@ SIZES = {"nano": (84, 140), "0.5B": (224, 336)}  # 15 and 96 visual tokens a ste
 
 def checkpoint_of(arguments):
     """The checkpoint under test, in float32 on the CPU."""
-    from demo.cli import NANO_CHECKPOINT
+    from demo.arguments import NANO_CHECKPOINT
     from dev.bench.parts.shapes import random_checkpoint
     from models.load import load_checkpoint
     from models.streaming.threads import use_threads

@@ -13,7 +13,7 @@ N_STEPS, HOUR = 36_000, 3600
 
 def bench_long(arguments, out) -> list[dict]:
     """A row for each hour; the nano model."""
-    from demo.cli import NANO_CHECKPOINT
+    from demo.arguments import NANO_CHECKPOINT
     from models.load import load_checkpoint
     from models.streaming.options import RetentionOptions, StreamOptions
     from models.streaming.session import StreamingSession

@@ -101,7 +101,7 @@ def largest(model: str, seconds: float, n_engines: int | None, first: int, most:
 
 def bench_sessions(arguments, out) -> list[dict]:
     """All three; a table. Every process computes on one thread, the fastest for this model."""
-    from demo.cli import NANO_CHECKPOINT
+    from demo.arguments import NANO_CHECKPOINT
 
     model = str(arguments.model_name_or_path or NANO_CHECKPOINT)
     n_cores = len(os.sched_getaffinity(0))

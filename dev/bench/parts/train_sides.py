@@ -74,7 +74,7 @@ class Clock(TrainerCallback):
 def checkpoint_of(arguments) -> Checkpoint:
     """The nano checkpoint, or random weights of a larger shape; the tower is frozen, as in the published training."""
     if arguments.shape == "nano":
-        from demo.cli import NANO_CHECKPOINT
+        from demo.arguments import NANO_CHECKPOINT
 
         checkpoint = load_checkpoint(NANO_CHECKPOINT, device=arguments.device, dtype="float32")
     else:
