@@ -33,7 +33,7 @@ def predictor(tiny_checkpoint) -> CheckpointPredictor:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VIDEO_MIN_PIXELS", "784")
         patch.setenv("VIDEO_MAX_PIXELS", "31360")
-        return CheckpointPredictor.load(CheckpointArguments(str(tiny_checkpoint), device="cpu"))
+        return CheckpointPredictor.load(CheckpointArguments(model_name_or_path=str(tiny_checkpoint), device="cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,10 @@ def test_a_clip_holds_the_frames_of_its_window(predictor, videos, tmp_path):
 @pytest.mark.parametrize(("options", "spaced"), [(LETTERS, True), (tuple("0123456789"), False)])
 def test_options_are_weighed_as_transformers_weighs_them(predictor, tiny_checkpoint, videos, options, spaced):
     """Its own model, fed by its own processor, with the beginning of the answer and each option behind the prompt."""
-    plan, theirs = ClipPlan(videos[1]), Captioner.load(CaptionerArguments(str(tiny_checkpoint), device="cpu"))
+    plan, theirs = (
+        ClipPlan(videos[1]),
+        Captioner.load(CaptionerArguments(model_name_or_path=str(tiny_checkpoint), device="cpu")),
+    )
     with VideoFile(plan.video) as video:
         clip = predictor.read(plan, video)
     for question in QUESTIONS:

@@ -84,7 +84,7 @@ def test_remembering_everything_is_the_commentary_of_a_clip():
     """Frame by frame from the live reader, with the full cache: the steps of the clip that is read at once."""
     ask = Commentary("Please describe the video.", 20, 1.05)
     item = Item("m", "m", ask, None, ClipPlan(str(VIDEOS / "match_1.mp4"), 0.0, 12.5, rule="stream"))
-    model = CheckpointArguments(str(NANO), device="cpu")
+    model = CheckpointArguments(model_name_or_path=str(NANO), device="cpu")
     ((_, at_once),) = CheckpointPredictor.load(model).answer([item])
     ((_, full),) = GamePredictor.load((model, GameMemory(cache_policy="full"))).answer([item])
     assert [tuple(step) for step in full.steps[:11]] == [tuple(step) for step in at_once.steps[:11]]
@@ -92,7 +92,7 @@ def test_remembering_everything_is_the_commentary_of_a_clip():
 
 
 def test_what_is_remembered_decides_and_is_kept_with_the_answers(monkeypatch):
-    model = CheckpointArguments(str(NANO), device="cpu")
+    model = CheckpointArguments(model_name_or_path=str(NANO), device="cpu")
     window = GamePredictor.load((model, GameMemory(vision_s=4.0, text_tokens=64)))
     assert window.settings["retention"]["cache_policy"] == "window" and window.settings["retention"]["vision_s"] == 4.0
     assert window.limits.max_pixels <= MAX_PIXELS
@@ -116,7 +116,7 @@ def test_what_is_remembered_decides_and_is_kept_with_the_answers(monkeypatch):
     ((_, error),) = window.answer([lost])
     assert "holds no frame from 500 s on" in str(error)
     with pytest.raises(UserError, match="--cache_policy full"):
-        GamePredictor.load((CheckpointArguments(str(NANO), compat="livecc"), GameMemory()))
+        GamePredictor.load((CheckpointArguments(model_name_or_path=str(NANO), compat="livecc"), GameMemory()))
 
 
 def test_the_command_writes_windows_for_the_judge(windows_path: Path, tmp_path: Path, monkeypatch, capsys):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from models.checkpoint_arguments import PlacementArguments
+from models.checkpoint_arguments import DTYPES, PlacementArguments
 from utils.errors import UserError
 
 
@@ -26,3 +26,5 @@ class CaptionerArguments(PlacementArguments):
             raise UserError("give --model_name_or_path or --api_model, and not both")
         if self.max_images < 2:
             raise UserError(f"--max_images {self.max_images}: give at least 2")
+        if self.dtype not in (None, *DTYPES):
+            raise UserError(f"--dtype {self.dtype}: choose {', '.join(DTYPES)}")
