@@ -351,14 +351,6 @@ VIEWS = (
         new="    if (!this.monitor || clock_s === null",
         tests=("tests/test_app.py::test_viewers_wait_in_line_and_the_server_may_lead",),
     ),
-    Mutation(
-        name="address_field_hidden",
-        promise="the page watches an address where the operator allows it",
-        file="demo/web/socket.py",
-        old='"urls": bool(self.viewers.options.allow_urls)',
-        new='"urls": False',
-        tests=("tests/test_app.py::test_an_address_that_the_operator_allows_is_watched",),
-    ),
 )
 
 BENCHMARKS = (
