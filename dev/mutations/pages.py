@@ -218,16 +218,8 @@ PAGE = (
         name="paused_page_keeps_its_place",
         promise="a place is free again when the video was paused for --idle_minutes",
         file="demo/web/viewers.py",
-        old="        if viewer.idle_s() > self.options.idle_minutes * 60:",
-        new="        if viewer.idle_s() < 0:",
-        tests=(f"{VIEWERS}test_what_idles_or_is_gone_is_given_up",),
-    ),
-    Mutation(
-        name="uploads_of_closed_tabs_stay",
-        promise="uploads are deleted a minute after the tab is closed",
-        file="demo/web/videos.py",
-        old="            if video.id not in watched and time.monotonic() - video.since_s > older_s:",
-        new="            if False:",
+        old="            await viewer.stop()\n            minutes",
+        new="            minutes",
         tests=(f"{VIEWERS}test_what_idles_or_is_gone_is_given_up",),
     ),
     Mutation(
