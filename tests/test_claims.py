@@ -21,7 +21,7 @@ MEASURED = "dev/benchmarks/"
 WITHOUT_MUTATION = {
     "with GStreamer's server": "says with which servers it was tried; what reading them promises has rows of its own",
     "bash scripts/gpu_check.sh": "what it runs needs a GPU; here the script is only parsed",
-    "are deleted when another is chosen, a minute after the tab is closed": "the tests wait 180 s for it, a mutation 120",
+    "are deleted when another is chosen, a minute after the tab is closed": "tests wait 180 s for it, mutations 120",
     "Run on hand-made windows over the shipped matches only": "says how little was tried",
 }
 # The words with which a page says that it does not know.

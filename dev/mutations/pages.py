@@ -242,8 +242,8 @@ PAGE = (
         name="original_not_lowered_under_speech",
         promise="speech is over the original lowered by 13 dB",
         file="demo/render/sound.py",
-        old="LOWERED = 0.22",
-        new="LOWERED = 1.0",
+        old="        mixed = samples * self._gain(first, last)",
+        new="        mixed = samples",
         tests=("tests/test_render_speech.py::test_the_original_is_lowered_under_speech_and_comes_back",),
     ),
 )
