@@ -368,9 +368,9 @@ CACHES = (
     Mutation(
         name="vision_cache_never_invalidates",
         promise="features of a video that has changed since are not used",
-        file="data/samples/vision_cache.py",
-        old='if header["made_of"] != made_of:',
-        new='if header["made_of"]["request"] != made_of["request"]:',
+        file="data/video/tensor_file.py",
+        old='if facts.pop("made_of") != made_of:',
+        new='if facts.pop("made_of").get("request") != made_of.get("request"):',
         tests=("tests/test_vision_cache.py::test_what_changed_or_is_damaged_is_not_used",),
     ),
     Mutation(
