@@ -81,7 +81,7 @@ def view_turns(example: Example, chat: ChatFormat) -> list[TurnView]:
     return turns
 
 
-def frames_of(patches: torch.Tensor, grid_thw: tuple[int, int, int]) -> torch.Tensor:
+def frames_from_patches(patches: torch.Tensor, grid_thw: tuple[int, int, int]) -> torch.Tensor:
     """Patches uint8 [t*h*w, 1176] put together again as frames uint8 [2t, 3, 14h, 14w]."""
     t, h, w = grid_thw
     cut = patches.reshape(t, h // MERGE, w // MERGE, MERGE, MERGE, 3, TEMPORAL, PATCH, PATCH)
@@ -92,7 +92,7 @@ def _blocks(example: Example) -> Iterator[BlockView]:
     n_patches = n_times = 0
     for kind, grid in zip(example.kinds, example.grid_thw.tolist(), strict=True):
         size = math.prod(grid)
-        frames = frames_of(example.patches[n_patches : n_patches + size], tuple(grid))
+        frames = frames_from_patches(example.patches[n_patches : n_patches + size], tuple(grid))
         n_patches += size
         times_s: list[float] = []
         if kind == "image":

@@ -1,18 +1,20 @@
 """The messages and elements of a sample, made from parsed JSON and checked field by field."""
 
 import reprlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn, get_args
 
 from data.samples.words import Word
 
 MAX_TIME_S = 1e7  # 115 days; beyond it a time is a mistake, and exact tick arithmetic could overflow
-ROLES = ("system", "user", "assistant")
+Role = Literal["system", "user", "assistant"]
+ROLES: tuple[Role, ...] = get_args(Role)
 
 
 class Malformed(Exception):
-    """What is wrong with a sample; whoever knows its file and line adds them. `cause` is a short name."""
+    """A fault of a sample, without its file and line, which the caller adds. `cause` is a short name."""
 
     def __init__(self, message: str, cause: str = "malformed_sample"):
         super().__init__(message)
@@ -51,7 +53,7 @@ class ImageElement:
 
 @dataclass(frozen=True)
 class WordsElement:
-    """What is said over a video, each word with its time."""
+    """A word stream: what is said over a video, each word with its time."""
 
     words: list[Word]
 
@@ -61,9 +63,9 @@ Element = TextElement | VideoElement | ImageElement | WordsElement
 
 @dataclass(frozen=True)
 class Message:
-    """What one side says."""
+    """A message of one side: its role and elements."""
 
-    role: str
+    role: Role
     elements: list[Element]
 
 
@@ -239,7 +241,7 @@ def _check_stream(messages: list[Message]) -> None:
         _fail("packed frames (pos) have no times, so they cannot carry a text_stream; kinds", kinds)
 
 
-PARSERS = {
+PARSERS: dict[str, Callable[[dict, str], Element]] = {
     "text": _text_element,
     "video": _video_element,
     "image": _image_element,

@@ -1,4 +1,4 @@
-"""One sample -> what the model is given: token ids, labels, positions and patches."""
+"""Encoder: one sample -> model inputs (token ids, labels, positions and patches)."""
 
 import hashlib
 import os
@@ -57,12 +57,12 @@ class Example:
 class _Visual:
     """A clip or image of a sample: its frames' times, and its frames, decoded only where the cache lacks them.
 
-    frames: uint8 [T, 3, H, W], T even; made_of: what its features depend on, None without a vision cache.
+    frames: uint8 [T, 3, H, W], T even; made_of: what its features depend on, empty without a vision cache.
     """
 
-    times_s: Sequence[float]
+    times_s: Sequence[float] | np.ndarray
     frames: Callable[[], torch.Tensor]
-    made_of: dict[str, Any] | None = None
+    made_of: dict[str, Any] = field(default_factory=dict)
     kept: KeptClip | None = None
 
 
@@ -78,16 +78,17 @@ class _Pixels:
 
     def add(self, visual: _Visual, n_frames: int) -> tuple[int, int, int]:
         """Keep the first n_frames as patches, or their features where they are known; returns their grid."""
-        kept = visual.kept.features(n_frames // TEMPORAL) if visual.kept else None
-        if kept is not None:
-            grid_thw = (n_frames // TEMPORAL, *visual.kept.grid_thw[1:])
-            self.features.append(kept)
+        t, kept = n_frames // TEMPORAL, visual.kept
+        features = kept.features(t) if kept else None
+        if kept and features is not None:
+            grid_thw = (t, *kept.grid_thw[1:])
+            self.features.append(features)
         else:
             patches, grid_thw = cut_patches(visual.frames()[:n_frames])
             self.patches.append(patches)
         if self.dtype is not None:
             times_s = tuple(map(float, visual.times_s))
-            self.parts.append(VisualPart(grid_thw, kept is not None, self.dtype, visual.made_of, times_s))
+            self.parts.append(VisualPart(grid_thw, features is not None, self.dtype, visual.made_of, times_s))
         return grid_thw
 
 
@@ -212,20 +213,20 @@ class SampleEncoder:
     def _read(self, sample: Sample, element: VideoElement, rule: str) -> _Visual:
         path = resolve_media(element.video, sample)
         window = (element.video_start, element.video_end)
-        options = {"limits": self.limits, "rule": rule, "frame_times": self.frame_times}
+        options: dict[str, Any] = {"limits": self.limits, "rule": rule, "frame_times": self.frame_times}
         read = self.decode_cache.read_clip if self.decode_cache else read_clip
-        if element.pos:
+        if pos := element.pos:
             # A long list of offsets as one number: all of it must be equal.
-            offsets = hashlib.sha256(repr(element.pos).encode()).hexdigest()
+            offsets = hashlib.sha256(repr(pos).encode()).hexdigest()
             request = {"packed": offsets, **clip_request(None, None, **options)}
             return self._visual(
-                sample, path, request, lambda: read_packed(path, element.pos, limits=self.limits), "broken_video"
+                sample, path, request, lambda: read_packed(path, pos, limits=self.limits), "broken_video"
             )
         request = clip_request(*window, **options)
         return self._visual(sample, path, request, lambda: read(path, *window, **options), "broken_video")
 
     def _read_image(self, sample: Sample, element: ImageElement) -> _Visual:
-        """Two frames: a patch spans two, an image is given twice."""
+        """An image as two equal frames, which a patch spans."""
         path = resolve_media(element.image, sample)
 
         def read() -> Clip:
@@ -245,15 +246,15 @@ class SampleEncoder:
             except VideoError as error:
                 raise sample.error(str(error), cause=cause) from error
 
-        made_of = kept = None
+        made_of: dict[str, Any] = {}
         if self.vision_cache:
             try:
                 made_of = self.vision_cache.made_of(path, request)
             except VideoError as error:
                 raise sample.error(str(error), cause=cause) from error
             kept = self.vision_cache.find(made_of)
-        if kept:
-            return _Visual(kept.times_s, lambda: decode().frames, made_of, kept)
+            if kept:
+                return _Visual(kept.times_s, lambda: decode().frames, made_of, kept)
         clip = decode()
         return _Visual(clip.times_s, lambda: clip.frames, made_of)
 

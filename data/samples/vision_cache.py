@@ -51,7 +51,7 @@ class KeptClip:
         stored_t, h, w = self.grid_thw
         if t > stored_t:
             return None
-        rows = self.rows.numpy()
+        rows = self.rows.numpy().data
         if len(rows) != grid_tokens(self.grid_thw) or zlib.crc32(rows) != self.crc32:
             return None
         return self.rows[: grid_tokens((t, h, w))]
@@ -78,7 +78,7 @@ class VisionCache:
         self.root, self.tower, self.dtype, self.hidden = Path(folder), tower, dtype, hidden
         self.folder = self.root / f"tower-{tower[:16]}"
         self.max_gb, self.world = max_gb, world
-        self._room: float | None = None if max_gb is not None else float("inf")
+        self._room: float | None = None  # bytes; not known before the first writing
         self._is_full = False
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ class VisionCache:
         return self.hidden * self.dtype.itemsize
 
     def log_disk_use(self) -> None:
-        """Say what a clip takes, before anything is written."""
+        """Log the bytes that a clip takes, before anything is written."""
         clip_mb = LONGEST_CLIP_TOKENS * self.row_bytes / 1e6
         limit = "no limit, see --vision_cache_gb" if self.max_gb is None else f"at most {self.max_gb:g} GB"
         logger.info(
@@ -121,7 +121,12 @@ class VisionCache:
         return KeptClip(rows, (t, h, w), tuple(facts["times_s"]), facts["crc32"])
 
     def store(self, parts: list[VisualPart], fresh: torch.Tensor | None) -> None:
-        """Keep the features [n, hidden] that were computed of the parts without any. UserError for a full disk."""
+        """Keep the features [n, hidden] that were computed of the parts without any. UserError for a full disk.
+
+        fresh: None where all were kept before.
+        """
+        if fresh is None:
+            return
         at = 0
         for part in parts:
             if not part.is_cached:
@@ -137,7 +142,7 @@ class VisionCache:
     def _write(self, part: VisualPart, features: torch.Tensor) -> None:
         if not self._has_room(features.nbytes):
             return
-        crc32 = zlib.crc32(features.view(torch.uint8).numpy())
+        crc32 = zlib.crc32(features.view(torch.uint8).numpy().data)
         facts = {"grid_thw": part.grid_thw, "times_s": part.times_s, "crc32": crc32}
         try:
             write_tensors(self._place(part.made_of), {"features": features}, part.made_of, facts)
@@ -149,8 +154,7 @@ class VisionCache:
 
     def _has_room(self, n_bytes: int) -> bool:
         if self._room is None:
-            used = sum(file.stat().st_size for file in self.root.rglob("*.features"))
-            self._room = (self.max_gb * 1e9 - used) / self.world
+            self._room = self._measure_room()
         if n_bytes <= self._room:
             self._room -= n_bytes
             return True
@@ -158,3 +162,9 @@ class VisionCache:
             logger.warning("vision cache %s: --vision_cache_gb %g is reached; no more is kept", self.root, self.max_gb)
         self._is_full = True
         return False
+
+    def _measure_room(self) -> float:
+        if self.max_gb is None:
+            return float("inf")
+        used = sum(file.stat().st_size for file in self.root.rglob("*.features"))
+        return (self.max_gb * 1e9 - used) / self.world

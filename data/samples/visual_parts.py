@@ -1,6 +1,6 @@
 """The clips and images of a sample, each either as patches or as features that a vision cache kept."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ class VisualPart:
     grid_thw: tuple[int, int, int]
     is_cached: bool
     dtype: torch.dtype
-    made_of: dict[str, Any] | None = None
+    made_of: dict[str, Any] = field(default_factory=dict)
     times_s: tuple[float, ...] = ()
 
     @property
