@@ -50,7 +50,7 @@ class ImagesSource(Source):
             yield TimedFrame(float(time), frame)
 
     def close(self) -> None:
-        """End it before the next image."""
+        """End the iteration before the next image."""
         self._closing.set()
 
     def _size(self, rgb: np.ndarray, n_times: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The interface behind which every source of frames stands."""
+"""Interface of every source of frames."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ class Source(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """End it, from any thread: an iteration that is under way stops within a second."""
+        """Close the source, from any thread: an iteration that is under way stops within a second."""
 
     def __enter__(self) -> "Source":
         return self
