@@ -171,7 +171,7 @@ class SampleLoader:
         item = next(self._stream)
         if self.budget:
             self.budget.take(size_of(item))
-        return item if isinstance(item, BadSample) else _from_worker(item)
+        return item if isinstance(item, BadSample) else _map_fields(item, _to_tensor)
 
     def _open_stream(self) -> DataLoader:
         # One process, one stream for the whole run: workers persist over epochs and decode ahead across their
@@ -357,10 +357,6 @@ class _WorkerDataset(Dataset):
 
 def _as_is(item: Any) -> Any:
     return item
-
-
-def _from_worker(example: Example) -> Example:
-    return _map_fields(example, _to_tensor)
 
 
 def _map_fields(example: Example, change: Callable[[Any], Any]) -> Example:

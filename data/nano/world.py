@@ -15,18 +15,7 @@ TICK_S = 0.05
 LINGER_S = 1.3  # how long the trail of a pass and the mark of a tackle or an interception stay visible
 MAX_GOALS = 5  # digits and number words that the scoreboard and the commentator have
 
-KINDS = (
-    "kick-off",
-    "pass",
-    "interception",
-    "tackle",
-    "shot",
-    "save",
-    "goal",
-    "corner",
-    "goal kick",
-    "throw-in",
-)
+KINDS = ("kick-off", "pass", "interception", "tackle", "shot", "save", "goal", "corner", "goal kick", "throw-in")
 ZONES = ("left", "middle", "right")
 FLANKS = ("top", "bottom")
 # Own half first: x from the own goal, y from the top. Index 0 is the keeper.

@@ -40,8 +40,7 @@ class PreviewArguments:
     json: Path | None = field(default=None, metadata={"help": "write ids, labels, grids, times, positions here"})
     html: Path | None = field(default=None, metadata={"help": "write a page with frames and words here"})
     frame_times: FrameTimes = field(
-        default="grid",
-        metadata={"help": "time of a frame: on the 2 fps grid, or its end as published (end32)"},
+        default="grid", metadata={"help": "time of a frame: on the 2 fps grid, or its end as published (end32)"}
     )
     max_length: int = field(default=32768, metadata={"help": "tokens a sample may have"})
 

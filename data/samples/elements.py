@@ -72,10 +72,7 @@ class Message:
 def parse_messages(value: Any) -> list[Message]:
     """The messages of a sample. Raises Malformed for anything that cannot be trained on."""
     if isinstance(value, list) and value and all(isinstance(item, int) for item in value):
-        _fail(
-            "a list of whole numbers, as published files hold on their last line only; delete this line",
-            value,
-        )
+        _fail("a list of whole numbers, as published files hold on their last line only; delete this line", value)
     if not isinstance(value, list):
         _fail("a sample must be a list of messages", value)
     if not value:
@@ -167,11 +164,7 @@ def _text(value: Any, name: str, where: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        _fail(
-            f"{where}: {name} holds half of a surrogate pair; write the character whole",
-            value,
-            "malformed_json",
-        )
+        _fail(f"{where}: {name} holds half of a surrogate pair; write the character whole", value, "malformed_json")
     return value
 
 
@@ -207,11 +200,7 @@ def _check_roles(messages: list[Message]) -> None:
     if any(message.role == "system" for message in messages[1:]):
         _fail("a system message can only be the first", [message.role for message in messages])
     if not any(message.role == "assistant" for message in messages):
-        _fail(
-            "no message of an assistant, so nothing to learn",
-            [message.role for message in messages],
-            "no_answer",
-        )
+        _fail("no message of an assistant, so nothing to learn", [message.role for message in messages], "no_answer")
 
 
 def _check_stream(messages: list[Message]) -> None:
@@ -227,10 +216,7 @@ def _check_stream(messages: list[Message]) -> None:
     if kinds not in (["VideoElement"], ["TextElement", "VideoElement"]):
         _fail("the user of a text_stream must show one video, with at most one text; it has", kinds)
     if len(spoken[1].elements) != 1 or not isinstance(spoken[1].elements[0], WordsElement):
-        _fail(
-            "the assistant of a stream must have one text_stream and nothing else; elements",
-            len(spoken[1].elements),
-        )
+        _fail("the assistant of a stream must have one text_stream and nothing else; elements", len(spoken[1].elements))
     asked = [element for message in spoken[2:] for element in message.elements]
     if not all(isinstance(element, TextElement) for element in asked):
         _fail(

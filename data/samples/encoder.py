@@ -5,7 +5,8 @@ import os
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,7 +127,7 @@ class SampleEncoder:
         if sample.is_stream:
             turns, counts = self._stream(sample, pixels)
         else:
-            turns, counts = self._conversation(sample, pixels), Counter()
+            turns, counts = [self._turn(sample, message, pixels) for message in sample.messages], Counter()
         encoded = self.chat.encode(turns)
         if len(encoded.input_ids) > self.max_length:
             raise sample.error(
@@ -151,10 +152,7 @@ class SampleEncoder:
         pixels.frame_times_s += map(float, clip.times_s)
         blocks = [VisualBlock("video", ((piece.stop - piece.start) // TEMPORAL, h, w)) for piece in used]
         counts.update(
-            steps=len(used),
-            silent_steps=texts.count(SILENCE),
-            frames=len(clip.times_s),
-            frames_used=used[-1].stop,
+            steps=len(used), silent_steps=texts.count(SILENCE), frames=len(clip.times_s), frames_used=used[-1].stop
         )
         system = [self._turn(sample, message, pixels) for message in sample.messages if message.role == "system"]
         asked = [self._turn(sample, message, pixels) for message in sample.questions]
@@ -193,9 +191,6 @@ class SampleEncoder:
                 cause="words_outside_clip",
             )
         return sample.error("its words are only dots or blanks; remove the sample", cause="no_words")
-
-    def _conversation(self, sample: Sample, pixels: _Pixels) -> list[Turn]:
-        return [self._turn(sample, message, pixels) for message in sample.messages]
 
     def _turn(self, sample: Sample, message: Message, pixels: _Pixels) -> Turn:
         parts: list[str | VisualBlock] = []
@@ -241,17 +236,13 @@ class SampleEncoder:
         """A clip or image, decoded at once unless the vision cache knows it. Raises AnnotationError of `cause`."""
 
         def decode() -> Clip:
-            try:
+            with _errors_of(sample, cause):
                 return read()
-            except VideoError as error:
-                raise sample.error(str(error), cause=cause) from error
 
         made_of: dict[str, Any] = {}
         if self.vision_cache:
-            try:
+            with _errors_of(sample, cause):
                 made_of = self.vision_cache.made_of(path, request)
-            except VideoError as error:
-                raise sample.error(str(error), cause=cause) from error
             kept = self.vision_cache.find(made_of)
             if kept:
                 return _Visual(kept.times_s, lambda: decode().frames, made_of, kept)
@@ -278,6 +269,15 @@ class SampleEncoder:
             parts=pixels.parts if self.vision_cache else None,
             features=torch.cat(pixels.features) if pixels.features else None,
         )
+
+
+@contextmanager
+def _errors_of(sample: Sample, cause: str) -> Iterator[None]:
+    """Raise what is wrong with a file as an error of the sample that shows it."""
+    try:
+        yield
+    except VideoError as error:
+        raise sample.error(str(error), cause=cause) from error
 
 
 def _noise(sample: Sample, patches: torch.Tensor) -> torch.Tensor:

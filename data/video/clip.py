@@ -7,6 +7,7 @@ antialiased), so memory holds the resized clip and a few full-size frames.
 import itertools
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Literal
 
@@ -51,7 +52,7 @@ SEEK_PACKETS = 64  # reading past this many packets costs about as much as a see
 SKIPPING_CODECS = {"h264", "mpeg4", "mpeg2video"}
 
 
-class VideoFile:
+class VideoFile(AbstractContextManager):
     """A video file whose frames are read by their index in presentation order.
 
     path: a local file.  n_threads: of the decoder; 0 lets FFmpeg choose.
@@ -63,9 +64,6 @@ class VideoFile:
         self._n_threads = n_threads
         self._to_rgb = RgbConverter()
         self._open()
-
-    def __enter__(self) -> "VideoFile":
-        return self
 
     def __exit__(self, *exception) -> None:
         self.close()
