@@ -9,6 +9,7 @@ from typing import Any
 
 from data.samples.words import SILENCE
 from data.video.clip import VideoError, live_frames
+from data.video.frame_plan import SIZE_FACTOR
 from evaluation.predictors.checkpoint import CheckpointPredictor
 from evaluation.predictors.checkpoint_arguments import CheckpointArguments
 from evaluation.tasks.item import Answer, Item
@@ -17,7 +18,7 @@ from models.streaming.session import StreamingSession, comment
 from utils.errors import UserError
 from utils.options import build_options, flags_of
 
-MAX_PIXELS = 384 * 28 * 28  # of a frame, as in the published runs
+MAX_PIXELS = 384 * SIZE_FACTOR**2  # of a frame, as in the published runs
 
 
 @dataclass

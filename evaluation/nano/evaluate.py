@@ -21,8 +21,7 @@ from data.samples.patches import noise_like
 from data.samples.words import SILENCE, TIMED_TEXT
 from data.video.clip import VideoFile
 from data.video.frame_plan import Clip
-from evaluation.nano.scoring import Commentary as Spoken
-from evaluation.nano.scoring import grounding, read_steps, reference, score, shuffled_f1
+from evaluation.nano.scoring import ParsedCommentary, grounding, read_steps, reference, score_commentaries, shuffled_f1
 from evaluation.predictors.checkpoint import CheckpointPredictor
 from evaluation.predictors.checkpoint_arguments import model_id
 from evaluation.runner.processes import launch
@@ -138,12 +137,12 @@ def _work(arguments: EvaluateArguments, _: str | None) -> int:
 
 def score_rows(arguments: EvaluateArguments, rows: Sequence[dict], answered: Sequence[dict]) -> dict:
     """All scores of the answers to rows of events.jsonl."""
-    spoken: list[Spoken] = [
+    spoken: list[ParsedCommentary] = [
         read_steps(steps_of(said), row["duration_s"]) for said, row in zip(answered, rows, strict=True)
     ]
     true = [reference(row) for row in rows]
     return {
-        **score(spoken, true),
+        **score_commentaries(spoken, true),
         "event_f1_shuffled": shuffled_f1(spoken, true),
         "zone_words": grounding(spoken, true, "zone"),
         "score_words": grounding(spoken, true, "score"),

@@ -1,4 +1,4 @@
-"""Scores a commentary against the events of its match.
+"""Score a commentary against the events of its match.
 
 An event is spoken when an event line is parsed from the commentary; its time is the end of the step that holds its
 first word. The reference is the commentator's own line, timed the same way. Spoken and reference events of one kind and
@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.nano.commentator import SCORED_KINDS
-from data.nano.parser import ParsedLine, parse_line
+from data.nano.parser import ParsedLine, parse_event_line
 from data.nano.world import KINDS
-from data.samples.words import FIRST_STEP_FRAMES, FPS, Word, step_slices, words_by_step
+from data.samples.words import FIRST_STEP_FRAMES, Word, step_slices, words_by_step
+from data.video.frame_plan import FPS
 
 TOLERANCE_S = 2.0
 N_RESAMPLES = 2000
@@ -32,7 +33,7 @@ class TimedLine:
 
 
 @dataclass(frozen=True)
-class Commentary:
+class ParsedCommentary:
     """One clip's lines: events that were understood, and the number of lines that were not."""
 
     events: list[TimedLine]
@@ -41,7 +42,7 @@ class Commentary:
     duration_s: float
 
 
-def read_steps(steps: Sequence[tuple[float, str]], duration_s: float) -> Commentary:
+def read_steps(steps: Sequence[tuple[float, str]], duration_s: float) -> ParsedCommentary:
     """Parse what was said at each step, (end of step in seconds, text), into event lines.
 
     A line ends with . ! or ?; it may run over several steps, and what is left at the end is a line too.
@@ -55,9 +56,9 @@ def read_steps(steps: Sequence[tuple[float, str]], duration_s: float) -> Comment
                 lines.append((end_s, []))
             lines[-1][1].append(word)
             is_open = not re.search(r"[.!?][\"')]*$", word)
-    parsed = [(end_s, parse_line(" ".join(words)), " ".join(words)) for end_s, words in lines]
+    parsed = [(end_s, parse_event_line(" ".join(words)), " ".join(words)) for end_s, words in lines]
     events = [TimedLine(end_s, said, text) for end_s, said, text in parsed if said is not None]
-    return Commentary(events, len(parsed) - len(events), n_words, duration_s)
+    return ParsedCommentary(events, len(parsed) - len(events), n_words, duration_s)
 
 
 def reference_steps(row: dict) -> list[tuple[float, str]]:
@@ -69,7 +70,7 @@ def reference_steps(row: dict) -> list[tuple[float, str]]:
     return [(cut.stop / FPS, text.removesuffix(" ...")) for cut, text in zip(slices, texts, strict=True)]
 
 
-def reference(row: dict) -> Commentary:
+def reference(row: dict) -> ParsedCommentary:
     """The true events of a row of events.jsonl, timed by the commentator's first words."""
     n_frames = int(row["duration_s"] * FPS)
     slices = step_slices(n_frames - n_frames % 2)
@@ -81,7 +82,7 @@ def reference(row: dict) -> Commentary:
         if step is not None:
             truth = ParsedLine(line["kind"], row["kits"][line["team"]], line["zone"], tuple(line["score"]))
             events.append(TimedLine(slices[step].stop / FPS, truth, line["text"]))
-    return Commentary(events, 0, sum(len(line["words"]) for line in row["lines"]), row["duration_s"])
+    return ParsedCommentary(events, 0, sum(len(line["words"]) for line in row["lines"]), row["duration_s"])
 
 
 Key = Callable[[ParsedLine], object]
@@ -110,12 +111,12 @@ def match(spoken: Sequence[TimedLine], true: Sequence[TimedLine], key: Key) -> l
     return sorted(pairs)
 
 
-def f1(n_matched: float, n_spoken: float, n_true: float) -> float:
+def f1_of_counts(n_matched: float, n_spoken: float, n_true: float) -> float:
     """Harmonic mean of precision and recall; 0 where nothing was said and nothing happened."""
     return 2 * n_matched / (n_spoken + n_true) if n_spoken + n_true else 0.0
 
 
-def score(spoken: Sequence[Commentary], true: Sequence[Commentary]) -> dict:
+def score_commentaries(spoken: Sequence[ParsedCommentary], true: Sequence[ParsedCommentary]) -> dict:
     """Metrics over clips: event_f1, F1 per kind and their mean, team accuracy, timing error, word rate, confusion."""
     matched, said, happened = Counter(), Counter(), Counter()
     lateness: list[float] = []
@@ -130,12 +131,12 @@ def score(spoken: Sequence[Commentary], true: Sequence[Commentary]) -> dict:
         n_team_right += len(pairs)
         n_kind_right += len(pairs) + _other_team(ours, theirs, pairs)
         confusion.update(_confusions(ours, theirs, pairs))
-    per_kind = {kind: f1(matched[kind], said[kind], happened[kind]) for kind in KINDS if happened[kind]}
+    per_kind = {kind: f1_of_counts(matched[kind], said[kind], happened[kind]) for kind in KINDS if happened[kind]}
     seconds = sum(clip.duration_s for clip in spoken)
     return {
         "n_clips": len(spoken),
         "n_events": happened.total(),
-        "event_f1": f1(matched.total(), said.total(), happened.total()),
+        "event_f1": f1_of_counts(matched.total(), said.total(), happened.total()),
         "precision": matched.total() / max(said.total(), 1),
         "recall": matched.total() / max(happened.total(), 1),
         "f1_per_kind": per_kind,
@@ -150,19 +151,19 @@ def score(spoken: Sequence[Commentary], true: Sequence[Commentary]) -> dict:
     }
 
 
-def _left_over(ours: Commentary, theirs: Commentary, pairs) -> tuple[list[TimedLine], list[TimedLine]]:
+def _left_over(ours: ParsedCommentary, theirs: ParsedCommentary, pairs) -> tuple[list[TimedLine], list[TimedLine]]:
     used, met = {i for i, _ in pairs}, {j for _, j in pairs}
     spare = [event for i, event in enumerate(ours.events) if i not in used]
     missed = [event for j, event in enumerate(theirs.events) if j not in met]
     return spare, missed
 
 
-def _other_team(ours: Commentary, theirs: Commentary, pairs) -> int:
+def _other_team(ours: ParsedCommentary, theirs: ParsedCommentary, pairs) -> int:
     """Events whose kind and time are right and whose team is wrong."""
     return len(match(*_left_over(ours, theirs, pairs), kind_only))
 
 
-def _confusions(ours: Commentary, theirs: Commentary, pairs) -> list[tuple[str, str]]:
+def _confusions(ours: ParsedCommentary, theirs: ParsedCommentary, pairs) -> list[tuple[str, str]]:
     """(true kind, spoken kind) of every event; an unmatched one goes with the nearest unmatched line within 2 s."""
     table = [(theirs.events[j].said.kind, theirs.events[j].said.kind) for _, j in pairs]
     spare, missed = _left_over(ours, theirs, pairs)
@@ -184,7 +185,7 @@ def _table(confusion: Counter) -> dict[str, dict[str, int]]:
     return rows
 
 
-def word_counts(ours: Commentary, theirs: Commentary, what: str) -> np.ndarray:
+def word_counts(ours: ParsedCommentary, theirs: ParsedCommentary, what: str) -> np.ndarray:
     """[right, spoken, true] zone or score words ("zone" | "score") on events matched by kind and time."""
     counts = np.zeros(3)
     for i, j in match(ours.events, theirs.events, kind_only):
@@ -197,7 +198,7 @@ def word_counts(ours: Commentary, theirs: Commentary, what: str) -> np.ndarray:
     return counts
 
 
-def grounding(spoken: Sequence[Commentary], true: Sequence[Commentary], what: str, seed: int = 0) -> dict:
+def grounding(spoken: Sequence[ParsedCommentary], true: Sequence[ParsedCommentary], what: str, seed: int = 0) -> dict:
     """F1 of zone or score words on matched events, minus the same when clips' commentaries are shuffled.
 
     The 95 % interval of the difference is a bootstrap over clips. Shuffled means that each clip gets the commentary of
@@ -211,9 +212,9 @@ def grounding(spoken: Sequence[Commentary], true: Sequence[Commentary], what: st
     )
     rng = np.random.default_rng(seed)
     draws = rng.integers(n, size=(N_RESAMPLES, n))
-    gains = [f1(*own[draw].sum(0)) - f1(*other[draw].sum(0)) for draw in draws]
+    gains = [f1_of_counts(*own[draw].sum(0)) - f1_of_counts(*other[draw].sum(0)) for draw in draws]
     low, high = np.percentile(gains, [2.5, 97.5])
-    ours, shuffled = f1(*own.sum(0)), f1(*other.sum(0))
+    ours, shuffled = f1_of_counts(*own.sum(0)), f1_of_counts(*other.sum(0))
     return {
         "f1": ours,
         "accuracy": float(own[:, 0].sum() / max(own[:, 1].sum(), 1)),
@@ -224,12 +225,12 @@ def grounding(spoken: Sequence[Commentary], true: Sequence[Commentary], what: st
     }
 
 
-def shuffled_f1(spoken: Sequence[Commentary], true: Sequence[Commentary]) -> float:
+def shuffled_f1(spoken: Sequence[ParsedCommentary], true: Sequence[ParsedCommentary]) -> float:
     """event_f1 of every clip against the commentary of the next one."""
-    return score([*spoken[1:], *spoken[:1]], true)["event_f1"]
+    return score_commentaries([*spoken[1:], *spoken[:1]], true)["event_f1"]
 
 
-def majority(true: Sequence[Commentary], line: str, every_s: float = 2.3) -> list[Commentary]:
+def majority(true: Sequence[ParsedCommentary], line: str, every_s: float = 2.3) -> list[ParsedCommentary]:
     """The commentary that always says one line, as often as events happen: a control."""
     first_s = FIRST_STEP_FRAMES / FPS
     clips = []

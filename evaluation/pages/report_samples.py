@@ -9,12 +9,12 @@ from tqdm import tqdm
 from data.preview.page import thumbnail
 from data.video.clip import VideoError, read_clip
 from data.video.frame_folder import read_frame_folder
-from data.video.frame_plan import Clip, VideoLimits
+from data.video.frame_plan import SIZE_FACTOR, Clip, VideoLimits
 from evaluation.scoring.outcome import Outcome
 from evaluation.scoring.scored import Scored
 
 N_FRAMES = 4
-LIMITS = VideoLimits(min_pixels=28 * 28 * 36, total_pixels=28 * 28 * 100 * N_FRAMES, max_frames=N_FRAMES)
+LIMITS = VideoLimits(36 * SIZE_FACTOR**2, 100 * N_FRAMES * SIZE_FACTOR**2, max_frames=N_FRAMES)
 
 
 @dataclass(frozen=True)
