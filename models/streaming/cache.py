@@ -1,6 +1,6 @@
 """The KV cache of one stream: preallocated slots that tokens take and give back; nothing is copied when one goes.
 
-L layers, K key-value heads, C slots, D = head size. A token stands in any free slot: attention does not see the order
+L layers, K key-value heads, C slots, D = head size. A token takes any free slot: attention does not see the order
 of slots, only the rotation of their keys, which says where each token is.
 """
 
@@ -15,7 +15,7 @@ FIRST_CAPACITY = 1024  # slots
 
 
 @dataclass(frozen=True)
-class Place:
+class SlotAllocation:
     """Where n new tokens go: `write` picks their slots, in order, and mask [n, width] is what each may see, or None."""
 
     slots: np.ndarray
@@ -36,7 +36,7 @@ class KVCache:
     def __init__(self, keys: Tensor, values: Tensor, live: Tensor, row: int | None = None):
         """Over empty storage: keys, values [L, K, C, D], live bool [C]; row: the storage's number in a pool."""
         self.keys, self.values, self.live = keys, values, live
-        self.row = self.lease = row  # where it decodes with others; what has to be given back
+        self.row = self.pool_row = row  # where it decodes with others; what has to be given back
         self.n_live = 0
         self.width = 0  # slots from `width` on were never used
         self.freed: list[int] = []  # slots below it whose tokens are gone; the lowest is taken first
@@ -65,10 +65,10 @@ class KVCache:
         """Memory of the keys and values, used or not."""
         return 2 * self.keys.nbytes
 
-    def take(self, n: int, masked: bool = True) -> Place:
+    def take(self, n: int, masked: bool = True) -> SlotAllocation:
         """Give n new tokens their slots. Each may see what was live before, those before it, and itself.
 
-        masked: whether the place's mask is wanted.
+        masked: whether the allocation's mask is wanted.
         """
         n_old = min(n, len(self.freed))
         slots = np.array(self.freed[len(self.freed) - n_old :][::-1] + list(range(self.width, self.width + n - n_old)))
@@ -81,7 +81,7 @@ class KVCache:
         before = self.live[: self.width].clone() if n > 1 and masked else None
         self.live[write] = True
         self.n_live += n
-        return Place(slots, write, self.width, self._mask(n, write, before) if masked else None)
+        return SlotAllocation(slots, write, self.width, self._mask(n, write, before) if masked else None)
 
     def release(self, slots: np.ndarray) -> None:
         """Take the tokens of these slots out of sight; the slots are free at once."""
@@ -103,22 +103,22 @@ class KVCache:
         self.freed = []
 
     def attend(
-        self, layer: int, place: Place, mask: Tensor | None, query: Tensor, key: Tensor, value: Tensor
+        self, layer: int, allocation: SlotAllocation, mask: Tensor | None, query: Tensor, key: Tensor, value: Tensor
     ) -> Tensor:
         """Store new keys and values [n, K, D] and attend to all that is live: query [n, heads, D] -> [n, heads * D].
 
-        mask: the place's, of rows.
+        mask: the allocation's, of rows.
         """
         n, n_heads, head_dim = query.shape
         n_kv = key.shape[1]
         keys, values = self.keys[layer], self.values[layer]
-        keys[:, place.write] = key.transpose(0, 1)
-        values[:, place.write] = value.transpose(0, 1)
+        keys[:, allocation.write] = key.transpose(0, 1)
+        values[:, allocation.write] = value.transpose(0, 1)
         # The query heads that share a key-value head are further rows of it, so that nothing is repeated.
         group = n_heads // n_kv
         rows = query.view(n, n_kv, group, head_dim).permute(1, 2, 0, 3).reshape(1, n_kv, group * n, head_dim)
         seen = F.scaled_dot_product_attention(
-            rows, keys[None, :, : place.width], values[None, :, : place.width], attn_mask=mask
+            rows, keys[None, :, : allocation.width], values[None, :, : allocation.width], attn_mask=mask
         )
         return seen.view(n_kv, group, n, head_dim).permute(2, 0, 1, 3).reshape(n, n_heads * head_dim)
 

@@ -16,7 +16,7 @@ from models.streaming.options import DecodingOptions
 
 
 @dataclass(frozen=True)
-class Choice:
+class TokenChoice:
     """How one row's token is to be chosen.
 
     least_silence: forbid `silence_id` up to this probability. forbidden_ids: never chosen.
@@ -29,7 +29,7 @@ class Choice:
     forbidden_ids: tuple[int, ...] = ()
 
 
-def choose_tokens(logits: Tensor, counts: Sequence[Tensor], choices: Sequence[Choice]) -> list[int]:
+def choose_tokens(logits: Tensor, counts: Sequence[Tensor], choices: Sequence[TokenChoice]) -> list[int]:
     """Next token id of every stream, read from the device at once.
 
     logits: [B, V]; counts: per stream int [V], how often each token is in its context. The penalty divides positive
@@ -52,7 +52,7 @@ def _penalised(logits: Tensor, counts: Sequence[Tensor], penalties: Sequence[flo
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
-def _without_forbidden(logits: Tensor, choices: Sequence[Choice]) -> Tensor:
+def _without_forbidden(logits: Tensor, choices: Sequence[TokenChoice]) -> Tensor:
     if not any(choice.forbidden_ids for choice in choices):
         return logits
     logits = logits.clone()
@@ -61,7 +61,7 @@ def _without_forbidden(logits: Tensor, choices: Sequence[Choice]) -> Tensor:
     return logits
 
 
-def _less_silent(logits: Tensor, choices: Sequence[Choice]) -> Tensor:
+def _less_silent(logits: Tensor, choices: Sequence[TokenChoice]) -> Tensor:
     rows = [row for row, choice in enumerate(choices) if choice.least_silence is not None]
     if not rows:
         return logits
@@ -73,7 +73,7 @@ def _less_silent(logits: Tensor, choices: Sequence[Choice]) -> Tensor:
     return logits
 
 
-def _sample(logits: Tensor, choice: Choice) -> Tensor:
+def _sample(logits: Tensor, choice: TokenChoice) -> Tensor:
     options = choice.options
     warpers = LogitsProcessorList()
     if options.temperature != 1.0:

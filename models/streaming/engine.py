@@ -23,7 +23,7 @@ from data.samples.patches import MERGE, PATCH
 from data.samples.words import FIRST_STEP_FRAMES, FPS, STEP_FRAMES
 from models.load import Checkpoint
 from models.streaming.options import StreamOptions
-from models.streaming.requests import Batch, Encode, Request, Task
+from models.streaming.requests import Batch, Request, StreamTask, VisionRequest
 from models.streaming.session import Clock, Step, StreamingSession
 from models.streaming.session_file import load_session, save_session
 from models.streaming.stream import Listener, Stream
@@ -59,12 +59,12 @@ class EngineFull(UserError):
 
 
 @dataclass
-class Job:
+class StreamJob:
     """A task of a stream in progress: the request it waits for, when it is due, and what to do with its result."""
 
     stream: Stream
     session: StreamingSession
-    task: Task
+    task: StreamTask
     due_s: float
     finish: Callable[[object], None]
     renews: bool = False  # due anew with each token: long answers must not hold steps up
@@ -73,7 +73,7 @@ class Job:
     @property
     def n_tokens(self) -> int:
         """New tokens that its request makes the model read."""
-        if not isinstance(self.request, Encode):
+        if not isinstance(self.request, VisionRequest):
             return len(self.request.ids)
         n_frames, _, height, width = self.request.frames.shape
         return n_frames * height * width // (2 * (PATCH * MERGE) ** 2)
@@ -99,7 +99,7 @@ class Engine:
         self.batch = Batch(checkpoint.model, n_rows=min(self.options.max_sessions, self.options.max_rows))
         self.changed = threading.Condition()
         self.streams: list[Stream] = []
-        self.jobs: list[Job] = []  # the engine thread's alone
+        self.jobs: list[StreamJob] = []  # the engine thread's alone
         self.step_cost_s = 0.0  # of one stream alone, once `measure` ran
         self.lags: deque[float] = deque(maxlen=LAGS_KEPT)
         self.totals: Counter = Counter(steps=0, tokens=0, words=0, dropped=0, answers=0, errors=0, opened=0)
@@ -257,7 +257,7 @@ class Engine:
         """One request of each chosen job, answered as one batch."""
         chosen = self._choose()
         started = time.monotonic()
-        replies = self._answer([job.request for job in chosen])
+        replies = self._execute([job.request for job in chosen])
         with self.changed:
             self._busy.append((started, time.monotonic() - started))
             for job, reply in zip(chosen, replies, strict=True):
@@ -299,14 +299,14 @@ class Engine:
             self.totals.update(steps=1, tokens=len(step.token_ids), words=len(step.text.split()))
             self._tell(stream, step.record())
 
-        task = stream.session.stepping(taken.frames, taken.start_s, taken.end_s)
-        self._begin(Job(stream, stream.session, task, taken.arrived_s, finish))
+        task = stream.session.step_task(taken.frames, taken.start_s, taken.end_s)
+        self._begin(StreamJob(stream, stream.session, task, taken.arrived_s, finish))
 
     def _start_answer(self, stream: Stream, number: int, question: str, clip: torch.Tensor | None) -> None:
         if stream.session.options.compat is not None:
             stream.session.query = question  # its answer is what the next step says
             return
-        session = stream.session.asked()
+        session = stream.session.answering_session()
         stream.busy = session is stream.session
         stream.has_seen = stream.has_seen or stream.busy  # a clip that is remembered is something to ask about
         started, pieces = self.now(), []
@@ -325,14 +325,14 @@ class Engine:
             seconds = round(self.now() - started, 3)
             self._tell(stream, {"type": "answer", **asked, "text": "".join(pieces).strip(), "seconds": seconds})
 
-        self._begin(Job(stream, session, session.answering(question, say, clip), started, finish, renews=True))
+        self._begin(StreamJob(stream, session, session.answer_task(question, say, clip), started, finish, renews=True))
 
-    def _begin(self, job: Job) -> None:
+    def _begin(self, job: StreamJob) -> None:
         self.jobs.append(job)
         self._advance(job, None)
 
-    def _advance(self, job: Job, reply: object) -> None:
-        """Run a task on to its next request, or to its end."""
+    def _advance(self, job: StreamJob, reply: object) -> None:
+        """StreamRows a task on to its next request, or to its end."""
         try:
             job.request = job.task.send(reply)
             job.due_s = self.now() if job.renews else job.due_s
@@ -345,7 +345,7 @@ class Engine:
         self.jobs.remove(job)
         job.finish(result)
 
-    def _choose(self) -> list[Job]:
+    def _choose(self) -> list[StreamJob]:
         """The jobs of the next batch: as many as fit, those due first before the others."""
         chosen, room = [], self.options.max_batch_tokens
         for job in sorted(self.jobs, key=lambda job: job.due_s):
@@ -356,9 +356,9 @@ class Engine:
                 break
         return chosen
 
-    def _answer(self, requests: list[Request]) -> list:
+    def _execute(self, requests: list[Request]) -> list:
         try:
-            return self.batch.answer(requests)
+            return self.batch.execute(requests)
         except Exception as error:  # out of memory, say: these streams are lost, the engine is not
             log.exception("a batch of %d requests failed", len(requests))
             return [error] * len(requests)

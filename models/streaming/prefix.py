@@ -9,8 +9,8 @@ from data.samples.conversation import VisualBlock
 from data.samples.positions import position_ids
 from models.load import Checkpoint
 from models.streaming.cache import KVCache
-from models.streaming.decoder import Decoder, Run
-from models.streaming.decoding import Choice, choose_tokens
+from models.streaming.decoder import Decoder, StreamRows
+from models.streaming.decoding import TokenChoice, choose_tokens
 from models.streaming.options import DecodingOptions
 
 CHUNK_TOKENS = 1024  # read at once: bounds the memory of masks and activations of a clip of 24,000 visual tokens
@@ -54,7 +54,7 @@ class PrefixReader:
         logits = self.logits(ids)
         next_position = self._next_position
         greedy = DecodingOptions(repetition_penalty=1.0)
-        choice = Choice(greedy, self.checkpoint.chat.silence, forbidden_ids=tuple(self._pads.values()))
+        choice = TokenChoice(greedy, self.checkpoint.chat.silence, forbidden_ids=tuple(self._pads.values()))
         while len(said) < max_new_tokens:
             (token,) = choose_tokens(logits[None], [], [choice])
             if token in self.checkpoint.eos_ids:
@@ -84,8 +84,8 @@ class PrefixReader:
         """Hidden states [n, H] of new tokens, which the cache gains."""
         device = self.checkpoint.device
         embeds = self.model.embed(ids.to(device), features)
-        place = self.cache.take(len(ids))
-        return self.decoder(embeds, positions.to(device), [Run(self.cache, place, 0, len(ids))])
+        allocation = self.cache.take(len(ids))
+        return self.decoder(embeds, positions.to(device), [StreamRows(self.cache, allocation, 0, len(ids))])
 
 
 def common_length(first: Sequence[int], second: Sequence[int]) -> int:

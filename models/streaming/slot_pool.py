@@ -37,5 +37,5 @@ class SlotPool:
     def give_back(self, cache: KVCache) -> None:
         """Take a row back from a cache that is not used any more."""
         with self.lock:
-            self.free = sorted([*self.free, cache.lease], reverse=True)
-        cache.row = cache.lease = None
+            self.free = sorted([*self.free, cache.pool_row], reverse=True)
+        cache.row = cache.pool_row = None

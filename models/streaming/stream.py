@@ -108,12 +108,10 @@ class Stream:
 
     def record(self) -> dict:
         """How the stream is doing."""
-        context = self.session.context
         return {
             "stream": self.number, "n_steps": self.n_steps, "n_words": self.n_words, "n_tokens": self.n_tokens,
             "n_frames": self.queue.n_came, "n_dropped": self.queue.n_dropped, "n_waiting": self.queue.n_waiting,
-            "lag_s": round(self.lag_s, 4),
-            "n_context": context.n_tokens if context else 0, "cache_bytes": context.cache.n_bytes if context else 0,
+            "lag_s": round(self.lag_s, 4), **self.session.usage(),
         }  # fmt: skip
 
     @property
