@@ -16,7 +16,7 @@ FILES = [path for folder in FOLDERS for path in sorted((REPOSITORY / folder).rgl
 TREES = {path.relative_to(REPOSITORY).as_posix(): ast.parse(path.read_text("utf-8")) for path in FILES}
 # What is declared once, and where; a second assignment of the name, or of the number in its place, is a fault.
 DECLARED_ONCE = {
-    "FPS": "data/samples/words.py",
+    "FPS": "data/video/frame_plan.py",
     "FIRST_STEP_FRAMES": "data/samples/words.py",
     "STEP_FRAMES": "data/samples/words.py",
     "SILENCE": "data/samples/words.py",

@@ -24,6 +24,8 @@ from data.loading.dataset import BadSample, Example
 from data.loading.mixing import MixedOrder
 from data.loading.order import SampleOrder
 from data.loading.packing import LOOKAHEAD, RowPacker
+from data.samples.conversation import IGNORED
+from data.samples.patches import grid_tokens
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -31,7 +33,6 @@ logger = logging.getLogger(__name__)
 # A worker hands larger arrays over in shared memory. Smaller ones travel by pipe: a shared tensor costs an
 # open file for as long as it lives, and a batch of small clips holds hundreds of them.
 SHARED_FROM_BYTES = 1 << 20
-MERGED_PATCHES = 4  # patches that become one visual token
 OWNER_CHECK_S = 1.0
 SURVEY_ROWS = 8  # packed rows of each process from which the length of an epoch is estimated
 
@@ -192,8 +193,8 @@ class SampleLoader:
         for example in examples:
             self.totals["samples"] += 1
             self.totals["tokens"] += len(example.input_ids)
-            self.totals["supervised_tokens"] += int((example.labels != -100).sum())
-            self.totals["visual_tokens"] += int(example.grid_thw.prod(-1).sum()) // MERGED_PATCHES
+            self.totals["supervised_tokens"] += int((example.labels != IGNORED).sum())
+            self.totals["visual_tokens"] += sum(map(grid_tokens, example.grid_thw.tolist()))
 
     def state_dict(self) -> dict[str, Any]:
         """Where this process stands after the last batch handed out; plain JSON values."""

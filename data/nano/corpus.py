@@ -31,7 +31,7 @@ from data.nano.questions import ask
 from data.nano.render import render_window, write_video
 from data.nano.states import STATE_QUERY, describe_state
 from data.nano.world import Window, play_window
-from data.samples.words import FPS
+from data.video.frame_plan import FPS
 from utils.arguments import parse_arguments
 from utils.errors import UserError, run_command
 from utils.files import write_whole

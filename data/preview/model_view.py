@@ -3,6 +3,7 @@
 Nothing is taken from the annotation, so a mistake on the way from there to the model shows.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,9 +11,9 @@ from typing import Literal
 
 import torch
 
-from data.samples.conversation import IGNORED, MERGED_PATCHES, ChatFormat
+from data.samples.conversation import IGNORED, ChatFormat
 from data.samples.encoder import Example
-from data.samples.patches import MERGE, PATCH, TEMPORAL
+from data.samples.patches import MERGE, PATCH, TEMPORAL, grid_tokens
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def frames_of(patches: torch.Tensor, grid_thw: tuple[int, int, int]) -> torch.Te
 def _blocks(example: Example) -> Iterator[BlockView]:
     n_patches = n_times = 0
     for kind, grid in zip(example.kinds, example.grid_thw.tolist(), strict=True):
-        size = grid[0] * grid[1] * grid[2]
+        size = math.prod(grid)
         frames = frames_of(example.patches[n_patches : n_patches + size], tuple(grid))
         n_patches += size
         times_s: list[float] = []
@@ -99,7 +100,7 @@ def _blocks(example: Example) -> Iterator[BlockView]:
         else:
             times_s = example.frame_times_s[n_times : n_times + len(frames)].tolist()
             n_times += len(frames)
-        yield BlockView(kind, tuple(grid), size // MERGED_PATCHES, frames, times_s)
+        yield BlockView(kind, tuple(grid), grid_tokens(grid), frames, times_s)
 
 
 def _parts(

@@ -4,18 +4,17 @@ Markup is written as ids and text is tokenised as plain text, so nothing that a 
 what is trained on is known without a search through the text.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from transformers import PreTrainedTokenizerBase
 
+from data.samples.patches import grid_tokens
 from data.samples.words import SILENCE, step_label, step_window
 from utils.errors import UserError
 
 IGNORED = -100  # label of a token that is not trained on (torch's cross entropy skips it)
-MERGED_PATCHES = 4  # 2 x 2 patches become one visual token
 DEFAULT_SYSTEM = "You are a helpful assistant."
 
 Role = Literal["system", "user", "assistant"]
@@ -31,7 +30,7 @@ class VisualBlock:
     @property
     def n_tokens(self) -> int:
         """Visual tokens of the block after 2 x 2 patches were merged."""
-        return math.prod(self.grid_thw) // MERGED_PATCHES
+        return grid_tokens(self.grid_thw)
 
 
 @dataclass(frozen=True)

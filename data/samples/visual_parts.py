@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from data.samples.patches import MERGE
+from data.samples.patches import grid_tokens
 
 
 @dataclass(frozen=True)
@@ -25,5 +25,4 @@ class VisualPart:
     @property
     def n_tokens(self) -> int:
         """Visual tokens of the part."""
-        t, h, w = self.grid_thw
-        return t * h * w // MERGE**2
+        return grid_tokens(self.grid_thw)

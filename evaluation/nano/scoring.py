@@ -15,7 +15,8 @@ import numpy as np
 from data.nano.commentator import SCORED_KINDS
 from data.nano.parser import ParsedLine, parse_line
 from data.nano.world import KINDS
-from data.samples.words import FIRST_STEP_FRAMES, FPS, Word, step_slices, words_by_step
+from data.samples.words import FIRST_STEP_FRAMES, Word, step_slices, words_by_step
+from data.video.frame_plan import FPS
 
 TOLERANCE_S = 2.0
 N_RESAMPLES = 2000
