@@ -14,8 +14,11 @@ POSITION_MODES: tuple[str, ...] = get_args(PositionMode)
 class Block(Protocol):
     """What positions need to know of a visual block: its kind and its grid in patches."""
 
-    kind: str
-    grid_thw: tuple[int, int, int]
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def grid_thw(self) -> tuple[int, int, int]: ...
 
 
 class PositionTracker:

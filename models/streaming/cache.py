@@ -153,7 +153,7 @@ class KVCache:
 
     def _mask(self, n: int, write: slice | Tensor, before: Tensor | None) -> Tensor | None:
         """Additive [n, width]: 0 where a new token may look, -inf elsewhere; None where it may look everywhere."""
-        if n == 1:
+        if before is None:  # one token
             if self.n_live == self.width:
                 return None
             seen = self.live[None, : self.width]

@@ -5,6 +5,7 @@ same computation runs uncaptured, which is how it is tested.
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -33,12 +34,12 @@ class DecodeGraphs:
 
     def __call__(self, ids: Tensor, positions: Tensor, streams: Sequence[StreamRows]) -> Tensor:
         """Logits [B, V] after one token of each stream, ids [B] at positions [3, B]; all caches are in the pool."""
-        rows = torch.tensor([stream.cache.row for stream in streams], device=ids.device)
+        numbers = cast(list[int], [stream.cache.row for stream in streams])
+        rows = torch.tensor(numbers, device=ids.device)
         slots = torch.tensor([int(stream.allocation.slots[0]) for stream in streams], device=ids.device)
         self.slots.fill_(self.pool.scratch)  # rows without a token write there, and nobody reads it
         self.ids[rows], self.positions[:, rows], self.slots[rows] = ids, positions, slots
-        highest = max(stream.cache.row for stream in streams) + 1
-        n = min(1 << (highest - 1).bit_length(), self.pool.live.shape[0])
+        n = min(1 << max(numbers).bit_length(), self.pool.live.shape[0])
         return self._run(n)[rows]
 
     def _run(self, n: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -62,14 +63,14 @@ def _without_forbidden(logits: Tensor, choices: Sequence[TokenChoice]) -> Tensor
 
 
 def _less_silent(logits: Tensor, choices: Sequence[TokenChoice]) -> Tensor:
-    rows = [row for row, choice in enumerate(choices) if choice.least_silence is not None]
-    if not rows:
+    least = {row: choice.least_silence for row, choice in enumerate(choices) if choice.least_silence is not None}
+    if not least:
         return logits
     logits = logits.clone()
-    for row in rows:
-        choice = choices[row]
-        forbidden = logits[row].softmax(-1)[choice.silence_id] <= choice.least_silence
-        logits[row, choice.silence_id] = torch.where(forbidden, -torch.inf, logits[row, choice.silence_id])
+    for row, probability in least.items():
+        silence_id = choices[row].silence_id
+        forbidden = logits[row].softmax(-1)[silence_id] <= probability
+        logits[row, silence_id] = torch.where(forbidden, -torch.inf, logits[row, silence_id])
     return logits
 
 
@@ -82,5 +83,6 @@ def _sample(logits: Tensor, choice: TokenChoice) -> Tensor:
         warpers.append(TopKLogitsWarper(options.top_k))
     if options.top_p < 1.0:
         warpers.append(TopPLogitsWarper(options.top_p))
-    scores = warpers(logits.new_zeros((1, 0), dtype=torch.long), logits)
+    no_ids = cast(torch.LongTensor, logits.new_zeros((1, 0), dtype=torch.long))
+    scores = warpers(no_ids, cast(torch.FloatTensor, logits))
     return torch.multinomial(scores.softmax(-1)[0], 1, generator=choice.generator)[0]

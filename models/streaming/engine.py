@@ -13,18 +13,18 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from data.samples.patches import visual_tokens
 from data.samples.words import FIRST_STEP_FRAMES, STEP_FRAMES
 from data.video.frame_plan import FPS
 from models.load import Checkpoint
 from models.streaming.options import StreamOptions
-from models.streaming.requests import Batch, Request, StreamTask, VisionRequest
+from models.streaming.requests import Batch, Request, StreamTask
 from models.streaming.session import Clock, Step, StreamingSession
 from models.streaming.session_file import load_session, save_session
 from models.streaming.stream import Listener, Stream
@@ -61,23 +61,15 @@ class EngineFull(UserError):
 
 @dataclass
 class StreamJob:
-    """A task of a stream in progress: the request it waits for, when it is due, and what to do with its result."""
+    """Coroutine of a stream in progress: the request it waits for, when it is due, and what takes its result."""
 
     stream: Stream
     session: StreamingSession
     task: StreamTask
     due_s: float
-    finish: Callable[[object], None]
+    finish: Callable[[Any], None]
     renews: bool = False  # due anew with each token: long answers must not hold steps up
-    request: Request | None = None
-
-    @property
-    def n_tokens(self) -> int:
-        """New tokens that its request makes the model read."""
-        if not isinstance(self.request, VisionRequest):
-            return len(self.request.ids)
-        n_frames, _, height, width = self.request.frames.shape
-        return visual_tokens(n_frames, height, width)
+    request: Request = field(init=False)  # set by `_advance`, which begins it
 
 
 class Engine:
@@ -295,7 +287,7 @@ class Engine:
             return
 
         def finish(step: Step) -> None:
-            stream.count_step(step)
+            stream.count_step(step, taken)
             self.lags.append(step.lag_s)
             self.totals.update(steps=1, tokens=len(step.token_ids), words=len(step.text.split()))
             self._tell(stream, step.record())
@@ -348,10 +340,11 @@ class Engine:
 
     def _choose(self) -> list[StreamJob]:
         """The jobs of the next batch: as many as fit, those due first before the others."""
-        chosen, room = [], self.options.max_batch_tokens
+        chosen: list[StreamJob] = []
+        room = self.options.max_batch_tokens
         for job in sorted(self.jobs, key=lambda job: job.due_s):
-            if not chosen or job.n_tokens <= room:
-                room -= job.n_tokens
+            if not chosen or job.request.n_tokens <= room:
+                room -= job.request.n_tokens
                 chosen.append(job)
             if len(chosen) == self.max_batch_streams:
                 break

@@ -39,7 +39,7 @@ class PrefixReader:
         positions = position_ids(torch.tensor(ids), [self.block], self.checkpoint.position_mode, self._pads)
         self.read = list(ids)
         self.n_prefilled += len(ids) - kept
-        hidden = None
+        hidden: Tensor
         for start in range(kept, len(ids), CHUNK_TOKENS):
             stop = min(start + CHUNK_TOKENS, len(ids))
             hidden = self._feed(

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from data.samples.conversation import VisualBlock
-from data.samples.patches import cut_patches
+from data.samples.patches import cut_patches, visual_tokens
 from models.qwen2_vl import StreamingQwen2VL
-from models.streaming.cache import KVCache
+from models.streaming.cache import KVCache, SlotAllocation
 from models.streaming.decode_graphs import DecodeGraphs
 from models.streaming.decoder import Decoder, StreamRows
 from models.streaming.decoding import TokenChoice, choose_tokens
@@ -29,6 +29,12 @@ class VisionRequest:
 
     frames: Tensor
 
+    @property
+    def n_tokens(self) -> int:
+        """Visual tokens of the frames."""
+        n_frames, _, height, width = self.frames.shape
+        return visual_tokens(n_frames, height, width)
+
 
 @dataclass(frozen=True)
 class DecodeRequest:
@@ -40,6 +46,11 @@ class DecodeRequest:
     blocks: Sequence[VisualBlock] = ()
     features: Tensor | None = None
     end_s: float = 0.0
+
+    @property
+    def n_tokens(self) -> int:
+        """New tokens."""
+        return len(self.ids)
 
 
 Request = VisionRequest | DecodeRequest
@@ -80,19 +91,20 @@ class Batch:
 
     def release(self, cache: KVCache) -> None:
         """Return a cache's row to the pool."""
-        if self.pool is not None and cache.pool_row is not None:
+        if self.pool is not None:
             self.pool.give_back(cache)
 
     @torch.inference_mode()
     def execute(self, requests: Sequence[Request]) -> list[Any]:
         """Execute requests, those of a kind as one batch; returns their replies in order."""
-        replies: list[Any] = [None] * len(requests)
-        for kind, execute in ((VisionRequest, self._run_vision), (DecodeRequest, self._run_decoder)):
-            at = [i for i, request in enumerate(requests) if isinstance(request, kind)]
-            if at:
-                for i, reply in zip(at, execute([requests[i] for i in at]), strict=True):
-                    replies[i] = reply
-        return replies
+        vision = {i: request for i, request in enumerate(requests) if isinstance(request, VisionRequest)}
+        decode = {i: request for i, request in enumerate(requests) if isinstance(request, DecodeRequest)}
+        replies: dict[int, Any] = {}
+        if vision:
+            replies |= zip(vision, self._run_vision(list(vision.values())), strict=True)
+        if decode:
+            replies |= zip(decode, self._run_decoder(list(decode.values())), strict=True)
+        return [replies[i] for i in range(len(requests))]
 
     def features(self, patches: Tensor, grids_thw: Tensor) -> Tensor:
         """Visual features [n, hidden] of patches uint8 [P, 1176] with grids int64 [N, 3]."""
@@ -113,19 +125,20 @@ class Batch:
         return list(zip(blocks, features.split([block.n_tokens for block in blocks]), strict=True))
 
     def _run_decoder(self, requests: list[DecodeRequest]) -> list[int]:
-        admitted, streams, at = [], [], 0
-        in_graph = self.graphs is not None and all(
-            len(request.ids) == 1 and request.state.cache.has_room for request in requests
-        )
+        admitted: list[tuple[Tensor, Tensor, SlotAllocation]] = []
+        streams: list[StreamRows] = []
+        at = 0
+        alone = all(request.n_tokens == 1 and request.state.cache.has_room for request in requests)
+        graphs = self.graphs if alone else None
         for request in requests:
-            admitted.append(request.state.admit(request.ids, request.blocks, request.end_s, masked=not in_graph))
+            admitted.append(request.state.admit(request.ids, request.blocks, request.end_s, masked=graphs is None))
             streams.append(StreamRows(request.state.cache, admitted[-1][2], at, at + len(request.ids)))
             at = streams[-1].stop
         ids = torch.cat([ids for ids, _, _ in admitted])
         positions = torch.cat([positions for _, positions, _ in admitted], dim=1)
         features = [request.features for request in requests if request.features is not None]
-        if in_graph:
-            logits = self.graphs(ids, positions, streams)
+        if graphs is not None:
+            logits = graphs(ids, positions, streams)
         else:
             logits = self.logits(ids, torch.cat(features) if features else None, positions, streams)
         logits[:, self.unspeakable] = -torch.inf

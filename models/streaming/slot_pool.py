@@ -35,7 +35,9 @@ class SlotPool:
         return KVCache(self.keys[:, row, :, used], self.values[:, row, :, used], self.live[row, used], row)
 
     def give_back(self, cache: KVCache) -> None:
-        """Take a row back from a cache that is not used any more."""
+        """Take the row of a cache that is not used any more, if it has one."""
+        if cache.pool_row is None:
+            return
         with self.lock:
             self.free = sorted([*self.free, cache.pool_row], reverse=True)
         cache.row = cache.pool_row = None

@@ -144,9 +144,9 @@ class Stream:
             self.changed.notify_all()
         return self.taken
 
-    def count_step(self, step: Step) -> None:
-        """Take a finished step into the totals."""
-        step.account(self.taken, self.now())
+    def count_step(self, step: Step, taken: StepFrames) -> None:
+        """Add a finished step to the totals."""
+        step.account(taken, self.now())
         self.taken, self.busy = None, False
         self.lag_s, self.end_s = step.lag_s, step.end_s
         self.n_steps += 1
