@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 if __name__ == "__main__":  # runs from anywhere without PYTHONPATH
@@ -30,7 +30,7 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import load_file
 
-from utils.arguments import parse_arguments
+from utils.arguments import helped, parse_arguments
 from utils.errors import UserError, run_command
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,10 +44,10 @@ STALL_S = 600  # a run that logs nothing for so long hangs
 class KillArguments:
     """How often a run is killed, and which."""
 
-    kills: int = field(default=20, metadata={"help": "how often the run is killed, at random moments"})
-    steps: int = field(default=60, metadata={"help": "optimizer steps of the run"})
-    seed: int = field(default=0, metadata={"help": "seed of the moments"})
-    folder: str | None = field(default=None, metadata={"help": "where data and runs are kept; default: thrown away"})
+    kills: int = helped(20, "how often the run is killed, at random moments")
+    steps: int = helped(60, "optimizer steps of the run")
+    seed: int = helped(0, "seed of the moments")
+    folder: str | None = helped(None, "where data and runs are kept; default: thrown away")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -57,9 +57,9 @@ def main(argv: list[str] | None = None) -> int:
         folder = Path(arguments.folder or temporary)
         flags = training_flags(make_data(folder / "data"), arguments.steps)
         whole, killed = folder / "whole", folder / "killed"
-        finish([*flags, "--output_dir", str(whole)])
+        train_to_end([*flags, "--output_dir", str(whole)])
         steps = run_with_kills(flags, killed, arguments.kills, arguments.steps, random.Random(arguments.seed))
-        difference = compare(whole, killed)
+        difference = compare_runs(whole, killed)
     hits = f"killed {len(steps)} of {arguments.kills} times, at steps {', '.join(map(str, steps))}"
     print(f"{hits}: {difference or 'the same'}")
     return int(difference is not None or len(steps) < arguments.kills)
@@ -97,7 +97,7 @@ def training_flags(annotations: Sequence[Path], steps: int) -> list[str]:
     return [str(word) for name, values in flags.items() for word in (name, *values)]
 
 
-def finish(flags: Sequence[str]) -> None:
+def train_to_end(flags: Sequence[str]) -> None:
     """Train to the end. Raises UserError with what the run said where it fails."""
     done = subprocess.run(_command(flags), cwd=ROOT, capture_output=True, text=True, errors="replace")
     if done.returncode:
@@ -115,11 +115,11 @@ def run_with_kills(
         step = _kill_at(target, flags, output_dir / "train_log.jsonl", moments.random() / 10)
         print(f"kill {kill + 1}: {'missed, the run had ended' if step is None else f'at step {step}'}", flush=True)
         killed_at += [] if step is None else [step]
-    finish(flags)
+    train_to_end(flags)
     return killed_at
 
 
-def compare(whole: Path, killed: Path) -> str | None:
+def compare_runs(whole: Path, killed: Path) -> str | None:
     """What differs between two finished runs, or None."""
     logs = [_logged(folder) for folder in (whole, killed)]
     if [line["step"] for line in logs[0]] != [line["step"] for line in logs[1]]:

@@ -24,11 +24,11 @@ from utils.files import partial_file
 from utils.options import build_options
 
 FORMAT = 1
-SAMPLED = 16  # values of each weight that identify a checkpoint
+SAMPLED = 16  # values of each weight that are in a fingerprint
 
 
-def fingerprint(checkpoint: Checkpoint) -> str:
-    """Identifies weights and positions by the shape and some values of every tensor; the dtype is part of it."""
+def _fingerprint(checkpoint: Checkpoint) -> str:
+    """Digest of the position mode and of the dtype, shape and some values of every weight."""
     digest = hashlib.sha256(checkpoint.position_mode.encode())
     for name, tensor in sorted(checkpoint.model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -59,7 +59,7 @@ def save_session(session: StreamingSession, path: str | os.PathLike) -> Path:
             tensors[f"upright.{number}"] = run.upright
     saved = {
         "format": FORMAT,
-        "checkpoint": fingerprint(session.checkpoint),
+        "checkpoint": _fingerprint(session.checkpoint),
         "options": asdict(session.options),
         "pending": session.pending,
         "query": session.query,
@@ -104,7 +104,7 @@ def load_session(path: str | os.PathLike, checkpoint: Checkpoint, batch: Batch |
 def _check(path, saved: dict, checkpoint: Checkpoint) -> None:
     if saved.get("format") != FORMAT:
         raise UserError(f"{path}: format {saved.get('format')}, this version reads {FORMAT}; save it again")
-    if saved["checkpoint"] != fingerprint(checkpoint):
+    if saved["checkpoint"] != _fingerprint(checkpoint):
         raise UserError(
             f"{path}: saved with other weights, another dtype or position mode than {checkpoint.name}; load the "
             "checkpoint that it was saved with"

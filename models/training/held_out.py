@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -21,7 +21,9 @@ from models.streaming.options import DEFAULT_QUERY, StreamOptions
 from models.streaming.requests import Batch
 from models.streaming.session import Step, StreamingSession, comment, timed_frames
 from models.training.held_out_page import write_page
+from utils.arguments import helped
 from utils.errors import UserError
+from utils.files import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -32,12 +34,11 @@ MAX_NEW_TOKENS = 32  # a step: an untrained model says more than it should
 class HeldOutArguments:
     """Clips to comment on during training."""
 
-    held_out_annotations: str | None = field(
-        default=None,
-        metadata={"help": "JSONL file of streams to comment on during training; see OUTPUT_DIR/held_out"},
+    held_out_annotations: str | None = helped(
+        None, "JSONL file of streams to comment on during training; see OUTPUT_DIR/held_out"
     )
-    held_out_clips: int = field(default=2, metadata={"help": "the first N streams of that file"})
-    held_out_steps: int = field(default=500, metadata={"help": "comment on them every N steps, and at the end"})
+    held_out_clips: int = helped(2, "the first N streams of that file")
+    held_out_steps: int = helped(500, "comment on them every N steps, and at the end")
 
 
 @dataclass
@@ -86,14 +87,13 @@ class HeldOut(TrainerCallback):
     def speak(self, step: int) -> None:
         """Comment on every clip with the weights as they are now."""
         clips = {_title(sample): self._comment(sample) for sample in self.samples}
-        self.folder.mkdir(parents=True, exist_ok=True)
         lines = [
             {"step": step, "clip": clip, "start_s": s.start_s, "end_s": s.end_s, "said": s.said, "wanted": s.wanted}
             for clip, spoken in clips.items()
             for s in spoken
         ]
         path = self.folder / f"step_{step:07d}.jsonl"
-        path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+        write_whole(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
         write_page(path.with_suffix(".html"), f"{self.checkpoint.name}, step {step}", clips)
         logger.info("held-out commentary at step %d: %s", step, path.with_suffix(".html"))
         for write in writers(self.reporters.callbacks):

@@ -12,6 +12,7 @@ from transformers import AutoConfig, BitsAndBytesConfig
 
 from models.load import Checkpoint, load_checkpoint
 from models.training.train_arguments import TrainArguments
+from utils.arguments import helped
 from utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,18 +34,14 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 class LoraArguments:
     """Adapters in place of training the weights themselves."""
 
-    lora_rank: int = field(default=0, metadata={"help": "rank of the adapters; 0 trains the weights themselves"})
-    lora_alpha: float | None = field(
-        default=None, metadata={"help": "adapters are scaled by this over the rank; default: twice the rank"}
-    )
-    lora_dropout: float = field(default=0.0, metadata={"help": "share of an adapter's inputs left out in training"})
+    lora_rank: int = helped(0, "rank of the adapters; 0 trains the weights themselves")
+    lora_alpha: float | None = helped(None, "adapters are scaled by this over the rank; default: twice the rank")
+    lora_dropout: float = helped(0.0, "share of an adapter's inputs left out in training")
     lora_targets: list[str] = field(
         default_factory=lambda: list(TEXT_TARGETS),
         metadata={"help": "ends of the names of the linear layers that get one; default: all of the text model's"},
     )
-    lora_bits: int | None = field(
-        default=None, metadata={"help": "4: keep the frozen weights in 4 bits (QLoRA; bitsandbytes and a GPU)"}
-    )
+    lora_bits: int | None = helped(None, "4: keep the frozen weights in 4 bits (QLoRA; bitsandbytes and a GPU)")
 
     def __post_init__(self) -> None:
         if self.lora_rank < 0:
