@@ -62,7 +62,7 @@ class Checkpoint:
 
     @functools.cached_property
     def batch(self) -> Batch:
-        """What answers the sessions that run one at a time; an engine has its own."""
+        """Batch of the sessions that run one at a time; an engine has its own."""
         return Batch(self.model)
 
     @property

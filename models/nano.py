@@ -1,4 +1,4 @@
-"""Builds the nano model: an ordinary Qwen2-VL checkpoint folder of about a million random weights.
+"""Build the nano model: an ordinary Qwen2-VL checkpoint folder of about a million random weights.
 
     python -m models.nano --output_dir checkpoints/nano-init --seed 0
 

@@ -1,4 +1,4 @@
-"""Kills a training run again and again and shows that it ends as if it had not been: the same losses, digit for digit.
+"""Kill a training run again and again and show that it ends as if it had not been: the same losses, digit for digit.
 
     python scripts/kill_and_resume.py --kills 20          (--kills 2 for a look)
 
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def make_data(folder: Path) -> list[Path]:
-    """Two annotation files, their videos and their pictures, the same at every run."""
+    """Make two annotation files, their video and their picture, the same at every run."""
     folder.mkdir(parents=True, exist_ok=True)
     random_numbers = np.random.default_rng(0)
     _write_video(folder / "film.mp4", random_numbers)
@@ -78,7 +78,7 @@ def make_data(folder: Path) -> list[Path]:
 
 
 def training_flags(annotations: Sequence[Path], steps: int) -> list[str]:
-    """A packed run on a mix, with several batches an update and workers that decode ahead."""
+    """Flags of a packed run on a mix, with several batches an update and workers that decode ahead."""
     flags = {
         "--pretrained_model_name_or_path": [ROOT / "models/nano_checkpoint"],
         "--annotation_paths": annotations,
@@ -120,7 +120,7 @@ def run_with_kills(
 
 
 def compare_runs(whole: Path, killed: Path) -> str | None:
-    """What differs between two finished runs, or None."""
+    """Describe how two finished runs differ; None where they do not."""
     logs = [_logged(folder) for folder in (whole, killed)]
     if [line["step"] for line in logs[0]] != [line["step"] for line in logs[1]]:
         return f"steps were lost or repeated: {[line['step'] for line in logs[1]]}"

@@ -26,7 +26,7 @@ SHOWN = ("event_f1", "precision", "recall", "team_accuracy", "timing_error_s", "
 
 @dataclass
 class PtSftReportArguments:
-    """What to gather."""
+    """Folder of the run."""
 
     folder: str = helped("outputs/nano_pt_sft", "folder of the run")
 

@@ -32,14 +32,14 @@ COPIED = (
 
 @dataclass
 class QuickstartReportArguments:
-    """What to gather."""
+    """Folders of the run and of its model."""
 
     folder: str = helped("outputs/quickstart", "folder of the run")
     model_name_or_path: str = helped("outputs/quickstart/model", "folder of the model that sees")
 
 
 def count_parameters(folder: Path) -> int:
-    """Numbers in the folder's safetensors files."""
+    """Count the numbers in the folder's safetensors files."""
     n = 0
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="np") as file:
@@ -49,7 +49,7 @@ def count_parameters(folder: Path) -> int:
 
 
 def make_report(folder: Path, model: Path) -> dict:
-    """Stages, parameters and scores; the controls under event_f1_blind and event_f1_wrong_video."""
+    """Gather stages, parameters and scores; the controls under event_f1_blind and event_f1_wrong_video."""
     seeing = read_json(folder / "seeing" / "video.scores.json", MADE_BY)
     stages = {path.stem: read_json(path, MADE_BY) for path in (folder / "stages").glob("*.json")}
     times = {

@@ -29,7 +29,7 @@ from utils.errors import UserError, run_command
 
 @dataclass
 class WatchArguments:
-    """Who watches what."""
+    """Model, clip and decoding."""
 
     model_name_or_path: str = field(metadata={"help": "checkpoint folder"})
     events: str = field(metadata={"help": "events.jsonl of a corpus: the clips and their truth"})
@@ -40,7 +40,7 @@ class WatchArguments:
 
 
 def read_row(arguments: WatchArguments) -> dict:
-    """The clip's row of events.jsonl. Raises UserError where it is not there."""
+    """Read the clip's row of events.jsonl. Raises UserError where it is not there."""
     path = Path(arguments.events)
     if not path.is_file():
         raise UserError(f"{path}: no such file; make it with python -m data.nano.corpus --split test ...")
@@ -51,7 +51,7 @@ def read_row(arguments: WatchArguments) -> dict:
 
 
 def _print_step(step: Step, true: str) -> None:
-    """One line: when, what the model said, what the commentator said."""
+    """Print one line: when, what the model said, what the commentator said."""
     print(f"{step.start_s:5.1f}-{step.end_s:4.1f} s  {step.text:<46}  {true}", flush=True)
 
 

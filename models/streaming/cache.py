@@ -16,7 +16,7 @@ FIRST_CAPACITY = 1024  # slots
 
 @dataclass(frozen=True)
 class SlotAllocation:
-    """Where n new tokens go: `write` picks their slots, in order, and mask [n, width] is what each may see, or None."""
+    """Slots of n new tokens: `write` indexes them in order; mask [n, width]: what each may see, None: everything."""
 
     slots: np.ndarray
     write: slice | Tensor
@@ -34,7 +34,7 @@ class KVCache:
     """Keys (rotated) and values of every live token: each [L, K, C, D], C doubling when the slots run out."""
 
     def __init__(self, keys: Tensor, values: Tensor, live: Tensor, row: int | None = None):
-        """Over empty storage: keys, values [L, K, C, D], live bool [C]; row: the storage's number in a pool."""
+        """Wrap empty storage: keys, values [L, K, C, D], live bool [C]; row: the storage's number in a pool."""
         self.keys, self.values, self.live = keys, values, live
         self.row = self.pool_row = row  # where it decodes with others; what has to be given back
         self.n_live = 0
@@ -43,7 +43,7 @@ class KVCache:
 
     @classmethod
     def of(cls, model) -> "KVCache":
-        """A cache with storage of its own for a Qwen2-VL."""
+        """Allocate a cache with storage of its own for a Qwen2-VL."""
         text = model.config.get_text_config()
         head_dim = text.hidden_size // text.num_attention_heads
         shape = (text.num_hidden_layers, text.num_key_value_heads, FIRST_CAPACITY, head_dim)
@@ -57,7 +57,7 @@ class KVCache:
 
     @property
     def has_room(self) -> bool:
-        """Whether it is a row of a pool and will still be with one token more."""
+        """Whether it is a row of a pool, and still will be with one token more."""
         return self.row is not None and (bool(self.freed) or self.width < self.capacity)
 
     @property
@@ -66,7 +66,7 @@ class KVCache:
         return 2 * self.keys.nbytes
 
     def take(self, n: int, masked: bool = True) -> SlotAllocation:
-        """Give n new tokens their slots. Each may see what was live before, those before it, and itself.
+        """Allocate the slots of n new tokens. Each may see what was live before, those before it, and itself.
 
         masked: whether the allocation's mask is wanted.
         """
@@ -84,20 +84,20 @@ class KVCache:
         return SlotAllocation(slots, write, self.width, self._mask(n, write, before) if masked else None)
 
     def release(self, slots: np.ndarray) -> None:
-        """Take the tokens of these slots out of sight; the slots are free at once."""
+        """Free these slots; no later token sees what they held."""
         self.live[torch.from_numpy(slots).to(self.live.device)] = False
         self.n_live -= len(slots)
         self.freed = sorted([*self.freed, *slots.tolist()], reverse=True)
 
     def truncate(self, n: int) -> None:
-        """Forget all but the first n tokens, where all were taken in order and none was released."""
+        """Drop all but the first n tokens, where all were taken in order and none was released."""
         if self.freed:
             raise ValueError("tokens of this cache were released, so its first ones are not the oldest")
         self.live[n : self.width] = False
         self.n_live = self.width = min(n, self.width)
 
     def clear(self) -> None:
-        """Forget everything; keep the memory."""
+        """Drop all tokens; keep the memory."""
         self.live.zero_()
         self.n_live = self.width = 0
         self.freed = []
@@ -123,12 +123,12 @@ class KVCache:
         return seen.view(n_kv, group, n, head_dim).permute(2, 0, 1, 3).reshape(n, n_heads * head_dim)
 
     def fork(self) -> "KVCache":
-        """A cache with the same tokens in the same slots that shares nothing with this one."""
+        """Copy the cache: the same tokens in the same slots, in storage of its own."""
         keys = torch.empty_like(self.keys)
         return KVCache(keys, torch.empty_like(keys), torch.zeros_like(self.live)).copy_from(self)
 
     def copy_from(self, other: "KVCache") -> "KVCache":
-        """Take over another cache's tokens, slot by slot; returns itself."""
+        """Copy another cache's tokens, slot by slot; returns itself."""
         self.reserve(other.width)
         width = other.width
         self.keys[:, :, :width], self.values[:, :, :width] = other.keys[:, :, :width], other.values[:, :, :width]
@@ -139,7 +139,7 @@ class KVCache:
     # Tensors made in inference mode could not be changed outside of it, where tokens are dropped and moved.
     @torch.inference_mode(False)
     def reserve(self, n: int) -> None:
-        """Make room for n slots in all."""
+        """Grow the storage to n slots at least."""
         if n <= self.capacity:
             return
         capacity = 1 << (n - 1).bit_length()

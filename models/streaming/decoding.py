@@ -1,4 +1,4 @@
-"""The choice of the next token: penalty, threshold on silence, greedy or sampled."""
+"""Token choice: repetition penalty, threshold on silence, greedy or sampled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from models.streaming.options import DecodingOptions
 
 @dataclass(frozen=True)
 class TokenChoice:
-    """How one row's token is to be chosen.
+    """Rules for the choice of one row's token.
 
     least_silence: forbid `silence_id` up to this probability. forbidden_ids: never chosen.
     """
@@ -31,7 +31,7 @@ class TokenChoice:
 
 
 def choose_tokens(logits: Tensor, counts: Sequence[Tensor], choices: Sequence[TokenChoice]) -> list[int]:
-    """Next token id of every stream, read from the device at once.
+    """Choose the next token id of every stream; all are read from the device at once.
 
     logits: [B, V]; counts: per stream int [V], how often each token is in its context. The penalty divides positive
     logits of tokens in the context and multiplies negative ones (Keskar et al. 2019).

@@ -1,6 +1,6 @@
 """Many live streams on one model: a thread that batches what they need and keeps each within its second.
 
-Each turn of its loop takes one request of every stream that has work (models/streaming/requests.py) and answers them
+Each turn of its loop takes one request of every stream that has work (models/streaming/requests.py) and executes them
 as one batch, so a stream whose frames arrive joins while others are still speaking. Streams share nothing but the
 weights.
 """
@@ -56,7 +56,7 @@ class EngineOptions:
 
 
 class EngineFull(UserError):
-    """One stream more than the engine can serve in time."""
+    """Raised where one stream more could not be served in time."""
 
 
 @dataclass
@@ -153,7 +153,7 @@ class Engine:
             }  # fmt: skip
 
     def measure(self, size_hw: tuple[int, int], n_steps: int = 4) -> float:
-        """Seconds of a step of one stream alone, on noise: what admission reckons with before it knows better.
+        """Measure the seconds of a step of one stream alone, on noise: what admission reckons with at first.
 
         Before any stream is opened; also warms the model up.
         """
@@ -227,7 +227,7 @@ class Engine:
     # the loop
 
     def run_pending(self) -> None:
-        """Do all that can be done with what has come, in this thread: for an engine without one of its own."""
+        """Execute all that has come, in this thread: for an engine without one of its own."""
         while self._find_work():
             self._run_batch()
 
@@ -241,13 +241,13 @@ class Engine:
             self._run_batch()
 
     def _find_work(self) -> bool:
-        """Start the tasks that can start; whether any is in progress."""
+        """Start the tasks that can start; return whether any is in progress."""
         with self.changed:
             self._start_tasks()
             return bool(self.jobs)
 
     def _run_batch(self) -> None:
-        """One request of each chosen job, answered as one batch."""
+        """Execute one request of each chosen job as one batch, and resume the jobs."""
         chosen = self._choose()
         started = time.monotonic()
         replies = self._execute([job.request for job in chosen])
@@ -325,7 +325,7 @@ class Engine:
         self._advance(job, None)
 
     def _advance(self, job: StreamJob, reply: object) -> None:
-        """StreamRows a task on to its next request, or to its end."""
+        """Resume a coroutine up to its next request, or to its end."""
         try:
             job.request = job.task.send(reply)
             job.due_s = self.now() if job.renews else job.due_s
@@ -339,7 +339,7 @@ class Engine:
         job.finish(result)
 
     def _choose(self) -> list[StreamJob]:
-        """The jobs of the next batch: as many as fit, those due first before the others."""
+        """Choose the jobs of the next batch: as many as fit, those due first before the others."""
         chosen: list[StreamJob] = []
         room = self.options.max_batch_tokens
         for job in sorted(self.jobs, key=lambda job: job.due_s):

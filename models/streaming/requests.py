@@ -111,7 +111,7 @@ class Batch:
         return encode_patches(self.model.model.visual, patches.to(self.device), grids_thw)
 
     def logits(self, ids: Tensor, features: Tensor | None, positions: Tensor, streams: Sequence[StreamRows]) -> Tensor:
-        """Logits [B, V] after the last new token of each run: ids [N], features [n, hidden], positions [3, N]."""
+        """Logits [B, V] after the last new token of each stream: ids [N], features [n, hidden], positions [3, N]."""
         hidden = self.decoder(self.model.embed(ids, features), positions, streams)
         last = torch.tensor([stream.stop - 1 for stream in streams], device=hidden.device)
         return self.model.lm_head(hidden[last])
@@ -147,7 +147,7 @@ class Batch:
 
 
 def run_alone(task: StreamTask, batch: Batch) -> Any:
-    """Run one task to its end, alone; returns what it returns."""
+    """Run one coroutine to its end, its requests one at a time; returns what it returns."""
     reply = None
     while True:
         try:

@@ -49,7 +49,7 @@ class Step:
         self.n_frames, self.n_dropped = taken.n_frames, taken.n_dropped
 
     def record(self) -> dict:
-        """The step as the JSON object that command line and server write."""
+        """Make the JSON object that command line and server write."""
         return {
             "type": "step", "start_s": self.start_s, "end_s": self.end_s, "text": self.text,
             "latency_s": round(self.latency_s, 4), "lag_s": round(self.lag_s, 4),
@@ -61,7 +61,7 @@ class Step:
 
 @dataclass
 class Clock:
-    """A video that plays in real time: its second `t` comes `t` seconds after the start."""
+    """Clock of a video that plays in real time: its second `t` comes `t` seconds after the start."""
 
     started_s: float = field(default_factory=time.monotonic)
 

@@ -33,7 +33,7 @@ MEASURED_SIDE, MEASURED_S = 1024, 0.2
 
 @dataclass(frozen=True)
 class Flops:
-    """Of one batch or several: `model` without and `hardware` with what is computed twice."""
+    """Operations of one batch or several: `model` without and `hardware` with what is computed twice."""
 
     model: float = 0.0
     hardware: float = 0.0
@@ -70,7 +70,7 @@ class FlopCounter:
         self.recomputes_tower = checkpointed and trains_tower
 
     def count(self, lengths: Sequence[int], n_supervised: int, grids_thw: Tensor | None) -> Flops:
-        """Of one forward and backward pass: tokens of each sample, supervised tokens of all, their grids [n, 3]."""
+        """Count one forward and backward pass: tokens of each sample, supervised tokens of all, their grids [n, 3]."""
         n_tokens = sum(lengths)
         squares = sum(n * n for n in lengths)
         text = self.layers.cost(n_tokens, self.text_gradient) + self.attention * squares * _passes(self.text_gradient)
@@ -121,7 +121,7 @@ def _passes(gradient: bool) -> int:
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> tuple[float, str]:
-    """Operations a second that the device can do at most, and where the number is from.
+    """Peak operations a second of the device, and where the number is from.
 
     A data sheet's where the GPU is known, for bfloat16; else those of a large product, measured in a fifth of a second.
     """

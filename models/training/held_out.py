@@ -1,4 +1,4 @@
-"""What the model says of a few held-out clips while it is trained: streamed as a user would, beside the frames."""
+"""Held-out commentary during training: a few clips, streamed as a user would, beside frames and annotation."""
 
 import json
 import logging
@@ -121,7 +121,7 @@ class HeldOut(TrainerCallback):
 
 
 def _beside(steps: list[Step], frames: Tensor, sample: Sample, first_s: float) -> list[SpokenStep]:
-    """Steps with their last frames and the annotation's words, whose times count from the video's start."""
+    """Pair steps with their last frames and the annotation's words, whose times count from the video's start."""
     last = [min(round(step.end_s * 2) - 1, len(frames) - 1) for step in steps]
     wanted, _ = words_by_step(sample.words.words, [first_s + i / 2 for i in last])
     return [
@@ -135,7 +135,7 @@ def _title(sample: Sample) -> str:
 
 
 def writers(reporters: Iterable[TrainerCallback]) -> Iterator[Writer]:
-    """What takes the commentary, for each of the library's reporters that is at work."""
+    """Yield a writer of the commentary for each of the library's reporters that is at work."""
     for reporter in reporters:
         if isinstance(reporter, TensorBoardCallback) and reporter.tb_writer is not None:
             yield tensorboard_writer(reporter.tb_writer)
@@ -147,7 +147,7 @@ def writers(reporters: Iterable[TrainerCallback]) -> Iterator[Writer]:
 
 
 def tensorboard_writer(writer) -> Writer:
-    """What hands the commentary to a SummaryWriter: one text and one strip of frames per clip."""
+    """Make a writer to a SummaryWriter: one text and one strip of frames per clip."""
 
     def write(step: int, clips: dict[str, list[SpokenStep]]) -> None:
         for clip, spoken in clips.items():
@@ -161,7 +161,7 @@ def tensorboard_writer(writer) -> Writer:
 
 
 def wandb_writer(run) -> Writer:
-    """What hands the commentary to a wandb run, as a table with pictures."""
+    """Make a writer to a wandb run: a table with pictures."""
     import wandb
 
     def write(step: int, clips: dict[str, list[SpokenStep]]) -> None:

@@ -79,7 +79,7 @@ def check_together(lora: LoraArguments, args: TrainArguments) -> None:
 
 
 def quantization(lora: LoraArguments) -> BitsAndBytesConfig | None:
-    """How the frozen weights are kept: None as they are; under --lora_bits 4 as in the QLoRA paper, section 3.
+    """Quantization of the frozen weights: None as they are; under --lora_bits 4 as in the QLoRA paper, section 3.
 
     The tower and the head stay as they are: they are small beside the text model.
     """
@@ -141,12 +141,12 @@ def target_layers(model: nn.Module, targets: list[str], frozen: list[str]) -> li
 
 
 def is_adapter(folder: str | Path) -> bool:
-    """True for a folder of adapters without the weights that they belong to."""
+    """Whether a folder holds adapters without the weights that they belong to."""
     return (Path(folder) / ADAPTER_CONFIG).is_file()
 
 
 def load_adapters(adapters: "PeftModel", folder: str | Path) -> None:
-    """Put a checkpoint's adapters in the place of the present ones, number for number."""
+    """Load a checkpoint's adapters in place of the present ones, number for number."""
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
@@ -160,7 +160,7 @@ def load_adapters(adapters: "PeftModel", folder: str | Path) -> None:
 
 
 def merge(base: str | Path, adapter: str | Path, *, dtype: str | None = None) -> Checkpoint:
-    """A base checkpoint with an adapter's products added to its weights, computed on the CPU in float32.
+    """Merge an adapter into its base checkpoint: products added to weights, on the CPU in float32.
 
     dtype: of the result; default: that of the base's own weights. The position mode and the video limits are those
     that the adapter was trained with. UserError where there is no adapter, or where it does not fit.

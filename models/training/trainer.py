@@ -146,13 +146,13 @@ class CommentaryTrainer(Trainer):
     # Data
 
     def get_train_dataloader(self) -> SampleLoader:
-        """The loader as it is: it deals out samples to the processes itself, so accelerate must not."""
+        """Return the loader as it is: it deals out samples to the processes itself, so accelerate must not."""
         return self.loader
 
     # Loss
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
-        """One update's batches, each told what its samples count for among all ranks' (--loss_average)."""
+        """Take one update's batches, each told what its samples count for among all ranks' (--loss_average)."""
         batches, n_items = super().get_batch_samples(epoch_iterator, num_batches, device)
         weigh_losses(batches, self.args.loss_average, self._sum_over_processes, self.args.world_size)
         return batches, n_items
@@ -160,7 +160,7 @@ class CommentaryTrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """A batch's part of the update's loss; its annotation files' losses and its features are taken down."""
+        """Compute a batch's part of the update's loss; record its files' losses and keep its features."""
         sources = inputs.pop("sources")
         outputs = model(**inputs)
         self.source_loss.add(sources, inputs["supervised"], outputs.sample_losses)
@@ -316,7 +316,7 @@ class CommentaryTrainer(Trainer):
         return set.intersection(*found)
 
     def _restore(self, folder: Path | None) -> int:
-        """Put the loader and all counts where the checkpoint left them; return its step, 0 for a fresh start."""
+        """Restore the loader and all counts from the checkpoint; return its step, 0 for a fresh start."""
         step = 0
         if folder is None:
             self.loader.survey(self._sum_over_processes)
@@ -406,7 +406,7 @@ class CommentaryTrainer(Trainer):
 
 
 def _memory_bytes(device: torch.device) -> int:
-    """Most memory that this process has had: on its GPU, or here."""
+    """Peak memory of this process: on its GPU, or of the host."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return psutil.Process().memory_info().rss
