@@ -128,9 +128,9 @@ def yes_probability(checkpoint: "Checkpoint", frames: "Tensor", question: str) -
     """
     from data.samples.conversation import Turn
     from models.streaming.prefix import PrefixReader
-    from models.streaming.requests import Encode
+    from models.streaming.requests import VisionRequest
 
-    (block, features) = checkpoint.batch.answer([Encode(frames)])[0]
+    (block, features) = checkpoint.batch.execute([VisionRequest(frames)])[0]
     chat, reader = checkpoint.chat, PrefixReader(checkpoint, block, features)
     ids = [*chat.system_ids(), *chat.turn_ids(Turn("user", [block, question])), *chat.header_ids("assistant")]
     log_probability = 0.0
