@@ -20,6 +20,7 @@ from data.production.runner import engines
 from data.production.runner.config import read_config
 from data.production.runner.link import Link
 from data.production.runner.result import RunResult
+from data.production.stage import INPUTS, STAGES
 from data.samples.annotations import AnnotationFile
 from tests.conftest import REPOSITORY
 from tests.production import (
@@ -489,3 +490,9 @@ def test_shipped_configs_name_stages_and_options_that_are_there(name):
     limits = {"pretrain": (1.5, 6.5), "sft": (1.5, 5.0)}[name]
     (loss,) = [stage.options for stage in config.stages if stage.name == "lm_loss"]
     assert (loss.min_loss, loss.max_loss) == limits and config.stages[-1].name == "to_conversation"
+
+
+def test_every_stage_and_input_is_in_its_table():
+    for folder, table, constant in (("", STAGES, "STAGE"), ("inputs", INPUTS, "INPUT")):
+        texts = {path.stem: path.read_text() for path in (REPOSITORY / "data/production" / folder).glob("*.py")}
+        assert list(table) == sorted(name for name, text in texts.items() if f"\n{constant} = " in text)

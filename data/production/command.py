@@ -9,7 +9,7 @@ from data.production.output.jsonl import HELD_OUT
 from data.production.run import EngineArguments, run_config
 from data.production.runner.config import OutputOptions, RunConfig
 from data.production.runner.result import RunResult
-from data.production.stage import Stage, load_source, load_stage
+from data.production.stage import Stage, load_input, load_stage
 from utils.errors import UserError, run_command
 from utils.files import partial_file, write_whole
 
@@ -42,10 +42,10 @@ def stage_main(name: str, argv: list[str] | None = None) -> int:
     cls = load_stage(name)
     description = (sys.modules[cls.__module__].__doc__ or name).splitlines()[0]
     arguments, options = parse_arguments(StageArguments, cls.Options, description=description, argv=argv)
-    source = load_source("jsonl_input")
+    reader = load_input("jsonl_input")
     config = RunConfig(
         f"{name} {arguments.input}",
-        source(source.Options([arguments.input])),
+        reader(reader.Options([arguments.input])),
         [cls(options)],
         OutputOptions(name=Path(arguments.output).stem, seeks=False),
         arguments.shard_size,

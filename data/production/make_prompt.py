@@ -12,10 +12,14 @@ out for a clip of a minute.
 
 import json
 import re
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+
+if not __package__:  # run as a file: import from the repository's root
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from data.production.record import Record
 from data.production.stage import Stage, StopRun, Worker

@@ -19,6 +19,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+if not __package__:  # run as a file: import from the repository's root
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 import orjson
 
 from data.production.output.jsonl import Results, write_outputs
@@ -26,7 +29,7 @@ from data.production.record import read_records
 from data.production.runner.config import RunConfig, read_config
 from data.production.runner.engines import Engine, make_engine
 from data.production.runner.job import Job, Report, after
-from data.production.runner.link import Link, digest_of, source_link, stage_links
+from data.production.runner.link import Link, digest_of, input_link, stage_links
 from data.production.runner.progress import Progress
 from data.production.runner.result import RunResult
 from data.production.runner.shard_files import partial_files, put
@@ -90,7 +93,7 @@ def run_config(config: RunConfig, folder: Path, arguments: EngineArguments, show
     with locked(folder):
         for stage in config.stages:
             stage.check()
-        links = [source_link(config.source), *(link for stage in config.stages for link in stage_links(stage))]
+        links = [input_link(config.input), *(link for stage in config.stages for link in stage_links(stage))]
         jobs = first_jobs(config)
         put(folder / "side" / "run.json", orjson.dumps(describe(config), option=orjson.OPT_INDENT_2))
         progress = Progress(links, len(jobs), shown)
@@ -142,11 +145,10 @@ def _run(
 
 def first_jobs(config: RunConfig) -> list[Job]:
     """The shards of the input."""
-    source = config.source
-    shards = list(source.shards(config.shard_size))
+    shards = list(config.input.shards(config.shard_size))
     if not shards:
-        raise UserError(f"{config.path}: {source.name} finds nothing to read; check its options")
-    return [Job(i, digest_of(["input", source.name, shard]), source=shard) for i, shard in enumerate(shards)]
+        raise UserError(f"{config.path}: {config.input.name} finds nothing to read; check its options")
+    return [Job(i, digest_of(["input", config.input.name, shard]), source=shard) for i, shard in enumerate(shards)]
 
 
 def gather(link: Link, jobs: list[Job], work: Path) -> bytes:
@@ -186,7 +188,7 @@ def describe(config: RunConfig) -> dict:
     """What the run is, for the report."""
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
-    options = [{stage.name: asdict(stage.options)} for stage in (config.source, *config.stages)]
+    options = [{stage.name: asdict(stage.options)} for stage in (config.input, *config.stages)]
     return {
         "config": config.path,
         "options": json.loads(json.dumps(options, default=str)),

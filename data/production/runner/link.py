@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import orjson
 
-from data.production.stage import Source, Stage, has_flag, load_source, load_stage
+from data.production.stage import Input, Stage, has_flag, load_input, load_stage
 
 FORMAT = 1  # of records and kept files: raise it when either changes
 Part = Literal["read", "process", "judge"]
@@ -48,19 +48,19 @@ class Link:
         stage.gathered = orjson.loads(self.gathered) if self.gathered else None
         return stage
 
-    def make_source(self) -> Source:
+    def make_input(self) -> Input:
         """The input."""
-        return load_source(self.stage)(self.options)
+        return load_input(self.stage)(self.options)
 
     def with_gathered(self, gathered: bytes) -> "Link":
         """The link that knows what was gathered; its spec changes with it."""
         return replace(self, gathered=gathered, spec=digest_of([self.spec, digest_bytes(gathered)]), gathers=False)
 
 
-def source_link(source: Source) -> Link:
+def input_link(records_in: Input) -> Link:
     """The link that reads an input."""
-    said = ["read", source.name, source.version, FORMAT, _deciding(source.options)]
-    return Link(source.name, "read", source.options, digest_of(said))
+    said = ["read", records_in.name, records_in.version, FORMAT, _deciding(records_in.options)]
+    return Link(records_in.name, "read", records_in.options, digest_of(said))
 
 
 def stage_links(stage: Stage) -> list[Link]:

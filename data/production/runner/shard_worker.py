@@ -16,7 +16,7 @@ from data.production.runner.job import Job, Report, after
 from data.production.runner.link import Link
 from data.production.runner.link_run import LinkRun
 from data.production.runner.store import Done, Store
-from data.production.stage import Source, Stage, Worker, load_stage
+from data.production.stage import Input, Stage, Worker, load_stage
 
 AT_ONCE = 64  # records that go through the links together, or as many as a stage takes
 
@@ -43,7 +43,7 @@ class ShardWorker:
         self._trying, self._place = trying or (lambda digests: None), place or {}
         sizes = [load_stage(link.stage).batch_size for link in links.values() if link.part == "process"]
         self._at_once = max([AT_ONCE, *sizes])
-        self._source: Source | None = None
+        self._input_reader: Input | None = None
         self._stages: dict[int, Stage] = {}
 
     def run(self, job: Job) -> Iterator[Report]:
@@ -113,8 +113,8 @@ class ShardWorker:
             while batch := list(islice(lines, self._at_once)):
                 yield Held.of(batch)
             return
-        self._source = self._source or first.link.make_source()
-        pairs = self._source.read_lines(job.source)
+        self._input_reader = self._input_reader or first.link.make_input()
+        pairs = self._input_reader.read_lines(job.source)
         started = time.perf_counter()
         while batch := list(islice(pairs, self._at_once)):
             yield first.feed_read(batch, time.perf_counter() - started)
