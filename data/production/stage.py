@@ -1,4 +1,4 @@
-"""The contract of a stage: a small class over records, the same for every engine.
+"""The contract of a stage: a small class over records, the same for every runner.
 
 A module data/production/NAME.py is the stage NAME: it holds one subclass of Stage, assigned to STAGE, and ends with
 
@@ -32,7 +32,7 @@ this folder needs no entry: it goes by its module's dotted name, which must be i
                 record.reject(self.name, "loss_too_high", f"{record.scores['lm_loss']:.2f} > {self.options.max_loss}")
 
 What a stage returns for a record must depend on that record and on the options alone: not on the batch, the shard, the
-order, the worker, the time, or chance (draw from record.id). Engines, resume and retries rely on it.
+order, the worker, the time, or chance (draw from record.id). Runners, resume and retries rely on it.
 """
 
 import importlib
@@ -89,7 +89,7 @@ class RecordFailed(Exception):
 class Worker:
     """Where a stage works. One process has one; a stage on several workers is set up on each.
 
-    device: "cuda:0" (the engine shows each worker its GPU as number 0) or "cpu". side: folder of what may differ
+    device: "cuda:0" (the runner shows each worker its GPU as number 0) or "cpu". side: folder of what may differ
     between runs without making their output different (times, hosts, costs, kept replies); one for each stage.
     """
 

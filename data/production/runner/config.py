@@ -75,7 +75,7 @@ class _Node:
         return [_Node(value, self.path) for value in self.node.value]
 
 
-def read_config(path: str | Path, changes: list[str] | None = None) -> RunConfig:
+def read_run_config(path: str | Path, changes: list[str] | None = None) -> RunConfig:
     """A config file. changes: "STAGE.OPTION=VALUE" each, which replace the file's. Raises UserError for any mistake."""
     try:
         text = Path(path).read_text(encoding="utf-8")
