@@ -8,8 +8,7 @@ STORE = "data/production/runner/store.py"
 ENGINES = "data/production/runner/runners.py"
 LINK = "data/production/runner/step.py"
 RUN = "data/production/run.py"
-LEDGER = "utils/ledger.py"
-SPENDING = "utils/spending.py"
+BUDGET = "utils/budget.py"
 ENDPOINT = "utils/endpoint.py"
 
 INPUT_TESTS = "tests/test_production_inputs.py"
@@ -529,7 +528,7 @@ MONEY = (
     Mutation(
         name="ledger_lock_locks_nothing",
         promise="The balance of a run is changed by one process at a time.",
-        file=LEDGER,
+        file=BUDGET,
         old="        fcntl.flock(self._lock, fcntl.LOCK_EX)",
         new="        fcntl.flock(self._lock, fcntl.LOCK_SH)",
         tests=(f"{LEDGER_TESTS}::test_a_balance_is_changed_by_one_process_at_a_time",),
@@ -537,7 +536,7 @@ MONEY = (
     Mutation(
         name="living_process_counts_as_dead",
         promise="What a living process has reserved is not spent yet.",
-        file=LEDGER,
+        file=BUDGET,
         old="    except BlockingIOError:\n        return True",
         new="    except BlockingIOError:\n        return False",
         tests=(
@@ -548,7 +547,7 @@ MONEY = (
     Mutation(
         name="killed_request_costs_nothing",
         promise="A request that a kill cut off counts as spent, at the most that it could cost.",
-        file=LEDGER,
+        file=BUDGET,
         old="                balance.spent += dollars",
         new="                balance.spent += 0",
         tests=(f"{LEDGER_TESTS}::test_what_a_killed_process_had_reserved_counts_as_spent_and_nobody_waits_for_it",),
@@ -556,7 +555,7 @@ MONEY = (
     Mutation(
         name="budget_ignored",
         promise="--max_cost dollars are never passed.",
-        file=SPENDING,
+        file=BUDGET,
         old="if self.max_cost is None or self._before + balance.taken + most <= self.max_cost:",
         new="if True:",
         tests=(f"{ENDPOINT_TESTS}::test_the_cap_is_never_exceeded",),
@@ -564,7 +563,7 @@ MONEY = (
     Mutation(
         name="requests_in_flight_cost_nothing",
         promise="Requests in flight count towards the cap, those of other processes too.",
-        file=SPENDING,
+        file=BUDGET,
         old="self._before + balance.taken + most <= self.max_cost:",
         new="self._before + balance.spent + most <= self.max_cost:",
         tests=(f"{ENDPOINT_TESTS}::test_the_cap_is_never_exceeded",),
@@ -573,24 +572,24 @@ MONEY = (
         name="replies_of_earlier_runs_cost_nothing",
         promise="Kept replies of runs without a cap count towards it.",
         file=ENDPOINT,
-        old='            if spending.is_shared and not row.get("in_ledger"):',
-        new='            if spending.is_shared and row.get("in_ledger") == "never":',
+        old='            if budget.is_shared and not row.get("in_ledger"):',
+        new='            if budget.is_shared and row.get("in_ledger") == "never":',
         tests=(f"{LEDGER_TESTS}::test_replies_of_runs_without_a_cap_count_and_none_counts_twice",),
     ),
     Mutation(
         name="retry_flag_ignored",
         promise="A request that failed is tried again --max_retries times.",
         file=ENDPOINT,
-        old="        patience or Patience(max_retries=arguments.max_retries),",
-        new="        patience or Patience(),",
+        old="        retries or RetryPolicy(max_retries=arguments.max_retries),",
+        new="        retries or RetryPolicy(),",
         tests=(f"{ENDPOINT_TESTS}::test_the_number_of_retries_is_the_flags",),
     ),
     Mutation(
         name="retry_counts_ignored",
         promise="Trouble that stays ends a request after its retries.",
         file=ENDPOINT,
-        old="        for attempt in range(self._patience.max_retries + 1):",
-        new="        for attempt in range(self._patience.max_retries + 3):",
+        old="        for attempt in range(self._retries.max_retries + 1):",
+        new="        for attempt in range(self._retries.max_retries + 3):",
         tests=(f"{ENDPOINT_TESTS}::test_trouble_that_stays_ends",),
     ),
     Mutation(
@@ -612,7 +611,7 @@ MONEY = (
     Mutation(
         name="rate_limit_ignored",
         promise="--requests_per_minute is a limit for all threads together.",
-        file="utils/pace.py",
+        file="utils/rate_limit.py",
         old="            self._next_s = at_s + self._interval_s",
         new="            self._next_s = at_s",
         tests=(f"{ENDPOINT_TESTS}::test_the_rate_limit_is_shared_by_threads",),
