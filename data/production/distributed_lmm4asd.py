@@ -14,10 +14,14 @@ its questions through the same two, and a second loader here would be the worse 
 
 import hashlib
 import math
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+if not __package__:  # run as a file: import from the repository's root
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from data.production.model_files import local_model, model_fingerprint
 from data.production.record import Record
