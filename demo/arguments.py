@@ -51,7 +51,7 @@ class SourceArguments:
 
 
 @dataclass
-class ModelArguments(CheckpointArguments):
+class LiveModelArguments(CheckpointArguments):
     """Which model speaks, and how it runs."""
 
     model_name_or_path: str | None = helped(None, "folder or hub id; default: the shipped models/nano_checkpoint")

@@ -25,8 +25,8 @@ from demo.arguments import (
     LIVE_MAX_PIXELS,
     NANO_CHECKPOINT,
     NANO_NOTE,
+    LiveModelArguments,
     MemoryArguments,
-    ModelArguments,
     OutputArguments,
     SourceArguments,
     SpeechArguments,
@@ -41,13 +41,13 @@ def main() -> int:
     """Run the command; return its exit status."""
     source, model, speech, memory, output = parse_arguments(
         SourceArguments,
-        ModelArguments,
+        LiveModelArguments,
         SpeechArguments,
         MemoryArguments,
         OutputArguments,
         description=__doc__.split("\n")[0],
     )
-    check(source, model, speech, memory, output)
+    check_flags(source, model, speech, memory, output)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
     logging.getLogger("models").setLevel(logging.INFO)
     with claimed_stdout() as stdout:
@@ -62,9 +62,9 @@ def main() -> int:
             return viewing.run(frames, header["realtime"], source.max_lag_s)
 
 
-def check(
+def check_flags(
     source: SourceArguments,
-    model: ModelArguments,
+    model: LiveModelArguments,
     speech: SpeechArguments,
     memory: MemoryArguments,
     output: OutputArguments,
@@ -88,7 +88,7 @@ def check(
         raise UserError(f"--output_json {output.output_json}: its folder is not there; make it first")
 
 
-def open_stream(source: SourceArguments, model: ModelArguments, speech: SpeechArguments, memory: MemoryArguments):
+def open_stream(source: SourceArguments, model: LiveModelArguments, speech: SpeechArguments, memory: MemoryArguments):
     """Load the model and name the source: (checkpoint, options, source of timed frames, header record)."""
     import transformers
 

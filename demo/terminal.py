@@ -40,11 +40,11 @@ def open_view(stdin: TextIO | None, stdout: TextIO) -> Iterator["JsonView | Term
         return
     view = TerminalView() if stdout.isatty() else JsonView(stdout)
     if stdin is not None and not stdin.isatty():
-        threading.Thread(target=read_lines, args=(stdin.fileno(), view.lines), daemon=True).start()
+        threading.Thread(target=queue_lines, args=(stdin.fileno(), view.lines), daemon=True).start()
     yield view
 
 
-def read_lines(descriptor: int, lines: SimpleQueue) -> None:
+def queue_lines(descriptor: int, lines: SimpleQueue) -> None:
     """Put the lines of a file descriptor into the queue until it ends.
 
     os.read, not the text layer: a thread waiting inside sys.stdin would hold its lock when the process ends.

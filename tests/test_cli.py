@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from data.video.live import TimedFrame
-from demo.terminal import TerminalView, clock_time, read_lines
+from demo.terminal import TerminalView, clock_time, queue_lines
 from demo.viewing import Viewing
 from models.load import load_checkpoint
 from models.streaming.options import StreamOptions
@@ -303,7 +303,7 @@ def test_lines_come_whole_from_a_pipe():
     lines = SimpleQueue()
     os.write(writing, "first\nsecond é".encode())
     os.close(writing)
-    read_lines(reading, lines)
+    queue_lines(reading, lines)
     assert [lines.get(), lines.get()] == ["first", "second é"] and lines.empty()
 
 

@@ -44,18 +44,18 @@ class Histogram:
         self.total += value
 
     def as_dict(self) -> dict:
-        """Counts and sum, for `render`."""
+        """Counts and sum, for `prometheus_text`."""
         return {"counts": list(self.counts), "total": self.total}
 
 
 class Measurements(Collector):
-    """Those of every engine, by its name: the dicts that Sessions.measurements returns."""
+    """Collector of every engine's metrics, by its name: the dicts that Sessions.measurements returns."""
 
     def __init__(self, engines: dict[str, dict]):
         self._engines = engines
 
     def collect(self) -> Iterator[Metric]:
-        """The families of metrics."""
+        """Yield the metric families."""
         for kinds, family_of in ((COUNTERS, CounterMetricFamily), (GAUGES, GaugeMetricFamily)):
             for name, text in kinds.items():
                 family = family_of(f"livecc_{name.removesuffix('_s')}{'_seconds' * name.endswith('_s')}", text,
@@ -73,8 +73,8 @@ class Measurements(Collector):
         yield from (frames, lags)
 
 
-def render(engines: dict[str, dict]) -> bytes:
-    """The page for Prometheus."""
+def prometheus_text(engines: dict[str, dict]) -> bytes:
+    """Text exposition of all engines' metrics."""
     return generate_latest(Measurements(engines))
 
 

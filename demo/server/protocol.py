@@ -71,8 +71,8 @@ class Question(BaseModel):
     question: str = Field(min_length=1, max_length=QUESTION_CHARACTERS)
 
 
-class Asked(BaseModel):
-    """The number that the answer's records carry as "id"."""
+class AcceptedQuestion(BaseModel):
+    """Accepted question: the number that the answer's records carry as "id"."""
 
     id: int
 

@@ -1,4 +1,4 @@
-"""Whether the machine keeps up with a viewer's video, in words, with what to change."""
+"""Lateness of a commentary: whether the machine keeps up with the player, in words, with what to change."""
 
 from collections import deque
 
@@ -6,7 +6,7 @@ LATE_S = 1.5  # a caption that comes later after its second is felt as late
 N_STEPS = 4  # over which that is judged
 
 
-class Pace:
+class LatenessMonitor:
     """Judges the latest steps of one commentary."""
 
     def __init__(self):
