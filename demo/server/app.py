@@ -8,7 +8,8 @@ from typing import Annotated
 
 from fastapi import FastAPI, Header, Query, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
+from fastapi.sse import EventSourceResponse, format_sse_event
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
@@ -116,7 +117,7 @@ def _add_records(app: FastAPI, sessions, token: str | None) -> None:
             return Response(status_code=204)  # tells an EventSource not to come again
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         records = sessions.follow(session_id, after)
-        return StreamingResponse(_as_events(records), media_type="text/event-stream", headers=headers)
+        return EventSourceResponse(_as_events(records), headers=headers)
 
     @app.websocket("/sessions/{session_id}/stream")
     async def stream(socket: WebSocket, session_id: str, after: int = 0) -> None:
@@ -165,17 +166,17 @@ def _add_problems(app: FastAPI) -> None:
         ).response()
 
 
-async def _as_events(records: AsyncIterator[dict | None]) -> AsyncIterator[str]:
-    yield "retry: 2000\n\n"
+async def _as_events(records: AsyncIterator[dict | None]) -> AsyncIterator[bytes]:
+    yield format_sse_event(retry=2000)
     try:
         async for record in records:
             if record is None:
-                yield ": still here\n\n"
+                yield format_sse_event(comment="still here")
             else:
                 data = json.dumps(record, ensure_ascii=False)
-                yield f"id: {record['seq']}\nevent: {record['type']}\ndata: {data}\n\n"
+                yield format_sse_event(id=str(record["seq"]), event=record["type"], data_str=data)
     except ApiError as error:  # its engine is gone
-        yield f"event: refused\ndata: {json.dumps(error.detail, ensure_ascii=False)}\n\n"
+        yield format_sse_event(event="refused", data_str=json.dumps(error.detail, ensure_ascii=False))
 
 
 def _event_number(text: str) -> int:
