@@ -1,4 +1,4 @@
-"""Where the command line shows a viewing: a terminal with an input line, a plain terminal, or JSON lines."""
+"""View of the command line: a terminal with an input line, a plain terminal, or JSON lines."""
 
 import contextlib
 import json
@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from queue import SimpleQueue
 from typing import TextIO
 
+from wcwidth import ljust
+
 DIM, BOLD, PLAIN = "\033[2m", "\033[1m", "\033[0m"
+TEXT_COLUMNS = 48  # of a step, so that the speeds behind it stand below each other
 
 
 @contextlib.contextmanager
@@ -81,7 +84,7 @@ class JsonView:
         print(json.dumps(record, ensure_ascii=False), file=self.stdout, flush=True)
 
     def progress(self, text: str) -> None:
-        """Nothing: an answer is one record."""
+        """Do nothing: an answer is one record."""
 
     def say(self, text: str) -> None:
         """Print to stderr."""
@@ -139,7 +142,7 @@ def step_lines(record: dict) -> list[str]:
     if not record["text"] and not record["n_dropped"]:
         return []
     span = f"{clock_time(record['start_s'])}-{clock_time(record['end_s'])}"
-    return [f"{BOLD}{span}{PLAIN}  {record['text']:<48}  {DIM}{speed(record)}{PLAIN}"]
+    return [f"{BOLD}{span}{PLAIN}  {ljust(record['text'], TEXT_COLUMNS)}  {DIM}{speed(record)}{PLAIN}"]
 
 
 def answer_lines(record: dict) -> list[str]:

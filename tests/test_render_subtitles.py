@@ -224,6 +224,34 @@ def test_a_word_wider_than_a_line_is_broken_but_not_its_characters():
     assert wrap("e\u0301" * 12, 5, balanced=False)[0] == "e\u0301" * 5
 
 
+FAMILY, FLAG = "👨‍👩‍👧‍👦", "🇰🇷"
+SYLLABLE = "\u1100\u1161\u11a8"  # one Korean syllable written as three letters
+
+
+@pytest.mark.parametrize("cluster", [FAMILY, FLAG, SYLLABLE, "👍🏽", "❤️", "e\u0301", "क्षि", "球"])
+@pytest.mark.parametrize("width", [2, 3, 5, 8])
+def test_no_line_or_page_ends_inside_what_is_seen_as_one_character(cluster: str, width: int):
+    text = cluster * 9
+    lines = wrap(text, width)
+    assert "".join(lines) == text and all(set(line.split(cluster)) == {""} for line in lines)
+    found = pages(text, width, 2)
+    assert "".join(line for page in found for line in page) == text
+    assert all(set(line.split(cluster)) == {""} for page in found for line in page)
+
+
+@pytest.mark.parametrize(
+    ("text", "n_columns"),
+    [(FAMILY, 2), (FLAG, 2), (FLAG * 2, 4), (SYLLABLE, 2), ("한글", 4), ("e\u0301", 1), ("球x", 3), ("", 0)],
+)
+def test_columns_are_those_of_a_terminal(text: str, n_columns: int):
+    assert columns(text) == n_columns
+
+
+def test_words_of_hindi_stay_whole_where_they_fit():
+    """Its vowel signs take a column each, which makes no letter a wide one."""
+    assert wrap("नियमित नियमित", 9, balanced=False) == ["नियमित", "नियमित"]
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0, 100), st.floats(0, 20), st.text(max_size=150)), max_size=12),
