@@ -4,8 +4,8 @@ import math
 
 from data.video.frame_plan import FPS
 from demo.live.api_error import ApiError
+from demo.live.limits import LONGEST_S
 
-LONGEST_S = 1e7  # 115 days
 BACK_S = 1.0  # frames that overtake each other on the way
 
 

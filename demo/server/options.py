@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from demo.live.limits import FRAME_BYTES, FRAME_PIXELS
 from utils.arguments import helped
 from utils.errors import UserError
 
@@ -30,8 +31,8 @@ class ServerOptions:
         },
     )
     max_sessions: int = helped(64, "streams that are open at once; fewer where the model is too slow for so many")
-    max_frame_bytes: int = helped(2 * 2**20, "bytes of one JPEG")
-    max_frame_pixels: int = helped(4096 * 2304, "pixels of one JPEG before it is made smaller")
+    max_frame_bytes: int = helped(FRAME_BYTES, "bytes of one JPEG")
+    max_frame_pixels: int = helped(FRAME_PIXELS, "pixels of one JPEG before it is made smaller")
     max_frames_per_second: float = helped(60.0, "frames that a session may send; 2 a second are looked at")
     session_timeout_s: float = helped(300.0, "a session that no client sends to or reads from so long is closed")
     save_dir: str | None = helped(

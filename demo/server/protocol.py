@@ -4,11 +4,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
+from demo.live.limits import QUESTION_CHARACTERS
 from models.streaming.options import StreamOptions
 from utils.options import option_fields
 
 ID_PATTERN = r"^([a-z][a-z0-9]{0,15}-)?[0-9a-f]{32}$"
-QUESTION_CHARACTERS = 2000
 SPEECH = option_fields(StreamOptions, omit=("retention", "compat"))  # what a client may say of how a session speaks
 Speech = create_model("Speech", **{name: (info.annotation, info) for name, info in SPEECH.items()})
 

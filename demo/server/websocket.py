@@ -21,12 +21,12 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from demo.live.access import matches, unauthorised
 from demo.live.api_error import ApiError
 from demo.live.directions import until_one_ends
-from demo.live.frame_clock import LONGEST_S
-from demo.server.protocol import QUESTION_CHARACTERS, Question
+from demo.live.limits import LONGEST_S, POLICY_VIOLATION, QUESTION_CHARACTERS
+from demo.server.protocol import Question
 from utils.errors import UserError
 
 AUTH_S = 10.0
-POLICY_VIOLATION, ENDED = 1008, 1000
+ENDED = 1000
 
 
 async def converse(socket: WebSocket, sessions, session_id: str, after: int, token: str | None) -> None:

@@ -13,13 +13,14 @@ from data.video.live import TimedFrame
 from demo.live.bucket import TokenBucket
 from demo.live.events import EventLog
 from demo.live.frames import FrameReader
+from demo.live.limits import FRAME_BYTES, FRAME_PIXELS
 from demo.live.session import Mark, Session
 from demo.web.lateness import LatenessMonitor
 from demo.web.player import Player
 from demo.web.questions import Questions
 from demo.web.videos import to_jpeg
 
-FRAME_BYTES, FRAME_PIXELS, FRAMES_A_SECOND = 2 * 2**20, 4096 * 2304, 30.0  # of a webcam
+FRAMES_A_SECOND = 30.0  # of a webcam
 
 
 @dataclass

@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 import uvicorn
 
 from demo.live.graceful_server import GRACE_S, GracefulServer
+from demo.live.limits import FRAME_BYTES
 from demo.web.options import PageArguments
 from demo.web.routes import create_page_app
-from demo.web.run import FRAME_BYTES
 from demo.web.tab_registry import TabRegistry
 from utils.errors import UserError
 

@@ -17,15 +17,15 @@ import asyncio
 import contextlib
 import json
 import logging
-import math
 import time
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from demo.live.api_error import ApiError, error_text
 from demo.live.bucket import TokenBucket
 from demo.live.directions import until_one_ends
+from demo.live.limits import LONGEST_S, POLICY_VIOLATION
 from demo.web.player import FASTEST
 from demo.web.settings import QUERY_CHARACTERS, Settings
 from demo.web.tab import PlayRequest, Tab
@@ -37,8 +37,15 @@ log = logging.getLogger(__name__)
 
 MESSAGES_A_SECOND = 40.0
 HELLO_S = 10.0
-LONGEST_S = 1e7
-POLICY_VIOLATION = 1008
+
+
+class Position(BaseModel):
+    """Where the page's player stands, in seconds of the video, and how fast it plays."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    time_s: float = Field(ge=0, le=LONGEST_S)
+    rate: float = Field(1.0, gt=0)
 
 
 async def serve_tab(socket: WebSocket, registry: TabRegistry, owner: str) -> None:
@@ -135,9 +142,10 @@ class TabSocket:
 
     async def move(self, request: dict) -> None:
         """Follow the player."""
-        tab, kind, time_s = self.tab, request["type"], _seconds(request.get("time_s"))
+        tab, kind, position = self.tab, request["type"], _position(request)
+        time_s, rate = position.time_s, position.rate
         if kind == "play":
-            await tab.play(time_s, _rate(request))
+            await tab.play(time_s, rate)
         elif kind == "pause":
             tab.pause(time_s)
         elif kind == "seek":
@@ -145,7 +153,7 @@ class TabSocket:
         elif kind == "time":
             await tab.report(time_s)
         elif kind == "rate":
-            tab.set_rate(_rate(request))
+            tab.set_rate(rate)
         elif kind == "ended":
             tab.finish()
         else:
@@ -209,14 +217,10 @@ def _url(value) -> str:
     return text
 
 
-def _seconds(value) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LONGEST_S:
-        raise ApiError(422, "a time that is no number of seconds", next_step="load the page again")
-    return float(value)
-
-
-def _rate(request: dict) -> float:
-    value = request.get("rate", 1.0)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
-        raise ApiError(422, "a speed that is no number", next_step="load the page again")
-    return float(value)
+def _position(request: dict) -> Position:
+    try:
+        return Position.model_validate(request)
+    except ValidationError as error:
+        is_time = error.errors()[0]["loc"] == ("time_s",)
+        said = "a time that is no number of seconds" if is_time else "a speed that is no number"
+        raise ApiError(422, said, next_step="load the page again") from None
