@@ -21,7 +21,7 @@ LIVE_MAX_PIXELS = 384 * 28 * 28  # of a frame in the live loop: 384 visual token
 
 @dataclass
 class SourceArguments:
-    """What is watched, and how fast."""
+    """Source of the video, and its pace."""
 
     video: str | None = helped(
         None,
@@ -46,20 +46,20 @@ class SourceArguments:
 
     @property
     def path(self) -> str:
-        """What is watched: a path, or another form of data/sources/spec.py."""
+        """Source to watch: a path, or another form of data/sources/spec.py."""
         return self.video or str(NANO_MATCHES[0])
 
 
 @dataclass
 class LiveModelArguments(CheckpointArguments):
-    """Which model speaks, and how it runs."""
+    """Model that speaks, and how it runs."""
 
     model_name_or_path: str | None = helped(None, "folder or hub id; default: the shipped models/nano_checkpoint")
 
 
 @dataclass
 class SpeechArguments(flags_of(StreamOptions, omit=("do_sample", "retention"))):
-    """What is asked for, how words are chosen, and whether the published loop is reproduced."""
+    """Query, choice of words, and whether the published loop is reproduced."""
 
     query: str | None = helped(None, f'what to do; default: "{DEFAULT_QUERY}"')
     greedy: bool = helped(True, "take the likeliest token; --greedy False samples")
@@ -67,7 +67,7 @@ class SpeechArguments(flags_of(StreamOptions, omit=("do_sample", "retention"))):
 
 @dataclass
 class MemoryArguments(flags_of(RetentionOptions)):
-    """What the stream remembers; `--compat livecc` keeps everything."""
+    """Retention of the stream; `--compat livecc` keeps everything."""
 
     cache_policy: CachePolicy | None = helped(
         None, "window (default; bounded for ever), full (everything) or reprefill (text, frames dropped)"
@@ -80,7 +80,7 @@ class MemoryArguments(flags_of(RetentionOptions)):
 
 @dataclass
 class OutputArguments:
-    """What is kept."""
+    """Files that are kept."""
 
     output_json: str | None = helped(None, "also write everything said to this JSON file, complete at every end")
 

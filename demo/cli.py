@@ -124,9 +124,11 @@ def open_stream(source: SourceArguments, model: LiveModelArguments, speech: Spee
 
 
 def notes(model: str, kind: str) -> list[str]:
-    """What a person should know beforehand."""
-    from_pipe = "Standard input carries the video, so no questions can be typed; Ctrl-C ends."
-    return [NANO_NOTE] * (Path(model) == NANO_CHECKPOINT) + [from_pipe] * (kind == "pipe")
+    """Notes for a person to read beforehand."""
+    found = [NANO_NOTE] if Path(model) == NANO_CHECKPOINT else []
+    if kind == "pipe":
+        found.append("Standard input carries the video, so no questions can be typed; Ctrl-C ends.")
+    return found
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from utils.errors import UserError, run_command
 
 @dataclass
 class ListenArguments:
-    """Where the server listens."""
+    """Address of the server."""
 
     host: str = helped("127.0.0.1", "address to listen on; 0.0.0.0 is every network that this machine is in")
     port: int = helped(8000, "0 takes a free one")

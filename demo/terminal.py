@@ -125,7 +125,7 @@ def clock_time(seconds: float) -> str:
 
 
 def speed(step: dict) -> str:
-    """How fast a step was spoken, in words; frames that were dropped are never hidden."""
+    """Latency and lag of a step in words; frames that were dropped are never hidden."""
     dropped = f", {step['n_dropped']} frames dropped" if step["n_dropped"] else ""
     return f"latency {step['latency_s'] * 1000:.0f} ms, lag {step['lag_s']:.2f} s{dropped}"
 

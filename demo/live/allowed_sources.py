@@ -33,7 +33,7 @@ class AllowedSources:
             parse_spec(url)
 
     def check(self, name: str) -> SourceSpec:
-        """What a client's name means. Raises ApiError where the list does not allow it, UserError where it fails."""
+        """Source that a name means. Raises ApiError where the list does not allow it, UserError where it fails."""
         if name.startswith(EXACT):
             if name not in self._exact:
                 raise _refused(name)

@@ -18,7 +18,7 @@ MEASURED_HW = (360, 640)  # of the picture on which the cost of a step is measur
 
 @dataclass
 class StreamEngineArguments(LiveModelArguments):
-    """Which model speaks, how it runs, and how much is asked of it."""
+    """Model that speaks, how it runs, and how much is asked of it."""
 
     max_lag_s: float = helped(2.0, "frames that wait longer are dropped where newer ones have come")
     max_load: float = helped(0.9, "share of the time that the model may work; then others are refused or have to wait")

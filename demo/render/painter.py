@@ -55,7 +55,7 @@ class OverlayPainter:
 
     @property
     def text_area(self) -> TextArea:
-        """How much text fits."""
+        """Text that fits on the frame."""
         is_portrait = self.height > self.width
         padding, line = self.size * BUBBLE_FONT * 1.2, self.size * BUBBLE_FONT * LINE_HEIGHT
         free = self._caption_bottom() - (MOST_LINES * LINE_HEIGHT + 1) * self.size - self.height * TOP_MARGIN

@@ -41,7 +41,7 @@ class Picture:
         self._kept: dict[int, tuple] = {}
 
     def at(self, time_s: float) -> list[Drawn]:
-        """What to draw on the frame of a time."""
+        """Drawings for the frame of a time."""
         words, exchange = (track.at(time_s + EPSILON_S) for track in (self._words, self._chat))
         return [
             *self._drawn(0, words, lambda: [self._painter.words(words)]),
@@ -49,7 +49,7 @@ class Picture:
         ]
 
     def changes(self, after_s: float, before_s: float) -> set[float]:
-        """When the picture changes between two times."""
+        """Times between two times at which the picture changes."""
         return self._words.changes(after_s, before_s) | self._chat.changes(after_s, before_s)
 
     def _drawn(self, layer: int, item, paint) -> list[Drawn]:

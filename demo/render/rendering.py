@@ -1,4 +1,4 @@
-"""One video rendered: its frames drawn on and encoded, the sound beside them."""
+"""Rendering of one video: its frames drawn on and encoded, the sound beside them."""
 
 import logging
 from collections.abc import Iterator
@@ -115,7 +115,7 @@ def first_frame(path: Path) -> av.VideoFrame:
 
 
 def shown_part(commentary: FinishedCommentary, duration_s: float, path: Path) -> FinishedCommentary:
-    """What belongs to a video of that duration; a warning says what begins behind its end."""
+    """Part of a commentary that belongs to a video of that duration; a warning says what begins behind its end."""
     steps = [step for step in commentary.steps if step.start_s < duration_s]
     questions = [asked for asked in commentary.questions if asked.asked_s <= duration_s + LATE_S]
     n_lost = len(commentary.steps) + len(commentary.questions) - len(steps) - len(questions)
@@ -128,7 +128,7 @@ def shown_part(commentary: FinishedCommentary, duration_s: float, path: Path) ->
 
 
 def end_s(path: Path, container: av.container.InputContainer, video: av.VideoStream) -> float:
-    """When the last frame goes, in the file's own time."""
+    """End of the last frame, in the file's own time."""
     if video.duration:
         return float((video.duration + (video.start_time or 0)) * video.time_base)
     if container.duration:

@@ -39,10 +39,10 @@ class CopiedSound:
         self._container.mux(packet)
 
     def advance(self, time_s: float) -> None:
-        """Nothing: packets come by themselves."""
+        """Do nothing: packets come by themselves."""
 
     def finish(self, end_s: float) -> None:
-        """Nothing is left."""
+        """Do nothing: no packet is left."""
 
 
 class MixedSound:

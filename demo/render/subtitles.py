@@ -109,7 +109,7 @@ def _short_clock(seconds: float) -> str:
 
 @dataclass
 class SubtitleFileArguments:
-    """What is written, and when its captions stand."""
+    """Files that are read and written, and when captions stand."""
 
     commentary: str = field(metadata={"positional": True, "help": "JSON file of a commentary"})
     out: str = field(metadata={"positional": True, "help": "file to write: .srt, .vtt, .txt or .json"})

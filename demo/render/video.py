@@ -33,7 +33,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass
 class RenderOptions:
-    """What the video shows and says."""
+    """Options of the rendered video."""
 
     captions: bool = helped(True, "burn in what was said; --captions False leaves it out")
     captions_at: Literal["end", "start"] = helped(
@@ -53,7 +53,7 @@ class RenderOptions:
 
 @dataclass
 class FileArguments:
-    """What is rendered, and where to."""
+    """Files that are read and written."""
 
     video: str = field(metadata={"positional": True, "help": "video file"})
     commentary: str = field(metadata={"positional": True, "help": "JSON file of its commentary"})

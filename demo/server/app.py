@@ -65,7 +65,7 @@ def _add_sessions(app: FastAPI, sessions) -> None:
 
     @app.get("/sessions/{session_id}")
     async def session_state(session_id: str) -> SessionState:
-        """How a session is doing."""
+        """State of a session."""
         return await sessions.state(session_id)
 
     @app.delete("/sessions/{session_id}")
@@ -128,7 +128,7 @@ def _add_records(app: FastAPI, sessions, token: str | None) -> None:
 def _add_operation(app: FastAPI, sessions) -> None:
     @app.get("/health")
     async def health() -> dict:
-        """Whether the server answers; needs no token."""
+        """Answer that the server runs; needs no token."""
         return {"status": "ok"}
 
     @app.get("/metrics")

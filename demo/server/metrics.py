@@ -33,7 +33,7 @@ GAUGES = {
 
 @dataclass
 class Histogram:
-    """How many values lie up to each bound of BUCKETS_S, and their sum."""
+    """Histogram of values by the bounds of BUCKETS_S, and their sum."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
     total: float = 0.0
@@ -58,8 +58,8 @@ class Measurements(Collector):
         """Yield the metric families."""
         for kinds, family_of in ((COUNTERS, CounterMetricFamily), (GAUGES, GaugeMetricFamily)):
             for name, text in kinds.items():
-                family = family_of(f"livecc_{name.removesuffix('_s')}{'_seconds' * name.endswith('_s')}", text,
-                                   labels=["engine"])  # fmt: skip
+                exported = f"{name.removesuffix('_s')}_seconds" if name.endswith("_s") else name
+                family = family_of(f"livecc_{exported}", text, labels=["engine"])
                 for engine, measured in self._engines.items():
                     family.add_metric([engine], measured[name])
                 yield family

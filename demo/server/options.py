@@ -1,4 +1,4 @@
-"""What a server allows; the fields are flags of demo/serve.py."""
+"""Options of the server; the fields are flags of demo/serve.py."""
 
 import os
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ MIN_TOKEN = 8  # characters
 
 @dataclass
 class ServerOptions:
-    """Who may ask for what, and how much of it."""
+    """Limits of the server: who may ask for what, and how much of it."""
 
     token: str | None = helped(
         None, f"clients have to send it as a bearer token; others can read a command line, so better: {TOKEN_VARIABLE}"

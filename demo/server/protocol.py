@@ -14,7 +14,7 @@ Speech = create_model("Speech", **{name: (info.annotation, info) for name, info 
 
 
 class NewSession(Speech):
-    """What a session watches and how it speaks. Without `source`, frames are pushed."""
+    """Request for a session: what it watches and how it speaks. Without `source`, frames are pushed."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -34,7 +34,7 @@ class NewSession(Speech):
 
 
 class SessionState(BaseModel):
-    """How a session is doing. Saved and continued, it goes on at next_s and counts records on from last_seq."""
+    """State of a session. Saved and continued, it goes on at next_s and counts records on from last_seq."""
 
     id: str
     state: Literal["open", "ended"]
@@ -57,7 +57,7 @@ class SessionState(BaseModel):
 
 
 class FrameTaken(BaseModel):
-    """What became of a frame."""
+    """Result of pushing a frame."""
 
     taken: bool = Field(description="false: left out, another frame stands for the same half second")
     grid_s: float | None = Field(description="the time that it stands for")
@@ -87,7 +87,7 @@ class Saved(BaseModel):
 
 
 class Problem(BaseModel):
-    """Why a request was not served."""
+    """Error answer: why a request was not served."""
 
     error: str
     limit: str | float | None = None

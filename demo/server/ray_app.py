@@ -53,7 +53,7 @@ class EngineReplica:
 
 
 class Replicas:
-    """What Sessions is to the routes, over several engines: handles of their deployments, by name."""
+    """Sessions of several engines behind one interface. handles: of their deployments, by name."""
 
     def __init__(self, handles: dict):
         self._handles = handles

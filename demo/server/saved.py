@@ -34,7 +34,7 @@ class SavedSessions:
         return self.folder is not None and self._entry(session_id).exists()
 
     def new_file(self, session_id: str) -> Path:
-        """Where the engine is to write a session before `keep` takes it."""
+        """File for the engine to write a session to before `keep` takes it."""
         return self._folder() / f"{_checked(session_id)}.saving.safetensors"
 
     def keep(self, session: Session, written: Path) -> dict:
@@ -97,7 +97,7 @@ class SavedSessions:
 
 
 def steps_in(path: Path) -> int:
-    """How many steps a saved session has made. Raises ApiError for another file."""
+    """Number of steps of a saved session. Raises ApiError for another file."""
     try:
         with safe_open(path, framework="pt") as file:
             return json.loads(file.metadata()["state"])["step"] + 1

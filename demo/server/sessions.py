@@ -154,7 +154,7 @@ class Sessions:
         return {"records": records, "ended": ended and (not records or records[-1]["seq"] == session.log.last_seq)}
 
     async def measurements(self) -> dict[str, dict]:
-        """What demo/server/metrics.py renders, by the engine's name."""
+        """Measurements for demo/server/metrics.py, by the engine's name."""
         stats = await asyncio.to_thread(self.engine.stats)
         sessions = list(self.sessions.values())
         records = [session.stream.record() for session in sessions if not session.log.ended]

@@ -29,7 +29,7 @@ class LatenessMonitor:
         return None
 
     def words(self, rate: float, quality: str | None, n_viewers: int) -> dict:
-        """What is wrong, and what to change. quality: None where the model has only one."""
+        """Message and advice for a page that is late. quality: None where the model has only one."""
         lag_s = max(lag for lag, _ in self._steps)
         n_dropped = sum(dropped for _, dropped in self._steps)
         message = f"This machine cannot keep up: captions come up to {lag_s:.1f} s late"

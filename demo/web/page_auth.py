@@ -1,4 +1,4 @@
-"""Who may open the page, which of Gradio's routes it has, and what the browser is told to forbid."""
+"""Authentication of the page's browsers, which of Gradio's routes it has, and what the browser is told to forbid."""
 
 import asyncio
 import base64

@@ -2,7 +2,7 @@
 
 
 class Questions:
-    """What was asked and what of it is answered. Methods belong to the event loop.
+    """Questions of one stream, and which are answered. Methods belong to the event loop.
 
     name: of the stream, first part of the ids that the page knows. The engine may answer before its number has come
     back to us: such records are kept until the question is added, so that an answer stands under its own question.

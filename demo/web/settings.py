@@ -40,7 +40,7 @@ class Settings(BaseModel):
         return " ".join(query.split()) or DEFAULT_QUERY
 
     def stream_options(self) -> StreamOptions:
-        """How the commentary speaks."""
+        """Options of the commentary's stream."""
         return StreamOptions(
             query=self.query, silence_threshold_base=EAGERNESS[self.eagerness],
             words_per_second=self.words if self.words < MOST_WORDS else None, max_answer_tokens=ANSWER_TOKENS,
@@ -48,7 +48,7 @@ class Settings(BaseModel):
         )  # fmt: skip
 
     def limits(self, checkpoint: Checkpoint) -> VideoLimits:
-        """How large the frames are that the model looks at."""
+        """Limits of the frames that the model looks at."""
         return replace(checkpoint.limits, max_pixels=frame_pixels(checkpoint, self.quality))
 
 
@@ -65,7 +65,7 @@ def has_qualities(checkpoint: Checkpoint) -> bool:
 
 
 def conversation_options() -> StreamOptions:
-    """How questions about a whole video are answered: it and all that was said is remembered."""
+    """Options of a conversation about a whole video: it and all that was said is remembered."""
     return StreamOptions(
         repetition_penalty=1.0, max_answer_tokens=ANSWER_TOKENS, remember_questions=True,
         retention=RetentionOptions("full"),

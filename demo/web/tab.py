@@ -94,7 +94,7 @@ class Tab:
     # the player
 
     async def play(self, time_s: float, rate: float) -> None:
-        """The player runs from here on."""
+        """Play from `time_s` on."""
         self._require_something()
         player = self.run and self.run.player
         if player and abs(player.now() - time_s) <= JUMP_S:
@@ -103,14 +103,14 @@ class Tab:
         await self.registry.admit(self, PlayRequest(time_s, True, self.followed(rate), "seek" if player else "play"))
 
     async def seek(self, time_s: float) -> None:
-        """The player was moved: the commentary starts anew there."""
+        """Move the player: the commentary starts anew there."""
         if self.run is not None and self.run.player is not None:
             await self.registry.admit(self, PlayRequest(time_s, self.run.player.playing, self.run.player.rate, "seek"))
         elif self.play_request is not None:
             self.play_request.time_s = time_s
 
     async def report(self, time_s: float) -> None:
-        """The player stands here now."""
+        """Report the player's position."""
         player = self.run and self.run.player
         if not player:
             return
@@ -120,7 +120,7 @@ class Tab:
             player.report(time_s)
 
     def pause(self, time_s: float) -> None:
-        """The player stands still; a live source is not watched any more."""
+        """Pause the player; a live source is not watched any more."""
         if self.play_request is not None:
             self.registry.leave(self)
         player = self.run and self.run.player
@@ -131,31 +131,31 @@ class Tab:
             self.run.stop()
 
     def set_rate(self, rate: float) -> None:
-        """The player has another speed."""
+        """Change the player's speed."""
         if self.run is not None and self.run.player is not None:
             self.run.player.set_rate(self.followed(rate))
 
     def followed(self, rate: float) -> float:
-        """The speed that the commentary follows; another one is said to be refused."""
+        """Speed that the commentary follows; another one is refused with a word."""
         kept = min(max(rate, SLOWEST), FASTEST)
         if kept != rate:
             self.tell("rate", rate=kept, message=f"Speeds from {SLOWEST:g}× to {FASTEST:g}× can be commented.")
         return kept
 
     def finish(self) -> None:
-        """The player has reached the video's end."""
+        """Report that the player has reached the video's end."""
         if self.run is not None and self.run.player is not None:
             self.run.player.end()
 
     def idle_s(self) -> float:
-        """For how long a commentary has had nothing to comment: its player stands, or its webcam sends nothing."""
+        """Seconds for which a commentary has had nothing to comment: its player stands, or its webcam sends nothing."""
         run = self.run
         if run is None or (run.player and run.player.playing) or self.live == "url":
             return 0.0
         return time.monotonic() - run.player.moved_s if run.player else run.idle_s()
 
     async def push(self, jpeg: bytes, time_s: float) -> None:
-        """A picture of the webcam."""
+        """Take a JPEG of the webcam."""
         if self.run is not None and self.live == "webcam":
             await self.run.push(jpeg, time_s)
 
@@ -343,7 +343,7 @@ class Tab:
             self.render.cancel()
 
     def commentary(self):
-        """All that was said, as demo/render takes it."""
+        """Commentary so far, as demo/render takes it."""
         from demo.render.commentary import FinishedCommentary
 
         name = self.video.name if self.video else self.spec.name if self.spec else self.live or ""

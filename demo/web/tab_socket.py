@@ -1,4 +1,4 @@
-"""A tab's WebSocket: what its player does and what its viewer asks come in, what is said goes out.
+"""WebSocket of a tab: what its player does and what its viewer asks come in, what is said goes out.
 
 From the page, JSON text:
 
@@ -40,7 +40,7 @@ HELLO_S = 10.0
 
 
 class Position(BaseModel):
-    """Where the page's player stands, in seconds of the video, and how fast it plays."""
+    """Position of the page's player in seconds of the video, and its speed."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -67,7 +67,7 @@ async def serve_tab(socket: WebSocket, registry: TabRegistry, owner: str) -> Non
 
 
 class TabSocket:
-    """The two directions of a tab's WebSocket."""
+    """Session of a tab's WebSocket: records and pictures go out, messages come in."""
 
     def __init__(self, socket: WebSocket, registry: TabRegistry, tab: Tab):
         self.socket, self.registry, self.tab = socket, registry, tab

@@ -60,7 +60,7 @@ class Video:
     since_s: float = field(default_factory=time.monotonic)
 
     def record(self) -> dict:
-        """What the page is told."""
+        """Record of the video for the page."""
         return {
             "id": self.id, "name": self.name, "url": f"/live/media/{self.id}", "poster": f"/live/thumbnails/{self.id}",
             "duration_s": round(self.duration_s, 3), "width": self.width, "height": self.height,
@@ -189,7 +189,7 @@ def inspect_example(path: str, video_id: str) -> Video:
 
 
 def media_type_of(path: Path, name: str) -> str:
-    """What a file is by how it begins, whatever it is called. Raises ApiError where that is none of PLAYED."""
+    """Media type of a file by its first bytes, whatever it is called. Raises ApiError where that is none of PLAYED."""
     try:
         with path.open("rb") as file:
             beginning = file.read(16)

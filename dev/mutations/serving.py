@@ -544,6 +544,14 @@ ON_THE_PAGE = (
         tests=(f"{PAGE}test_a_conversation_is_about_the_whole_video",),
     ),
     Mutation(
+        name="answer_before_its_question",
+        promise="an answer stands under its own question, also where the engine is quicker than the page",
+        file="demo/web/questions.py",
+        old="        if number not in self.asked:\n",
+        new="        if number not in self.asked and self.asked is None:\n",
+        tests=(f"{VIEWERS}test_an_answer_that_overtakes_its_number_is_told_after_its_question[moment]",),
+    ),
+    Mutation(
         name="question_lost_by_a_seek",
         promise="a question that still waits is answered after a seek",
         file="demo/web/tab.py",
@@ -602,6 +610,14 @@ TAKEN_HOME = (
         old='step.start_s if at == "start" else step.end_s for',
         new='step.start_s if at else step.end_s for',
         tests=(f"{SUBTITLES}test_a_caption_stands_from_when_it_was_spoken_until_the_next",),
+    ),
+    Mutation(
+        name="captions_cut_inside_characters",
+        promise="no line of captions ends inside what is seen as one character",
+        file="demo/render/lines.py",
+        old="    for cluster in iter_graphemes(part):",
+        new="    for cluster in part:",
+        tests=(f"{SUBTITLES}test_no_line_or_page_ends_inside_what_is_seen_as_one_character",),
     ),
     Mutation(
         name="subtitle_text_unescaped",
