@@ -10,6 +10,7 @@ import av
 import pysubs2
 import pytest
 
+from data.samples.words import STEP_FRAMES
 from demo.arguments import NANO_CHECKPOINT, NANO_MATCHES
 from dev.bench.page_browser import CHROMIUM, NO_CHROMIUM, Tab, open_browser
 from models.load import load_checkpoint
@@ -97,9 +98,10 @@ def test_pausing_pauses_and_seeking_starts_anew(tab, server):
     tab.play()
     tab.until_said(1)
     tab.pause()
-    (viewer,) = server.registry.seated
-    until(lambda: not viewer.run.player.playing)
-    until(lambda: not viewer.run.stream.frames and not viewer.run.stream.busy)  # what had come is said
+    (watching,) = server.registry.seated
+    until(lambda: not watching.run.player.playing)
+    stream = watching.run.stream
+    until(lambda: stream.queue.n_waiting < STEP_FRAMES and not stream.busy)  # what had come is said
     until_all_is_told(tab, server)
     said, n_told = len(tab.steps), tab.run("livecc.connection.seq")
     tab.wait("n => livecc.connection.seq >= n", n_told + 2)  # two reports of the load, one a second
@@ -117,8 +119,8 @@ def test_speed_is_followed_or_refused_with_a_word(tab, server):
     tab.run("livecc.stage.video.playbackRate = 2")
     tab.play()
     tab.until_said(3)
-    (viewer,) = server.registry.seated
-    assert viewer.run.player.rate == 2
+    (watching,) = server.registry.seated
+    assert watching.run.player.rate == 2
     tab.run("livecc.stage.video.playbackRate = 4")
     tab.wait("livecc.stage.video.playbackRate === 2")
     assert "can be commented" in tab.page.inner_text(".toast")
@@ -201,7 +203,7 @@ def test_choices_and_an_upload_and_no_script_in_them_runs(tab, server):
     assert "onerror" in tab.run("livecc.opened.video.name")
     tab.page.fill("#livecc-query input", script)
     tab.page.press("#livecc-query input", "Enter")
-    until(lambda: any(viewer.settings.query == script for viewer in server.registry.tabs.values()))
+    until(lambda: any(watching.settings.query == script for watching in server.registry.tabs.values()))
     tab.page.fill("#livecc-chat input", script)
     tab.page.click("#livecc-chat form button")
     tab.wait("document.querySelector('#livecc-chat .question')?.textContent.includes('onerror')")
@@ -210,10 +212,10 @@ def test_choices_and_an_upload_and_no_script_in_them_runs(tab, server):
     tab.until_said(1)
     tab.page.click("text=Never quiet")
     tab.wait("livecc.stage.badge.textContent.startsWith('As you wish')")
-    (viewer,) = server.registry.seated
-    assert viewer.settings.eagerness == "Never quiet"
-    assert viewer.run.stream.session.options.silence_threshold_base == 0.95
-    path = viewer.video.path
+    (watching,) = server.registry.seated
+    assert watching.settings.eagerness == "Never quiet"
+    assert watching.run.stream.session.options.silence_threshold_base == 0.95
+    path = watching.video.path
     tab.open_video("example1")
     until(lambda: not path.exists())
 
@@ -223,10 +225,10 @@ def test_a_conversation_is_about_the_whole_video(tab, server):
     asked = ["What is the score?", "Who has the ball?"]
     for question in asked:  # the second one while the first is being answered
         tab.page.click(f"text={question}")
-    viewer = server.registry.tabs[tab.viewer]
-    until(lambda: len(viewer.history.questions) == 2)
+    watching = server.registry.tabs[tab.viewer]
+    until(lambda: len(watching.history.questions) == 2)
     until_all_is_told(tab, server)
-    answers = {question: answer for _, question, answer in viewer.history.questions}
+    answers = {question: answer for _, question, answer in watching.history.questions}
     assert list(answers) == asked and len(set(answers.values())) == 2
     pairs = tab.run("""[...document.querySelectorAll("#livecc-chat .pair")].map((pair) =>
         [pair.querySelector(".question").firstChild.textContent, pair.querySelector(".answer").textContent])""")
