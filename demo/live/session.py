@@ -57,8 +57,8 @@ class Session:
         self.clock = FrameClock(self.begun.end_s)
         self.marks: deque[Mark] = deque([self.begun], maxlen=MARKS_KEPT)
 
-    def hear(self, record: dict) -> None:
-        """Take a record of the engine."""
+    def hear(self, record: dict) -> dict:
+        """Take a record of the engine; returns it as clients may see it."""
         self.n_answered += record["type"] == "answer"
         if record["type"] == "error" and self.shown_path:
             record = {**record, "message": record["message"].replace(*self.shown_path)}
@@ -68,6 +68,7 @@ class Session:
                 self.marks.append(Mark(self.marks[-1].n_steps + 1, record["end_s"], seq))
         if record["type"] == "end" and self.source is not None:
             self.source.close()
+        return record
 
     def state_after(self, n_steps: int) -> tuple[Mark, int] | None:
         """The mark of a step, and the last record before the next step's; None where it is too long ago."""

@@ -36,14 +36,13 @@ class CommentaryRun(Session):
         super().__post_init__()
         self.questions = Questions(str(self.number))
 
-    def hear(self, record: dict) -> None:
+    def hear(self, record: dict) -> dict:
         """Take a record of the engine, in its thread, and pass it on."""
-        super().hear(record)
+        record = super().hear(record)
         if record["type"] == "end" and self.player is not None:
             self.player.close()
-        if record["type"] == "error" and self.shown_path:
-            record = {**record, "message": record["message"].replace(*self.shown_path)}
         self.tell(self, record)
+        return record
 
     def stop(self) -> None:
         """End it: a step in progress is given up."""

@@ -541,7 +541,7 @@ ON_THE_PAGE = (
         file="demo/web/tab.py",
         old="""        self.tell(record["type"], id=questions.page_id(record["id"]), **said)""",
         new="""        self.tell(record["type"], id=questions.page_id(len(questions.asked)), **said)""",
-        tests=(f"{PAGE}test_a_conversation_is_about_the_whole_video",),
+        tests=(f"{VIEWERS}test_an_answer_stands_under_its_own_question_after_a_refusal",),
     ),
     Mutation(
         name="answer_before_its_question",
