@@ -95,7 +95,7 @@ class OverlayPainter:
     def exchange(self, exchange: Exchange) -> list[Patch]:
         """A question's bubble at the right, above, and its answer's below it."""
         right = self.width * (1 - SIDE_MARGIN)
-        column = self.area.bubble_width + self._bubble_padding() * 2
+        column = self.text_area.bubble_width + self._bubble_padding() * 2
         top = self.height * TOP_MARGIN
         patches = []
         if exchange.question:
