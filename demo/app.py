@@ -20,7 +20,7 @@ import logging
 import signal
 
 from demo.arguments import NANO_NOTE
-from demo.live.engine import LOOPBACK, MEASURED_HW, EngineArguments, started_engine
+from demo.live.engine import LOOPBACK, MEASURED_HW, StreamEngineArguments, started_engine
 from demo.web.options import PageArguments, ViewerArguments
 from utils.arguments import parse_arguments
 from utils.errors import run_command
@@ -29,22 +29,22 @@ from utils.errors import run_command
 def main() -> int:
     """Run the command; return its exit status."""
     page, model, viewing = parse_arguments(
-        PageArguments, EngineArguments, ViewerArguments, description=__doc__.split("\n")[0]
+        PageArguments, StreamEngineArguments, ViewerArguments, description=__doc__.split("\n")[0]
     )
-    check(page, model, viewing)
+    check_page(page, model, viewing)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
     # torch, transformers and Gradio load only now: --help and a mistyped flag need not wait for them.
-    from demo.web.listening import listen
+    from demo.web.serving import listen
 
-    viewers = open_viewers(page, model, viewing)
+    registry = open_registry(page, model, viewing)
     if model.model_name_or_path is None:
         print(NANO_NOTE.replace("demo/cli.py", "demo/app.py --js_monitor").replace("--video", "--examples"), flush=True)
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when all is done: a clean end is status 0
-    asyncio.run(listen(viewers, page))
+    asyncio.run(listen(registry, page))
     return 0
 
 
-def check(page: PageArguments, model: EngineArguments, viewing: ViewerArguments) -> None:
+def check_page(page: PageArguments, model: StreamEngineArguments, viewing: ViewerArguments) -> None:
     """Raise UserError for values that cannot work, before anything is loaded; warn of doors left open."""
     page.check()
     viewing.check()
@@ -55,15 +55,15 @@ def check(page: PageArguments, model: EngineArguments, viewing: ViewerArguments)
         print(f"warning: everybody who reaches {where} can use this page; {advice}", file=sys.stderr)
 
 
-def open_viewers(page: PageArguments, model: EngineArguments, viewing: ViewerArguments):
-    """Load the model and start an engine: Viewers."""
-    from demo.web.viewers import Viewers
+def open_registry(page: PageArguments, model: StreamEngineArguments, viewing: ViewerArguments):
+    """Load the model and start an engine: the TabRegistry."""
+    from demo.web.tab_registry import TabRegistry
 
     # Twice the places: a commentary that starts anew and a conversation are streams of their own.
     with started_engine(model, 3 * viewing.max_sessions) as engine:
-        viewers = Viewers(engine, viewing, page.js_monitor)
+        registry = TabRegistry(engine, viewing, page.js_monitor)
         engine.measure(engine.checkpoint.limits.size_hw(*MEASURED_HW, engine.checkpoint.limits.max_frames))
-    return viewers
+    return registry
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ LIVE_MAX_PIXELS = 384 * SIZE_FACTOR**2  # of a frame in the live loop: 384 visua
 
 @dataclass
 class SourceArguments:
-    """What is watched, and how fast."""
+    """Source of the video, and its pace."""
 
     video: str | None = helped(
         None,
@@ -47,20 +47,20 @@ class SourceArguments:
 
     @property
     def path(self) -> str:
-        """What is watched: a path, or another form of data/sources/spec.py."""
+        """Source to watch: a path, or another form of data/sources/spec.py."""
         return self.video or str(NANO_MATCHES[0])
 
 
 @dataclass
-class ModelArguments(CheckpointArguments):
-    """Which model speaks, and how it runs."""
+class LiveModelArguments(CheckpointArguments):
+    """Model that speaks, and how it runs."""
 
     model_name_or_path: str | None = helped(None, "folder or hub id; default: the shipped models/nano_checkpoint")
 
 
 @dataclass
 class SpeechArguments(flags_of(StreamOptions, omit=("do_sample", "retention"))):
-    """What is asked for, how words are chosen, and whether the published loop is reproduced."""
+    """Query, choice of words, and whether the published loop is reproduced."""
 
     query: str | None = helped(None, f'what to do; default: "{DEFAULT_QUERY}"')
     greedy: bool = helped(True, "take the likeliest token; --greedy False samples")
@@ -68,7 +68,7 @@ class SpeechArguments(flags_of(StreamOptions, omit=("do_sample", "retention"))):
 
 @dataclass
 class MemoryArguments(flags_of(RetentionOptions)):
-    """What the stream remembers; `--compat livecc` keeps everything."""
+    """Retention of the stream; `--compat livecc` keeps everything."""
 
     cache_policy: CachePolicy | None = helped(
         None, "window (default; bounded for ever), full (everything) or reprefill (text, frames dropped)"
@@ -81,7 +81,7 @@ class MemoryArguments(flags_of(RetentionOptions)):
 
 @dataclass
 class OutputArguments:
-    """What is kept."""
+    """Files that are kept."""
 
     output_json: str | None = helped(None, "also write everything said to this JSON file, complete at every end")
 

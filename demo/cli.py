@@ -26,8 +26,8 @@ from demo.arguments import (
     LIVE_MAX_PIXELS,
     NANO_CHECKPOINT,
     NANO_NOTE,
+    LiveModelArguments,
     MemoryArguments,
-    ModelArguments,
     OutputArguments,
     SourceArguments,
     SpeechArguments,
@@ -42,13 +42,13 @@ def main() -> int:
     """Run the command; return its exit status."""
     source, model, speech, memory, output = parse_arguments(
         SourceArguments,
-        ModelArguments,
+        LiveModelArguments,
         SpeechArguments,
         MemoryArguments,
         OutputArguments,
         description=__doc__.split("\n")[0],
     )
-    check(source, model, speech, memory, output)
+    check_flags(source, model, speech, memory, output)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
     for folder in ("data", "models"):
         logging.getLogger(folder).setLevel(logging.INFO)
@@ -64,9 +64,9 @@ def main() -> int:
             return viewing.run(frames, header["realtime"], source.max_lag_s)
 
 
-def check(
+def check_flags(
     source: SourceArguments,
-    model: ModelArguments,
+    model: LiveModelArguments,
     speech: SpeechArguments,
     memory: MemoryArguments,
     output: OutputArguments,
@@ -90,7 +90,7 @@ def check(
         raise UserError(f"--output_json {output.output_json}: its folder is not there; make it first")
 
 
-def open_stream(source: SourceArguments, model: ModelArguments, speech: SpeechArguments, memory: MemoryArguments):
+def open_stream(source: SourceArguments, model: LiveModelArguments, speech: SpeechArguments, memory: MemoryArguments):
     """Load the model and name the source: (checkpoint, options, source of timed frames, header record)."""
     import transformers
 
@@ -126,9 +126,11 @@ def open_stream(source: SourceArguments, model: ModelArguments, speech: SpeechAr
 
 
 def notes(model: str, kind: str) -> list[str]:
-    """What a person should know beforehand."""
-    from_pipe = "Standard input carries the video, so no questions can be typed; Ctrl-C ends."
-    return [NANO_NOTE] * (Path(model) == NANO_CHECKPOINT) + [from_pipe] * (kind == "pipe")
+    """Notes for a person to read beforehand."""
+    found = [NANO_NOTE] if Path(model) == NANO_CHECKPOINT else []
+    if kind == "pipe":
+        found.append("Standard input carries the video, so no questions can be typed; Ctrl-C ends.")
+    return found
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import logging
 from dataclasses import dataclass
 
 from demo.arguments import MemoryArguments
-from demo.live.engine import LOOPBACK, EngineArguments
+from demo.live.engine import LOOPBACK, StreamEngineArguments
 from demo.server.options import ServerOptions
 from utils.arguments import helped, parse_arguments
 from utils.errors import UserError, run_command
@@ -29,7 +29,7 @@ from utils.errors import UserError, run_command
 
 @dataclass
 class ListenArguments:
-    """Where the server listens."""
+    """Address of the server."""
 
     host: str = helped("127.0.0.1", "address to listen on; 0.0.0.0 is every network that this machine is in")
     port: int = helped(8000, "0 takes a free one")
@@ -38,13 +38,13 @@ class ListenArguments:
 def main() -> int:
     """Run the command; return its exit status."""
     listening, model, memory, options = parse_arguments(
-        ListenArguments, EngineArguments, MemoryArguments, ServerOptions, description=__doc__.split("\n")[0]
+        ListenArguments, StreamEngineArguments, MemoryArguments, ServerOptions, description=__doc__.split("\n")[0]
     )
-    check(listening, model, memory, options)
+    check_server(listening, model, memory, options)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
     # torch, transformers and FastAPI load only now: --help and a mistyped flag need not wait for them.
     from demo.server.app import create_app
-    from demo.server.listening import listen
+    from demo.server.serving import listen
     from demo.server.sessions import open_sessions
 
     sessions = open_sessions(model, memory, options)
@@ -54,7 +54,9 @@ def main() -> int:
     return 0
 
 
-def check(listening: ListenArguments, model: EngineArguments, memory: MemoryArguments, options: ServerOptions) -> None:
+def check_server(
+    listening: ListenArguments, model: StreamEngineArguments, memory: MemoryArguments, options: ServerOptions
+) -> None:
     """Raise UserError for values that cannot work, before anything is loaded."""
     options.check()
     memory.options()

@@ -1,4 +1,4 @@
-"""Where the command line shows a viewing: a terminal with an input line, a plain terminal, or JSON lines."""
+"""View of the command line: a terminal with an input line, a plain terminal, or JSON lines."""
 
 import contextlib
 import json
@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from queue import SimpleQueue
 from typing import TextIO
 
+from wcwidth import ljust
+
 DIM, BOLD, PLAIN = "\033[2m", "\033[1m", "\033[0m"
+TEXT_COLUMNS = 48  # of a step, so that the speeds behind it stand below each other
 
 
 @contextlib.contextmanager
@@ -40,11 +43,11 @@ def open_view(stdin: TextIO | None, stdout: TextIO) -> Iterator["JsonView | Term
         return
     view = TerminalView() if stdout.isatty() else JsonView(stdout)
     if stdin is not None and not stdin.isatty():
-        threading.Thread(target=read_lines, args=(stdin.fileno(), view.lines), daemon=True).start()
+        threading.Thread(target=queue_lines, args=(stdin.fileno(), view.lines), daemon=True).start()
     yield view
 
 
-def read_lines(descriptor: int, lines: SimpleQueue) -> None:
+def queue_lines(descriptor: int, lines: SimpleQueue) -> None:
     """Put the lines of a file descriptor into the queue until it ends.
 
     os.read, not the text layer: a thread waiting inside sys.stdin would hold its lock when the process ends.
@@ -81,7 +84,7 @@ class JsonView:
         print(json.dumps(record, ensure_ascii=False), file=self.stdout, flush=True)
 
     def progress(self, text: str) -> None:
-        """Nothing: an answer is one record."""
+        """Do nothing: an answer is one record."""
 
     def say(self, text: str) -> None:
         """Print to stderr."""
@@ -122,7 +125,7 @@ def clock_time(seconds: float) -> str:
 
 
 def speed(step: dict) -> str:
-    """How fast a step was spoken, in words; frames that were dropped are never hidden."""
+    """Latency and lag of a step in words; frames that were dropped are never hidden."""
     dropped = f", {step['n_dropped']} frames dropped" if step["n_dropped"] else ""
     return f"latency {step['latency_s'] * 1000:.0f} ms, lag {step['lag_s']:.2f} s{dropped}"
 
@@ -139,7 +142,7 @@ def step_lines(record: dict) -> list[str]:
     if not record["text"] and not record["n_dropped"]:
         return []
     span = f"{clock_time(record['start_s'])}-{clock_time(record['end_s'])}"
-    return [f"{BOLD}{span}{PLAIN}  {record['text']:<48}  {DIM}{speed(record)}{PLAIN}"]
+    return [f"{BOLD}{span}{PLAIN}  {ljust(record['text'], TEXT_COLUMNS)}  {DIM}{speed(record)}{PLAIN}"]
 
 
 def answer_lines(record: dict) -> list[str]:

@@ -30,7 +30,7 @@ Type a question at any time; it is answered about what was seen so far, while th
 
 
 class View(Protocol):
-    """Where a conversation is shown, and where typed lines come from (demo/terminal.py)."""
+    """View of a conversation, and source of typed lines (demo/terminal.py)."""
 
     lines: Any  # queue of str; None stands for Ctrl-C
     stays: bool  # whether to wait for more questions when the video has ended

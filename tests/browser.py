@@ -5,9 +5,9 @@ import threading
 from collections.abc import Iterator
 
 from demo.arguments import NANO_CHECKPOINT
-from demo.web.listening import bind, make_server
 from demo.web.options import PageArguments, ViewerArguments
-from demo.web.viewers import Viewers
+from demo.web.serving import bind, make_page_server
+from demo.web.tab_registry import TabRegistry
 from models.load import load_checkpoint
 from models.streaming.engine import Engine, EngineOptions
 from tests.waiting import PATIENCE_S, until
@@ -21,10 +21,10 @@ def serving_page(checkpoint=None, js_monitor: bool = True, auth: str | None = No
     page = PageArguments(js_monitor=js_monitor, port=0, auth=auth)
     # On a busy machine a step is late, and none is dropped for that.
     engine = Engine(checkpoint, EngineOptions(3 * options.max_sessions, max_lag_s=PATIENCE_S))
-    viewers = Viewers(engine, options, js_monitor)
+    registry = TabRegistry(engine, options, js_monitor)
     listening = bind(page.host, page.port)
-    server = make_server(viewers, page)
-    server.viewers = viewers
+    server = make_page_server(registry, page)
+    server.registry = registry
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     until(lambda: server.started)
@@ -35,4 +35,4 @@ def serving_page(checkpoint=None, js_monitor: bool = True, auth: str | None = No
         thread.join(PATIENCE_S)
         listening.close()
         assert not thread.is_alive()
-        assert not viewers.videos.folder.exists(), "uploads were left behind"
+        assert not registry.videos.folder.exists(), "uploads were left behind"

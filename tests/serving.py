@@ -15,8 +15,8 @@ from data.video.live import live_frames
 from demo.arguments import NANO_MATCHES
 from demo.live.frames import FrameReader
 from demo.server.app import create_app
-from demo.server.listening import make_server
 from demo.server.options import ServerOptions
+from demo.server.serving import make_server
 from demo.server.sessions import Sessions
 from models.streaming.engine import Engine, EngineOptions
 from models.streaming.options import RetentionOptions, StreamOptions

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from demo.live.allowed_sources import AllowedSources
-from demo.live.refusal import Refusal
+from demo.live.api_error import ApiError
 from utils.errors import UserError
 
 
@@ -40,7 +40,7 @@ def test_allowed_names_are_opened(shelf, name):
     ],
 )  # fmt: skip
 def test_other_names_are_refused_without_a_look(shelf, name):
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(ApiError) as refused:
         AllowedSources([str(shelf), "lavfi:testsrc", "/dev/video7"]).check(name.format(shelf))
     assert refused.value.status_code == 403 and "not on this server's list" in refused.value.detail["cause"]
 
@@ -57,7 +57,7 @@ def test_urls_are_compared_by_their_parts():
         "http://u:p@cam.local/live/a", "http://cam.local/live/\\..\\x", "rtsp://cam.local:8554/one/two",
         "rtsp://cam.local:8554/one?x", "http://[cam.local/live/a", "http://cam.local:x/live/a", "http://cam.local/live/a\n",
     ):  # fmt: skip
-        with pytest.raises(Refusal, match="403"):
+        with pytest.raises(ApiError, match="403"):
             allowed.check(name)
 
 

@@ -10,6 +10,7 @@ import av
 import pysubs2
 import pytest
 
+from data.samples.words import STEP_FRAMES
 from demo.arguments import NANO_CHECKPOINT, NANO_MATCHES
 from dev.bench.page_browser import CHROMIUM, NO_CHROMIUM, Tab, open_browser
 from models.load import load_checkpoint
@@ -56,7 +57,7 @@ def tab(server, browser):
     yield tab
     tab.page.close()
     assert tab.problems == [] and tab.foreign == []
-    until(lambda: not server.viewers.seated)  # a closed tab frees its place
+    until(lambda: not server.registry.seated)  # a closed tab frees its place
 
 
 def in_order(steps: list[dict]) -> bool:
@@ -65,7 +66,7 @@ def in_order(steps: list[dict]) -> bool:
 
 def until_all_is_told(tab: Tab, server) -> None:
     """Until the page has all records that there are for it."""
-    until(lambda: tab.run("livecc.connection.seq") >= server.viewers.viewers[tab.viewer].log.last_seq)
+    until(lambda: tab.run("livecc.connection.seq") >= server.registry.tabs[tab.viewer].log.last_seq)
 
 
 def test_a_caption_stands_from_its_second_on_and_is_replaced(tab):
@@ -97,9 +98,10 @@ def test_pausing_pauses_and_seeking_starts_anew(tab, server):
     tab.play()
     tab.until_said(1)
     tab.pause()
-    (viewer,) = server.viewers.seated
-    until(lambda: not viewer.run.player.playing)
-    until(lambda: not viewer.run.stream.queue.n_waiting and not viewer.run.stream.busy)  # what had come is said
+    (watching,) = server.registry.seated
+    until(lambda: not watching.run.player.playing)
+    stream = watching.run.stream
+    until(lambda: stream.queue.n_waiting < STEP_FRAMES and not stream.busy)  # what had come is said
     until_all_is_told(tab, server)
     said, n_told = len(tab.steps), tab.run("livecc.connection.seq")
     tab.wait("n => livecc.connection.seq >= n", n_told + 2)  # two reports of the load, one a second
@@ -117,8 +119,8 @@ def test_speed_is_followed_or_refused_with_a_word(tab, server):
     tab.run("livecc.stage.video.playbackRate = 2")
     tab.play()
     tab.until_said(3)
-    (viewer,) = server.viewers.seated
-    assert viewer.run.player.rate == 2
+    (watching,) = server.registry.seated
+    assert watching.run.player.rate == 2
     tab.run("livecc.stage.video.playbackRate = 4")
     tab.wait("livecc.stage.video.playbackRate === 2")
     assert "can be commented" in tab.page.inner_text(".toast")
@@ -176,8 +178,8 @@ def test_two_tabs_of_one_video_are_apart_and_closing_frees(tab, server, browser)
     assert in_order(tab.steps) and in_order(other.steps)
     n_said = len(tab.steps)
     other.page.close()
-    until(lambda: len(server.viewers.seated) == 1)
-    until(lambda: server.viewers.engine.stats()["streams"] == 1)
+    until(lambda: len(server.registry.seated) == 1)
+    until(lambda: server.registry.engine.stats()["streams"] == 1)
     tab.until_said(n_said + 2)
     assert other.problems == []
 
@@ -187,7 +189,7 @@ def test_the_video_is_changed(tab, server):
     tab.until_said(1)
     tab.open_video("example2")
     assert tab.steps == [] and tab.page.inner_text(".captions") == ""
-    until(lambda: not server.viewers.seated)
+    until(lambda: not server.registry.seated)
     tab.play()
     tab.until_said(1)
     assert tab.steps[0]["start_s"] == 0
@@ -201,7 +203,7 @@ def test_choices_and_an_upload_and_no_script_in_them_runs(tab, server):
     assert "onerror" in tab.run("livecc.opened.video.name")
     tab.page.fill("#livecc-query input", script)
     tab.page.press("#livecc-query input", "Enter")
-    until(lambda: any(viewer.settings.query == script for viewer in server.viewers.viewers.values()))
+    until(lambda: any(watching.settings.query == script for watching in server.registry.tabs.values()))
     tab.page.fill("#livecc-chat input", script)
     tab.page.click("#livecc-chat form button")
     tab.wait("document.querySelector('#livecc-chat .question')?.textContent.includes('onerror')")
@@ -210,10 +212,10 @@ def test_choices_and_an_upload_and_no_script_in_them_runs(tab, server):
     tab.until_said(1)
     tab.page.click("text=Never quiet")
     tab.wait("livecc.stage.badge.textContent.startsWith('As you wish')")
-    (viewer,) = server.viewers.seated
-    assert viewer.settings.eagerness == "Never quiet"
-    assert viewer.run.stream.session.options.silence_threshold_base == 0.95
-    path = viewer.video.path
+    (watching,) = server.registry.seated
+    assert watching.settings.eagerness == "Never quiet"
+    assert watching.run.stream.session.options.silence_threshold_base == 0.95
+    path = watching.video.path
     tab.open_video("example1")
     until(lambda: not path.exists())
 
@@ -223,10 +225,10 @@ def test_a_conversation_is_about_the_whole_video(tab, server):
     asked = ["What is the score?", "Who has the ball?"]
     for question in asked:  # the second one while the first is being answered
         tab.page.click(f"text={question}")
-    viewer = server.viewers.viewers[tab.viewer]
-    until(lambda: len(viewer.timeline.questions) == 2)
+    watching = server.registry.tabs[tab.viewer]
+    until(lambda: len(watching.history.questions) == 2)
     until_all_is_told(tab, server)
-    answers = {question: answer for _, question, answer in viewer.timeline.questions}
+    answers = {question: answer for _, question, answer in watching.history.questions}
     assert list(answers) == asked and len(set(answers.values())) == 2
     pairs = tab.run("""[...document.querySelectorAll("#livecc-chat .pair")].map((pair) =>
         [pair.querySelector(".question").firstChild.textContent, pair.querySelector(".answer").textContent])""")
@@ -249,13 +251,13 @@ def test_viewers_wait_in_line_and_the_server_may_lead(checkpoint, browser):
     with serving_page(checkpoint, js_monitor=False, max_sessions=1) as server:
         first, second = Tab(browser, server.address), Tab(browser, server.address)
         first.play()
-        until(lambda: server.viewers.seated)
+        until(lambda: server.registry.seated)
         second.play()
         second.wait("livecc.stage.banner.textContent.startsWith('You are next in line')")
         assert second.run("livecc.stage.video.paused")
         first.until_said(2)
         # The server's clock leads: a player that is elsewhere is brought back.
-        (leader,) = server.viewers.seated
+        (leader,) = server.registry.seated
         now_s = leader.run.player.now()
         elsewhere = now_s + 12 if now_s < 15 else now_s - 12
         first.run("s => { livecc.stage.ignored = s; livecc.stage.video.currentTime = s }", elsewhere)

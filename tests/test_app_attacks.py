@@ -10,8 +10,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from demo.arguments import NANO_CHECKPOINT, NANO_MATCHES
-from demo.web.gate import COOKIE
 from demo.web.options import PageArguments, ViewerArguments
+from demo.web.page_auth import COOKIE
 from demo.web.videos import shown_name
 from models.load import load_checkpoint
 from tests.browser import serving_page
@@ -101,7 +101,7 @@ def heard(socket, kind: str) -> dict:
 
 
 def n_uploads(server) -> int:
-    return len(list(server.viewers.videos.folder.iterdir()))
+    return len(list(server.registry.videos.folder.iterdir()))
 
 
 @pytest.mark.parametrize("path", [*CLOSED, *OUTSIDE])
@@ -126,7 +126,7 @@ def test_gradio_takes_nothing(stranger, server, path):
 def test_a_fake_video_is_refused_and_deleted(stranger, server, kind):
     answer = stranger.upload(FAKES[kind], f"{kind}.mp4")
     assert answer.status_code == 422 and n_uploads(server) == 0
-    assert str(server.viewers.videos.folder) not in answer.text and answer.json()["message"]
+    assert str(server.registry.videos.folder) not in answer.text and answer.json()["message"]
 
 
 def test_a_video_that_is_too_large_or_too_long_is_refused(stranger, server, tmp_path):
@@ -156,12 +156,12 @@ def test_names_are_never_paths_nor_html(stranger, server, tmp_path):
         media = stranger.get(video["url"])
         assert media.content == short and media.headers["content-type"] == "video/mp4"
         assert media.headers["x-content-type-options"] == "nosniff" and "x" not in media.headers
-        server.viewers.videos.remove(server.viewers.videos.get(video["id"], video_owner(server, video["id"])))
+        server.registry.videos.remove(server.registry.videos.get(video["id"], video_owner(server, video["id"])))
     assert n_uploads(server) == 0 and shown_name("a/b\\c\x00d\n.mp4") == "cd.mp4"
 
 
 def video_owner(server, video_id: str) -> str:
-    return server.viewers.videos._videos[video_id].owner
+    return server.registry.videos._videos[video_id].owner
 
 
 def test_another_browser_sees_nothing_of_mine(server, stranger, tmp_path):
@@ -186,7 +186,7 @@ def test_another_browser_sees_nothing_of_mine(server, stranger, tmp_path):
         for cookie in ("", "x", "a.b", mine[:-1] + ("1" if mine.endswith("0") else "0"), "é.é"):
             forged = httpx.get(server.address + video["url"], headers={"Cookie": f"{COOKIE}={cookie}".encode()})
             assert forged.status_code == 403
-    until(lambda: not any(v.n_connected for v in server.viewers.viewers.values()))
+    until(lambda: not any(v.n_connected for v in server.registry.tabs.values()))
 
 
 def test_each_tab_takes_home_its_own(server, stranger, tmp_path):
@@ -198,7 +198,7 @@ def test_each_tab_takes_home_its_own(server, stranger, tmp_path):
         second.send(json.dumps({"type": "open", "video": "example1"}))
         for tab, text in ((first, "Orange gewinnt."), (second, "Cyan win it <b>back</b>.")):
             heard(tab, "opened")
-            server.viewers.viewers[tab.welcome["viewer"]].timeline.add_step(0.0, 3.0, text)
+            server.registry.tabs[tab.welcome["viewer"]].history.add_step(0.0, 3.0, text)
         for tab, text, name in ((first, "Orange gewinnt.", "Gre" + "xb1"), (second, "Cyan win", "match_1")):
             for form in ("srt", "vtt", "txt", "json"):
                 answer = stranger.get(f"/live/viewers/{tab.welcome['viewer']}/commentary.{form}")
@@ -206,7 +206,7 @@ def test_each_tab_takes_home_its_own(server, stranger, tmp_path):
                 assert ("Orange" in answer.text) != ("Cyan" in answer.text)
                 assert answer.headers["content-disposition"] == f'attachment; filename="{name}.{form}"'
         assert stranger.get(f"/live/viewers/{first.welcome['viewer']}/commentary.exe").status_code == 404
-    server.viewers.videos.remove(server.viewers.videos.get(video["id"], video_owner(server, video["id"])))
+    server.registry.videos.remove(server.registry.videos.get(video["id"], video_owner(server, video["id"])))
 
 
 def test_other_pages_and_names_are_refused(server, stranger):

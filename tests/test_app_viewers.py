@@ -7,13 +7,15 @@ import time
 import pytest
 
 from demo.arguments import NANO_CHECKPOINT, NANO_MATCHES
+from demo.live.api_error import ApiError
+from demo.live.session import MAX_QUESTIONS
+from demo.web.history import CommentaryHistory
+from demo.web.lateness import LatenessMonitor
 from demo.web.options import ViewerArguments
-from demo.web.pace import Pace
 from demo.web.player import Player
 from demo.web.settings import Settings, conversation_options, frame_pixels, has_qualities
-from demo.web.timeline import Timeline
+from demo.web.tab_registry import TabRegistry
 from demo.web.videos import Videos
-from demo.web.viewers import Viewers
 from models.load import load_checkpoint
 from models.streaming.engine import Engine, EngineOptions
 from models.streaming.session import StreamingSession
@@ -27,22 +29,22 @@ def checkpoint():
 
 
 @contextlib.asynccontextmanager
-async def room(checkpoint, max_load: float = 0.9, **options):
+async def serving_tabs(checkpoint, max_load: float = 0.9, **options):
     """Viewers, and a way to open a tab with the first match."""
     engine = Engine(checkpoint, EngineOptions(12, max_lag_s=PATIENCE_S, max_load=max_load))
-    viewers = Viewers(engine, ViewerArguments(**options), True)
-    viewers.start()
+    registry = TabRegistry(engine, ViewerArguments(**options), True)
+    registry.start()
 
     async def sit_down(owner: str = "me"):
-        viewer, _ = viewers.connect(None, owner)
-        await viewer.open(viewers.videos.get("example1", owner))
-        return viewer
+        tab, _ = registry.connect(None, owner)
+        await tab.open(registry.videos.get("example1", owner))
+        return tab
 
-    viewers.sit_down = sit_down
+    registry.sit_down = sit_down
     try:
-        yield viewers
+        yield registry
     finally:
-        await viewers.close()
+        await registry.close()
 
 
 async def until(condition) -> None:
@@ -52,24 +54,24 @@ async def until(condition) -> None:
         await asyncio.sleep(0.02)
 
 
-def told(viewer, kind: str) -> list[dict]:
-    return [record for record in viewer.log.after(0) if record["type"] == kind]
+def told(tab, kind: str) -> list[dict]:
+    return [record for record in tab.log.after(0) if record["type"] == kind]
 
 
 def test_the_line_moves_up_in_order(checkpoint):
     async def scene():
-        async with room(checkpoint, max_sessions=1) as viewers:
-            first, second, third, fourth = [await viewers.sit_down() for _ in range(4)]
-            for viewer in (first, second, third, fourth):
-                await viewer.play(0.0, 1.0)
-            assert viewers.seated == {first} and viewers.waiting == [second, third, fourth]
+        async with serving_tabs(checkpoint, max_sessions=1) as registry:
+            first, second, third, fourth = [await registry.sit_down() for _ in range(4)]
+            for tab in (first, second, third, fourth):
+                await tab.play(0.0, 1.0)
+            assert registry.seated == {first} and registry.waiting == [second, third, fourth]
             assert told(third, "queued")[-1]["place"] == 2
             second.pause(0.0)  # does not want to wait any more
             assert told(third, "queued")[-1]["place"] == 1
-            await viewers.disconnect(first)
-            assert first.run is None and first not in viewers.seated
+            await registry.disconnect(first)
+            assert first.run is None and first not in registry.seated
             await until(lambda: third.run or fourth.run)
-            assert viewers.seated == {third} and viewers.waiting == [fourth] and third.run.player.playing
+            assert registry.seated == {third} and registry.waiting == [fourth] and third.run.player.playing
 
     asyncio.run(scene())
 
@@ -78,8 +80,8 @@ def test_nothing_is_said_before_its_second_was_played(checkpoint):
     """While a player stands at 3.5 s, another one's whole film is commented."""
 
     async def scene():
-        async with room(checkpoint) as viewers:
-            slow, fast = await viewers.sit_down(), await viewers.sit_down("you")
+        async with serving_tabs(checkpoint) as registry:
+            slow, fast = await registry.sit_down(), await registry.sit_down("you")
             await slow.play(0.0, 1.0)
             slow.run.player.pause(3.5)
             await fast.play(0.0, 1.0)
@@ -90,7 +92,7 @@ def test_nothing_is_said_before_its_second_was_played(checkpoint):
             await until(lambda: len(told(slow, "step")) == 3)
             slow.finish()
             await until(lambda: told(slow, "finished"))
-            return [[(step["end_s"], step["text"]) for step in told(viewer, "step")] for viewer in (slow, fast)]
+            return [[(step["end_s"], step["text"]) for step in told(tab, "step")] for tab in (slow, fast)]
 
     slow, fast = asyncio.run(scene())
     assert slow == fast and len(slow) > 20
@@ -98,13 +100,13 @@ def test_nothing_is_said_before_its_second_was_played(checkpoint):
 
 def test_a_busy_model_makes_viewers_wait_too(checkpoint):
     async def scene():
-        async with room(checkpoint, max_load=0.5) as viewers:
-            viewers.engine.step_cost_s = 0.4
-            first, second = await viewers.sit_down(), await viewers.sit_down()
+        async with serving_tabs(checkpoint, max_load=0.5) as registry:
+            registry.engine.step_cost_s = 0.4
+            first, second = await registry.sit_down(), await registry.sit_down()
             await first.play(0.0, 1.0)
             await second.play(0.0, 1.0)
-            assert viewers.waiting == [second] and told(second, "queued")
-            await viewers.disconnect(first)
+            assert registry.waiting == [second] and told(second, "queued")
+            await registry.disconnect(first)
             await until(lambda: second.run is not None)
 
     asyncio.run(scene())
@@ -112,65 +114,114 @@ def test_a_busy_model_makes_viewers_wait_too(checkpoint):
 
 def test_seeking_takes_questions_along_and_keeps_the_place(checkpoint):
     async def scene():
-        async with room(checkpoint, max_sessions=1) as viewers:
-            viewer = await viewers.sit_down()
-            await viewer.play(0.0, 1.0)
-            await viewer.ask("What is the score?", "moment")  # before anything was seen: it waits
-            await viewer.seek(10.3)
-            assert viewers.seated == {viewer} and told(viewer, "started")[-1]["start_s"] == 10.0
-            viewer.finish()  # the rest of the video at once
-            await until(lambda: told(viewer, "finished"))
-            assert len(told(viewer, "answer")) == 1
-            steps = [record["start_s"] for record in told(viewer, "step")]
-            assert steps[0] == 10.0 and steps == sorted(steps) and not viewers.seated
-            await viewer.play(30.0, 1.0)
-            assert told(viewer, "refused")[-1]["message"].startswith("The video ends here")
-            assert not viewers.seated and not viewers.waiting
+        async with serving_tabs(checkpoint, max_sessions=1) as registry:
+            tab = await registry.sit_down()
+            await tab.play(0.0, 1.0)
+            await tab.ask("What is the score?", "moment")  # before anything was seen: it waits
+            await tab.seek(10.3)
+            assert registry.seated == {tab} and told(tab, "started")[-1]["start_s"] == 10.0
+            tab.finish()  # the rest of the video at once
+            await until(lambda: told(tab, "finished"))
+            assert len(told(tab, "answer")) == 1
+            steps = [record["start_s"] for record in told(tab, "step")]
+            assert steps[0] == 10.0 and steps == sorted(steps) and not registry.seated
+            await tab.play(30.0, 1.0)
+            assert told(tab, "refused")[-1]["message"].startswith("The video ends here")
+            assert not registry.seated and not registry.waiting
 
     asyncio.run(scene())
 
 
+def test_an_answer_stands_under_its_own_question_after_a_refusal(checkpoint):
+    async def scene():
+        async with serving_tabs(checkpoint) as registry:
+            tab = await registry.sit_down()
+            await tab.play(0.0, 1.0)
+            tab.run.player.pause(0.0)  # nothing is seen yet: questions wait
+            for number in range(MAX_QUESTIONS):
+                await tab.ask(f"Question {number}?", "moment")
+            with pytest.raises(ApiError, match="429"):
+                await tab.ask("One too many?", "moment")
+            tab.run.player.pause(5.0)
+            await until(lambda: len(told(tab, "answer")) == MAX_QUESTIONS)
+            await tab.ask("Another?", "moment")
+            await until(lambda: len(told(tab, "answer")) == MAX_QUESTIONS + 1)
+            return told(tab, "asked"), told(tab, "answer")
+
+    asked, answers = asyncio.run(scene())
+    questions = {record["id"]: record["question"] for record in asked}
+    assert len(questions) == len(asked) and "One too many?" not in questions.values()
+    assert {record["id"]: record["question"] for record in answers} == questions
+
+
+@pytest.mark.parametrize("about", ["moment", "whole"])
+def test_an_answer_that_overtakes_its_number_is_told_after_its_question(checkpoint, about):
+    """The engine answers before the thread that asked has come back to the event loop."""
+
+    async def scene():
+        async with serving_tabs(checkpoint) as registry:
+            tab = await registry.sit_down()
+            await tab.play(0.0, 1.0)
+            tab.run.player.pause(0.0)
+            await tab.ask("What is the score?", "whole")
+            await until(lambda: told(tab, "answer"))
+            target = tab.run if about == "moment" else tab.conversation
+            answer = {"type": "answer", "id": 77, "question": "Who?", "text": "Cyan", "seconds": 0.1}
+            if about == "moment":
+                tab._take(target, answer)
+            else:
+                tab._take_conversation(target, answer)
+            assert len(told(tab, "answer")) == 1
+            tab._tell_asked(target.questions, 77, 2.5, "Who?", about=about)
+            late = tab.log.after(0)[-2:]
+            return [(record["type"], record["id"]) for record in late], target.questions.page_id(77), tab.history
+
+    late, page_id, history = asyncio.run(scene())
+    assert late == [("asked", page_id), ("answer", page_id)]
+    assert history.questions[-1] == (2.5, "Who?", "Cyan")
+
+
 def test_a_speed_that_cannot_be_followed_is_refused_with_a_word(checkpoint):
     async def scene():
-        async with room(checkpoint) as viewers:
-            viewer = await viewers.sit_down()
-            await viewer.play(0.0, 1.5)
-            assert viewer.run.player.rate == 1.5 and not told(viewer, "rate")
-            viewer.set_rate(4.0)
-            assert viewer.run.player.rate == 2.0
-            (refused,) = told(viewer, "rate")
+        async with serving_tabs(checkpoint) as registry:
+            tab = await registry.sit_down()
+            await tab.play(0.0, 1.5)
+            assert tab.run.player.rate == 1.5 and not told(tab, "rate")
+            tab.set_rate(4.0)
+            assert tab.run.player.rate == 2.0
+            (refused,) = told(tab, "rate")
             assert refused["rate"] == 2.0 and "can be commented" in refused["message"]
 
     asyncio.run(scene())
 
 
 def test_what_idles_or_is_gone_is_given_up(checkpoint, monkeypatch):
-    monkeypatch.setattr("demo.web.viewers.GRACE_S", 0.1)
+    monkeypatch.setattr("demo.web.tab_registry.GRACE_S", 0.1)
 
     async def scene():
-        async with room(checkpoint, idle_minutes=0.01) as viewers:
-            viewer = await viewers.sit_down()
-            await viewer.play(0.0, 1.0)
-            viewer.pause(0.5)
-            await until(lambda: told(viewer, "note"))
-            assert viewer.run is None and not viewers.seated
-            path = viewers.videos.folder / "0123"
+        async with serving_tabs(checkpoint, idle_minutes=0.01) as registry:
+            tab = await registry.sit_down()
+            await tab.play(0.0, 1.0)
+            tab.pause(0.5)
+            await until(lambda: told(tab, "note"))
+            assert tab.run is None and not registry.seated
+            path = registry.videos.folder / "0123"
             path.write_bytes(NANO_MATCHES[0].read_bytes())
-            viewers.videos.add(path, "never opened.mp4", "me")
-            await viewers.disconnect(viewer)
-            await until(lambda: not viewers.viewers and not path.exists())
+            registry.videos.add(path, "never opened.mp4", "me")
+            await registry.disconnect(tab)
+            await until(lambda: not registry.tabs and not path.exists())
 
     asyncio.run(scene())
 
 
 def test_a_conversation_says_what_the_model_says_of_the_clip(checkpoint):
     async def scene():
-        async with room(checkpoint) as viewers:
-            viewer = await viewers.sit_down()
+        async with serving_tabs(checkpoint) as registry:
+            tab = await registry.sit_down()
             for question in ("What is the score?", "Who has the ball?"):
-                await viewer.ask(question, "whole")
-            await until(lambda: len(told(viewer, "answer")) == 2)
-            return viewer.talk._read_clip(), [record["text"] for record in told(viewer, "answer")]
+                await tab.ask(question, "whole")
+            await until(lambda: len(told(tab, "answer")) == 2)
+            return tab.conversation._read_clip(), [record["text"] for record in told(tab, "answer")]
 
     clip, answers = asyncio.run(scene())
     alone = StreamingSession(checkpoint, conversation_options())
@@ -179,13 +230,13 @@ def test_a_conversation_says_what_the_model_says_of_the_clip(checkpoint):
 
 
 def test_a_slow_machine_is_told_once_with_what_to_change():
-    pace = Pace()
-    assert [pace.judge(lag_s, 0) for lag_s in (0.1, 3.0, 3.0, 3.0)] == [None, None, True, None]
-    words = pace.words(rate=2.0, quality="Sharp", n_viewers=3)
+    lateness = LatenessMonitor()
+    assert [lateness.judge(lag_s, 0) for lag_s in (0.1, 3.0, 3.0, 3.0)] == [None, None, True, None]
+    words = lateness.words(rate=2.0, quality="Sharp", n_viewers=3)
     assert "3.0 s late" in words["message"]
     assert "normal speed" in words["advice"][0] and "Fast" in words["advice"][1] and "(3 do now)" in words["advice"][2]
-    assert [pace.judge(0.1, 0) for _ in range(5)][-2:] == [False, None]
-    assert Pace().judge(0.1, 2) is None
+    assert [lateness.judge(0.1, 0) for _ in range(5)][-2:] == [False, None]
+    assert LatenessMonitor().judge(0.1, 2) is None
 
 
 def test_a_player_that_falls_silent_is_not_believed_to_go_on():
@@ -200,11 +251,11 @@ def test_a_player_that_falls_silent_is_not_believed_to_go_on():
 
 
 def test_what_is_said_anew_takes_the_place_of_the_old():
-    timeline = Timeline()
+    history = CommentaryHistory()
     for start_s in range(5):
-        timeline.add_step(start_s, start_s + 1, f"old {start_s}")
-    timeline.add_step(1.0, 4.0, "new")
-    assert [text for _, _, text in timeline.steps] == ["old 0", "new", "old 4"]
+        history.add_step(start_s, start_s + 1, f"old {start_s}")
+    history.add_step(1.0, 4.0, "new")
+    assert [text for _, _, text in history.steps] == ["old 0", "new", "old 4"]
 
 
 def test_an_example_that_is_no_video_is_an_error(tmp_path):

@@ -15,9 +15,10 @@ from queue import SimpleQueue
 
 import pytest
 import torch
+from wcwidth import width
 
 from data.video.live import TimedFrame
-from demo.terminal import TerminalView, clock_time, read_lines
+from demo.terminal import TerminalView, clock_time, queue_lines
 from demo.viewing import Viewing
 from models.load import load_checkpoint
 from models.streaming.options import StreamOptions
@@ -303,7 +304,7 @@ def test_lines_come_whole_from_a_pipe():
     lines = SimpleQueue()
     os.write(writing, "first\nsecond é".encode())
     os.close(writing)
-    read_lines(reading, lines)
+    queue_lines(reading, lines)
     assert [lines.get(), lines.get()] == ["first", "second é"] and lines.empty()
 
 
@@ -323,3 +324,6 @@ def test_terminal_lines(capsys):
     printed = capsys.readouterr().out
     assert "00:03.0-00:04.0" in printed and "50 ms" in printed and "4 frames dropped" in printed
     assert printed.count("\n") == 1 and clock_time(75.5) == "01:15.5"
+    for text in ("Goal!", "\u1100\u1161\u11a8 球", "👨‍👩‍👧‍👦🇰🇷"):  # the speeds stand below each other
+        view.show(step | {"text": text})
+        assert width(capsys.readouterr().out.partition("latency")[0]) == width(printed.partition("latency")[0])

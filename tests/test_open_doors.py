@@ -4,7 +4,7 @@ import pytest
 
 from demo import app, serve
 from demo.arguments import MemoryArguments
-from demo.live.engine import EngineArguments
+from demo.live.engine import StreamEngineArguments
 from demo.server.options import TOKEN_VARIABLE as TOKEN
 from demo.server.options import ServerOptions
 from demo.web.options import AUTH_VARIABLE as AUTH
@@ -19,9 +19,9 @@ def warned(monkeypatch, capsys):
 
     def of(where: PageArguments | serve.ListenArguments, options: ServerOptions | None = None) -> str:
         if isinstance(where, PageArguments):
-            app.check(where, EngineArguments(), ViewerArguments())
+            app.check_page(where, StreamEngineArguments(), ViewerArguments())
         else:
-            serve.check(where, EngineArguments(), MemoryArguments(), options or ServerOptions())
+            serve.check_server(where, StreamEngineArguments(), MemoryArguments(), options or ServerOptions())
         return capsys.readouterr().err
 
     return of

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import connect
 
 from demo.arguments import NANO_CHECKPOINT
-from demo.live.refusal import Refusal
+from demo.live.api_error import ApiError
 from demo.server.options import ServerOptions
 from demo.server.protocol import NewSession
 from demo.server.sessions import Sessions
@@ -100,7 +100,7 @@ def test_engines_take_turns_and_keep_their_sessions(nano_checkpoint, films, tmp_
             assert list(engines[name].sessions) == [session_id], "each engine has its own session and no other"
         waiting = [(await replicas.create(new))["id"] for _ in range(4)]
         assert [name.partition("-")[0] for name in waiting] == ["e0", "e1", "e0", "e1"]
-        with pytest.raises(Refusal, match="503"):  # both are full
+        with pytest.raises(ApiError, match="503"):  # both are full
             await replicas.create(new)
         await replicas.delete(waiting[0], False)
         again = (await replicas.create(new))["id"]  # the second engine's turn, which has no room

@@ -14,16 +14,16 @@ import av
 import numpy as np
 import pytest
 
-from demo.render.commentary import Commentary
-from demo.render.painter import Painter, automatic_font_size
+from demo.render.commentary import FinishedCommentary
+from demo.render.painter import OverlayPainter, automatic_font_size
 from demo.render.video import RenderOptions, main, render
 from tests.conftest import REPOSITORY
 from tests.videos import decode_every_frame, make_video
 from tests.waiting import PATIENCE_S
 from utils.errors import UserError
 
-SAID = Commentary(steps=[(0.0, 1.0, "Cyan pass"), (1.0, 2.0, "out right.")])
-NOTHING = Commentary()
+SAID = FinishedCommentary(steps=[(0.0, 1.0, "Cyan pass"), (1.0, 2.0, "out right.")])
+NOTHING = FinishedCommentary()
 FINE = RenderOptions(crf=4)
 
 
@@ -92,7 +92,7 @@ def sound_packets(path: Path) -> list[tuple[Fraction, bytes]]:
         return [(packet.pts * stream.time_base, bytes(packet)) for packet in container.demux(stream) if packet.size]
 
 
-def rendered(source: Path, said: Commentary = SAID, options: RenderOptions = FINE, **others) -> Path:
+def rendered(source: Path, said: FinishedCommentary = SAID, options: RenderOptions = FINE, **others) -> Path:
     out = source.with_name(f"{source.stem}_out.mp4")
     render(source, said, out, options, overwrite=True, **others)
     return out
@@ -178,7 +178,7 @@ def inside(picture: np.ndarray, rows: tuple[float, float], columns: tuple[float,
 @pytest.mark.parametrize("level", [0, 128, 255])
 def test_captions_are_seen_when_they_were_spoken_and_nowhere_else(tmp_path: Path, level: int):
     source = make_flat(tmp_path / "source.mp4", level, (360, 640), n_frames=40)
-    out = rendered(source, Commentary(steps=[(0, 1, "Cyan pass"), (1, 2, "out right.")]))
+    out = rendered(source, FinishedCommentary(steps=[(0, 1, "Cyan pass"), (1, 2, "out right.")]))
     plain = grey_at(source, 0)
     for time_s, is_shown in ((0.0, False), (0.9, False), (1.0, True), (1.9, True), (3.9, True)):
         picture = grey_at(out, time_s)
@@ -202,7 +202,7 @@ def test_captions_are_seen_when_they_were_spoken_and_nowhere_else(tmp_path: Path
 def test_captions_stay_inside_every_frame(tmp_path: Path, size_hw: tuple[int, int], stream: dict):
     text = "A long sentence that needs both lines of a caption, however wide the picture is"
     source = make_flat(tmp_path / "source.mp4", 200, size_hw, **{"n_frames": 20, **stream})
-    out = rendered(source, Commentary(steps=[(0, 0.5, text)], questions=[(0.5, "Who has the ball?", "Cyan.")]))
+    out = rendered(source, FinishedCommentary(steps=[(0, 0.5, text)], questions=[(0.5, "Who has the ball?", "Cyan.")]))
     height, width = size_hw[::-1] if stream.get("rotation") else size_hw
     picture = grey_at(out, 1.7)
     assert picture.shape == (height, width)
@@ -231,7 +231,7 @@ def test_font_sizes_follow_the_picture_and_the_flag(tmp_path: Path):
 
 def test_questions_and_answers_stand_as_bubbles(tmp_path: Path):
     source = make_flat(tmp_path / "source.mp4", 128, (360, 640), n_frames=100)
-    asked = Commentary(questions=[(2.0, "What is the score?", "Nil one."), (10.0, "Who won?", "Cyan")])
+    asked = FinishedCommentary(questions=[(2.0, "What is the score?", "Nil one."), (10.0, "Who won?", "Cyan")])
     out = rendered(source, asked)
     for time_s, shown in ((1.9, ""), (2.1, "q"), (3.2, "qa"), (6.4, ""), (6.7, "q"), (9.8, "qa")):
         changed = np.abs(grey_at(out, time_s) - grey_at(source, 0)) > 20
@@ -251,7 +251,9 @@ def test_a_held_frame_is_repeated_where_its_caption_changes(tmp_path: Path):
 
 def test_the_video_decides_what_belongs_to_it(tmp_path: Path, caplog):
     source = make_flat(tmp_path / "source.mp4", 128, (120, 200), n_frames=20)
-    rendered(source, Commentary(steps=[(0, 1, "a"), (1, 2.9, "last"), (30, 31, "b")], questions=[(40, "c", "d")]))
+    rendered(
+        source, FinishedCommentary(steps=[(0, 1, "a"), (1, 2.9, "last"), (30, 31, "b")], questions=[(40, "c", "d")])
+    )
     assert "ends at 2.0 s: 2 steps and questions" in caplog.text
 
 
@@ -265,7 +267,7 @@ ODD_TEXTS = {
 @pytest.mark.parametrize("text", ODD_TEXTS.values(), ids=ODD_TEXTS.keys())
 def test_any_script_can_be_drawn(tmp_path: Path, text: str):
     source = make_flat(tmp_path / "source.mp4", 200, (180, 320), n_frames=15)
-    rendered(source, Commentary(steps=[(0, 1, text)], questions=[(0.2, text, text)]))
+    rendered(source, FinishedCommentary(steps=[(0, 1, text)], questions=[(0.2, text, text)]))
 
 
 def test_missing_glyphs_are_named(tmp_path: Path, caplog):
@@ -285,7 +287,7 @@ def test_words_of_right_to_left_scripts_begin_at_the_right():
     from demo.render.fonts import default_font
     from demo.render.timeline import Words
 
-    painter = Painter(1280, 720, default_font())
+    painter = OverlayPainter(1280, 720, default_font())
     for line, begins_left in (("one two three", True), ("ניצחון גדול היום", False)):
         part, whole = (painter.words(Words(0, 1, (line,), 0, n)) for n in (5, 99))
         same_left = abs(part.x - whole.x) <= 1

@@ -14,15 +14,15 @@ import pytest
 
 from demo.render import rendering
 from demo.render.captions import spoken_times
-from demo.render.commentary import Commentary, Spoken
+from demo.render.commentary import FinishedCommentary, Spoken
 from demo.render.sound import ATTACK_S, LOWERED, RELEASE_S, SpeechTrack
-from demo.render.speech import LOUDNESS, MOST_FASTER, RATE, Line, fitted, open_engine, spoken_lines
+from demo.render.speech import LOUDNESS, MOST_FASTER, RATE, SpokenLine, fitted, open_engine, spoken_lines
 from demo.render.video import RenderOptions, render
 from tests.test_render import add_sound, frame_times, make_flat
 from utils.errors import UserError
 
 needs_espeak = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
-SAID = Commentary(steps=[(0.0, 1.0, "one"), (1.0, 2.0, "two words"), (4.0, 5.0, "three more words")])
+SAID = FinishedCommentary(steps=[(0.0, 1.0, "one"), (1.0, 2.0, "two words"), (4.0, 5.0, "three more words")])
 SECONDS_A_WORD = 0.4
 PEAK = LOUDNESS * 2**0.5  # of a tone at that root mean square
 
@@ -56,7 +56,7 @@ def test_a_line_is_spoken_as_it_is_faster_or_cut_off():
 
 
 def test_lines_begin_at_their_steps_and_never_overlap():
-    crowded = Commentary(
+    crowded = FinishedCommentary(
         steps=[(i, i + 1, "many words for a second") for i in range(5)] + [(5, 5.1, "short"), (5.1, 5.2, "!")]
     )
     lines = list(spoken_lines(spoken_times(crowded), speak))
@@ -73,7 +73,7 @@ def test_lines_begin_at_their_steps_and_never_overlap():
 
 
 def test_the_original_is_lowered_under_speech_and_comes_back():
-    line = Line(RATE, np.full(RATE, 0.1, np.float32))
+    line = SpokenLine(RATE, np.full(RATE, 0.1, np.float32))
     original = np.full((2, 4 * RATE), 0.5, np.float32)
     mixed = SpeechTrack(iter([line])).over(original, 0)
     assert (mixed[:, : int((1 - ATTACK_S) * RATE)] == 0.5).all() and (

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pysubs2
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from demo.render.captions import LINE_COLUMNS, MOST_SHOWN_S, captions
-from demo.render.commentary import Asked, Commentary, Spoken, read_commentary, short_name
+from demo.render.commentary import FinishedCommentary, QuestionAnswer, Spoken, read_commentary, short_name
 from demo.render.lines import columns, pages, wrap
-from demo.render.subtitles import UNMARKED, main, plain, sentences, srt, vtt
+from demo.render.subtitles import UNMARKED, main, plain_text, sentences, srt, vtt
 from utils.errors import UserError
 
 STEPS = [
@@ -31,9 +31,9 @@ LONG = (
 )
 
 
-def commentary(**changes) -> Commentary:
+def commentary(**changes) -> FinishedCommentary:
     values = {"steps": STEPS, "questions": QUESTIONS, "query": "Speak.", "model": "nano", "video": "match.mp4"}
-    return Commentary(**values | changes)
+    return FinishedCommentary(**values | changes)
 
 
 def cues_of(text: str) -> list[tuple[int, int, str]]:
@@ -65,7 +65,7 @@ def test_json_is_read_back_as_it_was(tmp_path: Path):
     commentary(duration_s=31.5).write(path)
     assert read_commentary(path) == commentary(duration_s=31.5)
     assert read_commentary(path).steps[0] == Spoken(0.0, 3.0, "Cyan kick off,")
-    assert read_commentary(path).questions == [Asked(4.0, "What is the score?", "Nil one.")]
+    assert read_commentary(path).questions == [QuestionAnswer(4.0, "What is the score?", "Nil one.")]
 
 
 def viewing(**changes) -> dict:
@@ -167,14 +167,14 @@ def test_a_caption_stands_from_when_it_was_spoken_until_the_next():
 
 def test_the_last_words_are_seen_before_the_video_ends():
     steps = [(i, i + 1.0, f"word{i}") for i in range(31)]  # the step of the last frame passes the end by 0.9 s
-    shown = captions(Commentary(steps=steps, duration_s=30.083))
+    shown = captions(FinishedCommentary(steps=steps, duration_s=30.083))
     assert [word for c in shown for word in c.lines] == [f"word{i}" for i in range(31)]
     assert shown[-1].start_s == pytest.approx(29.583) and shown[-1].end_s == pytest.approx(30.083)
     assert all(c.end_s - c.start_s >= 0.49 for c in shown) and shown[20].start_s == 21.0
 
 
 def test_long_captions_are_cut_behind_clauses_and_share_the_time():
-    shown = captions(Commentary(steps=[(0, 10, LONG), (10, 20, "Next.")]))
+    shown = captions(FinishedCommentary(steps=[(0, 10, LONG), (10, 20, "Next.")]))
     assert [c.end_s for c in shown[:-2]] == [c.start_s for c in shown[1:-1]] and shown[-2].end_s == 20.0
     assert all(len(c.lines) <= 2 and columns(line) <= LINE_COLUMNS for c in shown for line in c.lines)
     assert shown[0].lines[-1].endswith((",", ";", "."))
@@ -182,29 +182,33 @@ def test_long_captions_are_cut_behind_clauses_and_share_the_time():
 
 def test_markup_stays_text():
     bad = "<script>alert(1)</script> <img src=x onerror=alert(1)> &lt; {\\pos(0,0)} --> <c.red>"
-    given_ = Commentary(steps=[(0, 1, bad)])
+    given_ = FinishedCommentary(steps=[(0, 1, bad)])
     assert " ".join(text for _, _, text in cues_of(vtt(given_))).replace("\n", " ") == bad
     for line in pysubs2.SSAFile.from_string(srt(given_), format_="srt", keep_unknown_html_tags=True):
         assert not re.search(r"<(?=[/a-z])|\{\\", line.text.replace("\\N", " "))
 
 
 def test_line_breaks_and_controls_in_a_step_cannot_end_its_cue():
-    given_ = Commentary(steps=[(0, 1, "one\n\n2\n00:00:09,000 --> 00:00:10,000\nfake\x00\x1b[31m \ud800")])
+    given_ = FinishedCommentary(steps=[(0, 1, "one\n\n2\n00:00:09,000 --> 00:00:10,000\nfake\x00\x1b[31m \ud800")])
     assert len(cues_of(vtt(given_))) == 1
     assert len(pysubs2.SSAFile.from_string(srt(given_), format_="srt")) == 1
 
 
 def test_plain_text_has_a_line_for_each_sentence_and_the_chat():
-    assert plain(commentary()).splitlines() == [
+    assert plain_text(commentary()).splitlines() == [
         "match.mp4, nano", "Speak.", "", "00:00  Cyan kick off, nil one.", "00:03  Orange win it & <b>shoot</b>!",
         "00:04  Question: What is the score?", "       Answer: Nil one.", "00:30  7",
     ]  # fmt: skip
-    assert sentences(Commentary(steps=[(3725, 3726, "a"), (3740, 3741, "b")])) == [(3725, "a"), (3740, "b")]
-    assert plain(Commentary(steps=[(3725, 3726, "Late.")])) == "1:02:05  Late.\n"
+    assert sentences(FinishedCommentary(steps=[(3725, 3726, "a"), (3740, 3741, "b")])) == [(3725, "a"), (3740, "b")]
+    assert plain_text(FinishedCommentary(steps=[(3725, 3726, "Late.")])) == "1:02:05  Late.\n"
 
 
 def test_an_empty_commentary_is_an_empty_file():
-    assert (srt(Commentary()), vtt(Commentary()), plain(Commentary())) == ("", "WEBVTT\n\n", "")
+    assert (srt(FinishedCommentary()), vtt(FinishedCommentary()), plain_text(FinishedCommentary())) == (
+        "",
+        "WEBVTT\n\n",
+        "",
+    )
 
 
 def test_scripts_without_spaces_break_between_characters_and_not_before_a_full_stop():
@@ -220,13 +224,44 @@ def test_a_word_wider_than_a_line_is_broken_but_not_its_characters():
     assert wrap("e\u0301" * 12, 5, balanced=False)[0] == "e\u0301" * 5
 
 
+FAMILY, FLAG = "👨‍👩‍👧‍👦", "🇰🇷"
+SYLLABLE = "\u1100\u1161\u11a8"  # one Korean syllable written as three letters
+
+
+@pytest.mark.parametrize("cluster", [FAMILY, FLAG, SYLLABLE, "👍🏽", "❤️", "e\u0301", "क्षि", "球"])
+@pytest.mark.parametrize("width", [2, 3, 5, 8])
+def test_no_line_or_page_ends_inside_what_is_seen_as_one_character(cluster: str, width: int):
+    text = cluster * 9
+    lines = wrap(text, width)
+    assert "".join(lines) == text and all(set(line.split(cluster)) == {""} for line in lines)
+    found = pages(text, width, 2)
+    assert "".join(line for page in found for line in page) == text
+    assert all(set(line.split(cluster)) == {""} for page in found for line in page)
+
+
+@pytest.mark.parametrize(
+    ("text", "n_columns"),
+    [(FAMILY, 2), (FLAG, 2), (FLAG * 2, 4), (SYLLABLE, 2), ("한글", 4), ("e\u0301", 1), ("球x", 3), ("", 0)],
+)
+def test_columns_are_those_of_a_terminal(text: str, n_columns: int):
+    assert columns(text) == n_columns
+
+
+def test_words_of_hindi_stay_whole_where_they_fit():
+    """Its vowel signs take a column each, which makes no letter a wide one."""
+    assert wrap("नियमित नियमित", 9, balanced=False) == ["नियमित", "नियमित"]
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0, 100), st.floats(0, 20), st.text(max_size=150)), max_size=12),
     st.one_of(st.none(), st.floats(0.1, 120)),
 )
+@example([(1.5625, 0.0, "0")], 1.5625)  # a step at the end: its start and the end are rounded to one millisecond
 def test_any_steps_give_valid_cues(steps: list, duration_s: float | None):
-    given_ = Commentary(steps=[(start, start + length, text) for start, length, text in steps], duration_s=duration_s)
+    given_ = FinishedCommentary(
+        steps=[(start, start + length, text) for start, length, text in steps], duration_s=duration_s
+    )
     cues = cues_of(vtt(given_))
     assert all(end <= start for (_, end, _), (start, _, _) in pairwise(cues))
     said = sorted("".join(words("".join(step.text for step in given_.steps))))
@@ -244,7 +279,12 @@ def test_pages_keep_every_character_in_order(text: str, width: int, most_lines: 
 def test_the_command_writes_by_the_name_and_replaces_only_if_asked(tmp_path: Path):
     source = tmp_path / "viewing.json"
     source.write_text(json.dumps(viewing()))
-    for name, expected in (("a.srt", srt), ("a.VTT", vtt), ("a.txt", plain), ("a.json", Commentary.to_json)):
+    for name, expected in (
+        ("a.srt", srt),
+        ("a.VTT", vtt),
+        ("a.txt", plain_text),
+        ("a.json", FinishedCommentary.to_json),
+    ):
         assert main([str(source), str(tmp_path / name)]) == 0
         assert (tmp_path / name).read_text() == expected(commentary())
     assert main([str(source), str(tmp_path / "a.srt"), "--captions_at", "start", "--overwrite"]) == 0

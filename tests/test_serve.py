@@ -78,6 +78,17 @@ def test_a_reader_goes_on_where_it_was(client, films):
         assert client.get(f"/sessions/{session_id}/events", headers={"Last-Event-ID": after}).status_code == 422
 
 
+def test_an_event_has_its_records_number_and_type(client, films):
+    session_id = client.open()
+    client.push(session_id, films[0][:8])
+    records = client.finish(session_id)
+    begin, *events = client.get(f"/sessions/{session_id}/events").text.removesuffix("\n\n").split("\n\n")
+    assert begin == "retry: 2000"
+    fields = [dict(line.split(": ", 1) for line in event.split("\n")) for event in events]
+    assert [json.loads(event["data"]) for event in fields] == records
+    assert [(event["id"], event["event"]) for event in fields] == [(str(r["seq"]), r["type"]) for r in records]
+
+
 def test_a_closed_session_is_forgotten(client, films):
     session_id = client.open()
     client.push(session_id, films[0][:3])

@@ -7,11 +7,10 @@ import yaml
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from demo.app import check as check_page
+from demo.app import check_page
 from demo.arguments import MemoryArguments
-from demo.live.engine import EngineArguments
-from demo.serve import ListenArguments
-from demo.serve import check as check_server
+from demo.live.engine import StreamEngineArguments
+from demo.serve import ListenArguments, check_server
 from demo.server.options import ServerOptions
 from demo.web.options import PageArguments, ViewerArguments
 from tests.conftest import REPOSITORY
@@ -99,22 +98,22 @@ def test_by_default_only_this_machine_is_served(capsys):
     assert listening.host == page.host == "127.0.0.1" and not page.share and ServerOptions().allow_source == []
     config = yaml.safe_load((REPOSITORY / "scripts" / "ray_serve.yaml").read_text())
     assert config["http_options"]["host"] == "127.0.0.1"
-    check_server(listening, EngineArguments(), MemoryArguments(), ServerOptions())
-    check_page(page, EngineArguments(), ViewerArguments())
+    check_server(listening, StreamEngineArguments(), MemoryArguments(), ServerOptions())
+    check_page(page, StreamEngineArguments(), ViewerArguments())
     assert not capsys.readouterr().err
 
 
 def test_a_door_that_is_left_open_is_warned_of(capsys):
     everywhere = ListenArguments(host="0.0.0.0")
-    check_server(everywhere, EngineArguments(), MemoryArguments(), ServerOptions())
+    check_server(everywhere, StreamEngineArguments(), MemoryArguments(), ServerOptions())
     assert "everybody who reaches 0.0.0.0 can use this server" in capsys.readouterr().err
-    check_server(everywhere, EngineArguments(), MemoryArguments(), ServerOptions(token=TOKEN))
+    check_server(everywhere, StreamEngineArguments(), MemoryArguments(), ServerOptions(token=TOKEN))
     assert not capsys.readouterr().err
     for page, where in ((PageArguments(host="0.0.0.0"), "0.0.0.0"), (PageArguments(share=True), "the public address")):
-        check_page(page, EngineArguments(), ViewerArguments())
+        check_page(page, StreamEngineArguments(), ViewerArguments())
         assert f"everybody who reaches {where} can use this page" in capsys.readouterr().err
         page.auth = "coach:half time"
-        check_page(page, EngineArguments(), ViewerArguments())
+        check_page(page, StreamEngineArguments(), ViewerArguments())
         assert not capsys.readouterr().err
 
 

@@ -9,10 +9,10 @@ from PIL import Image
 from websockets.sync.client import connect
 
 from data.video.frame_plan import VideoLimits
-from demo.live.arrivals import Arrivals
+from demo.live.api_error import ApiError
 from demo.live.bucket import TokenBucket
+from demo.live.frame_clock import FrameClock
 from demo.live.frames import FrameReader
-from demo.live.refusal import Refusal
 from tests.serving import PATIENCE_S, expected, jpeg, said, serving, socket_url, until
 
 
@@ -129,7 +129,7 @@ def test_a_bad_request_is_answered_with_what_is_wrong(client, body, message):
 
 
 def test_frames_are_put_on_the_grid():
-    arrivals = Arrivals()
+    arrivals = FrameClock()
     taken = []
     for i in range(50):  # 30 a second from the tenth second of a clock
         grid_s = arrivals.place(None, 10 + i / 30)
@@ -137,7 +137,7 @@ def test_frames_are_put_on_the_grid():
             arrivals.take(grid_s, False, 10 + i / 30)
             taken.append((round(i / 30, 2), grid_s))
     assert taken == [(0.0, 0.0), (0.27, 0.5), (0.77, 1.0), (1.27, 1.5)]
-    with pytest.raises(Refusal, match="with and without"):
+    with pytest.raises(ApiError, match="with and without"):
         arrivals.place(3.0, 12.0)
 
 
@@ -149,7 +149,7 @@ def test_all_frames_take_the_first_ones_size(films):
 
 
 def test_times_of_clients_are_rounded_to_the_grid():
-    arrivals = Arrivals(start_s=3.0)
+    arrivals = FrameClock(start_s=3.0)
     placed = []
     for time_s in (2.9, 3.1, 3.2, 3.74, 3.75, 4.25, 9.0, 8.6):
         grid_s = arrivals.place(time_s, 0.0)
@@ -157,7 +157,7 @@ def test_times_of_clients_are_rounded_to_the_grid():
         if grid_s is not None:
             arrivals.take(grid_s, True, 0.0)
     assert placed == [3.0, None, None, 3.5, 4.0, 4.5, 9.0, None]
-    with pytest.raises(Refusal):
+    with pytest.raises(ApiError):
         arrivals.place(7.0, 0.0)
 
 

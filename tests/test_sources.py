@@ -19,8 +19,8 @@ from data.sources.spec import FORMS, NO_PROTOCOL, _camera, parse_spec
 from data.sources.stream import N_HELD, StreamSource
 from data.video.container import VideoError
 from data.video.live import FrameMaker, live_frames
-from demo.arguments import MemoryArguments, ModelArguments, OutputArguments, SourceArguments, SpeechArguments
-from demo.cli import check, open_stream
+from demo.arguments import LiveModelArguments, MemoryArguments, OutputArguments, SourceArguments, SpeechArguments
+from demo.cli import check_flags, open_stream
 from demo.viewing import Viewing
 from models.load import load_checkpoint
 from models.streaming.options import StreamOptions
@@ -243,7 +243,7 @@ def test_cli_reads_video_from_stdin(tiny_checkpoint, folder):
 
 def test_cli_watches_a_live_source(tiny_checkpoint):
     source = SourceArguments(video="lavfi:testsrc2=size=64x48:rate=10:duration=4", max_pixels=4704)
-    model = ModelArguments(model_name_or_path=str(tiny_checkpoint), device="cpu")
+    model = LiveModelArguments(model_name_or_path=str(tiny_checkpoint), device="cpu")
     checkpoint, options, frames, header = open_stream(
         source, model, SpeechArguments(max_answer_tokens=6), MemoryArguments()
     )
@@ -267,4 +267,6 @@ def test_cli_refuses_before_it_loads(flags, expected):
     values = {flags[i].removeprefix("--"): flags[i + 1] for i in range(0, len(flags), 2)}
     numbers = {name: float(value) if name.endswith(("fps", "_s")) else value for name, value in values.items()}
     with pytest.raises(UserError, match=expected):
-        check(SourceArguments(**numbers), ModelArguments(), SpeechArguments(), MemoryArguments(), OutputArguments())
+        check_flags(
+            SourceArguments(**numbers), LiveModelArguments(), SpeechArguments(), MemoryArguments(), OutputArguments()
+        )

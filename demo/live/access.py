@@ -1,4 +1,4 @@
-"""Who may speak to the server: the right host name, no foreign web page, the token, and no more than so many bytes."""
+"""Access to the server: the right host name, no foreign web page, the token, and no more than so many bytes."""
 
 import hmac
 from ipaddress import ip_address
@@ -7,19 +7,19 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from demo.live.refusal import Refusal
+from demo.live.api_error import ApiError
 
 JSON_BYTES = 64 * 2**10
 OPEN_PATHS = ("/health",)
 
 
-class Gate:
+class AuthMiddleware:
     """ASGI middleware in front of all routes.
 
     Host: an IP address, localhost or one of `hosts`. A page that rebinds its own name to this machine's address
     (DNS rebinding) comes with that name and is refused. Origin: browsers state the page that asks; it must be one of
     this server's own. Token: as "Authorization: Bearer ..."; a WebSocket may send it as its first message instead,
-    since browsers cannot set that header there (demo/server/dialogue.py). max_frame_bytes: of a body sent to a path
+    since browsers cannot set that header there (demo/server/websocket.py). max_frame_bytes: of a body sent to a path
     that ends in `frames_path`; others are small.
     """
 
@@ -31,7 +31,7 @@ class Gate:
         self.max_frame_bytes, self.frames_path = max_frame_bytes, frames_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer it with a refusal."""
+        """Pass a request on, or answer it with a error."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
@@ -45,8 +45,8 @@ class Gate:
                 raise unauthorised()
             most = self.max_frame_bytes if scope["path"].endswith(self.frames_path) else JSON_BYTES
             _check_length(headers, most)
-        except Refusal as refusal:
-            await refusal.response()(scope, receive, send)  # to a WebSocket, in place of the handshake
+        except ApiError as error:
+            await error.response()(scope, receive, send)  # to a WebSocket, in place of the handshake
             return
         scope.setdefault("state", {})["authorised"] = authorised
         await self.app(scope, receive if is_socket else _capped(receive, most), send)
@@ -55,7 +55,7 @@ class Gate:
         host = headers.get("host", "")
         name = _host_name(host)
         if name not in self.hosts and not _is_address(name):
-            raise Refusal(
+            raise ApiError(
                 403, f"host {host[:200]!r}", cause="this server does not go by that name",
                 next_step="address it as localhost or by its IP address, or start it with --allow_host NAME",
             )  # fmt: skip
@@ -72,9 +72,9 @@ def bearer(headers: Headers) -> str | None:
     return token.strip() if scheme.lower() == "bearer" else None
 
 
-def unauthorised() -> Refusal:
-    """The token is missing or wrong."""
-    return Refusal(
+def unauthorised() -> ApiError:
+    """401 for a missing or wrong token."""
+    return ApiError(
         401, "the token is missing or wrong", cause="this server was started with a token",
         next_step='send the header "Authorization: Bearer TOKEN"; never put the token in the URL',
     )  # fmt: skip
@@ -100,14 +100,14 @@ def _check_origin(headers: Headers, scope: Scope) -> None:
     # A link that a person follows is no request of the other page: it cannot read what comes.
     follows_link = headers.get("sec-fetch-mode") == "navigate" and scope.get("method") == "GET"
     if foreign or (headers.get("sec-fetch-site") in ("cross-site", "same-site") and not follows_link):
-        raise Refusal(
+        raise ApiError(
             403, f"a request from the page {(origin or 'of another site')[:200]}",
             cause="pages of other origins may not use this server", next_step="call it from a program, or its own page",
         )  # fmt: skip
 
 
-def _too_long(n_bytes: int | str, most: int) -> Refusal:
-    return Refusal(413, f"a body of {n_bytes} bytes", limit=most, next_step="send less")
+def _too_long(n_bytes: int | str, most: int) -> ApiError:
+    return ApiError(413, f"a body of {n_bytes} bytes", limit=most, next_step="send less")
 
 
 def _check_length(headers: Headers, most: int) -> None:

@@ -6,7 +6,7 @@ from urllib.parse import unquote, urlsplit
 
 from data.sources.spec import SourceSpec, parse_spec
 from data.video.frame_folder import list_images
-from demo.live.refusal import Refusal
+from demo.live.api_error import ApiError
 from utils.errors import UserError
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -33,7 +33,7 @@ class AllowedSources:
             parse_spec(url)
 
     def check(self, name: str) -> SourceSpec:
-        """What a client's name means. Raises Refusal where the list does not allow it, UserError where it fails."""
+        """Source that a name means. Raises ApiError where the list does not allow it, UserError where it fails."""
         if name.startswith(EXACT):
             if name not in self._exact:
                 raise _refused(name)
@@ -47,7 +47,7 @@ class AllowedSources:
     def _check_path(self, name: str) -> SourceSpec:
         path = self._resolve(name)
         if not path.exists():
-            raise Refusal(404, f"source {name[:200]!r}: no such file or folder", next_step="check its name")
+            raise ApiError(404, f"source {name[:200]!r}: no such file or folder", next_step="check its name")
         spec = parse_spec(str(path))
         if spec.kind == "images" and any(not self._holds(image.resolve()) for image in list_images(str(path))):
             raise _refused(name)
@@ -103,8 +103,8 @@ def _is_below(url: str, allowed: str) -> bool:
     return not odd and same_server and ports[0] == ports[1] and below
 
 
-def _refused(name: str) -> Refusal:
-    return Refusal(
+def _refused(name: str) -> ApiError:
+    return ApiError(
         403, f"source {name[:200]!r}", cause="it is not on this server's list",
         next_step="name a source that the server was started with (--allow_source), or push frames",
     )  # fmt: skip

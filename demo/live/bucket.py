@@ -1,4 +1,4 @@
-"""How often something may happen: a bucket of tokens that fills at a rate."""
+"""Token bucket: how often something may happen."""
 
 from dataclasses import dataclass, field
 

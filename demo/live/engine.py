@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from demo.arguments import NANO_CHECKPOINT, ModelArguments
+from demo.arguments import NANO_CHECKPOINT, LiveModelArguments
 from utils.arguments import helped
 from utils.errors import UserError
 
@@ -17,8 +17,8 @@ MEASURED_HW = (360, 640)  # of the picture on which the cost of a step is measur
 
 
 @dataclass
-class EngineArguments(ModelArguments):
-    """Which model speaks, how it runs, and how much is asked of it."""
+class StreamEngineArguments(LiveModelArguments):
+    """Model that speaks, how it runs, and how much is asked of it."""
 
     max_lag_s: float = helped(2.0, "frames that wait longer are dropped where newer ones have come")
     max_load: float = helped(0.9, "share of the time that the model may work; then others are refused or have to wait")
@@ -30,7 +30,7 @@ class EngineArguments(ModelArguments):
 
 
 @contextmanager
-def started_engine(model: EngineArguments, n_streams: int) -> Iterator["Engine"]:
+def started_engine(model: StreamEngineArguments, n_streams: int) -> Iterator["Engine"]:
     """Load the model and start an engine; it is closed where what is then built on it fails."""
     import transformers
 

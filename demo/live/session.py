@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from data.sources.source import Source
-from demo.live.arrivals import Arrivals
+from demo.live.api_error import RETRY_S, ApiError
 from demo.live.bucket import TokenBucket
 from demo.live.events import EventLog
+from demo.live.frame_clock import FrameClock
 from demo.live.frames import FrameReader
-from demo.live.refusal import RETRY_S, Refusal
 from models.streaming.stream import AHEAD_FRAMES, Stream
 from utils.errors import UserError
 
@@ -54,11 +54,11 @@ class Session:
     n_answered: int = 0
 
     def __post_init__(self):
-        self.arrivals = Arrivals(self.begun.end_s)
+        self.clock = FrameClock(self.begun.end_s)
         self.marks: deque[Mark] = deque([self.begun], maxlen=MARKS_KEPT)
 
-    def hear(self, record: dict) -> None:
-        """Take a record of the engine."""
+    def hear(self, record: dict) -> dict:
+        """Take a record of the engine; returns it as clients may see it."""
         self.n_answered += record["type"] == "answer"
         if record["type"] == "error" and self.shown_path:
             record = {**record, "message": record["message"].replace(*self.shown_path)}
@@ -68,6 +68,7 @@ class Session:
                 self.marks.append(Mark(self.marks[-1].n_steps + 1, record["end_s"], seq))
         if record["type"] == "end" and self.source is not None:
             self.source.close()
+        return record
 
     def state_after(self, n_steps: int) -> tuple[Mark, int] | None:
         """The mark of a step, and the last record before the next step's; None where it is too long ago."""
@@ -79,11 +80,11 @@ class Session:
         return marks[at], marks[at + 1].seq - 1 if at + 1 < len(marks) else last_seq
 
     async def push(self, encoded: bytes, time_s: float | None) -> dict:
-        """Take a JPEG. Waits where the stream is no realtime one and has enough. Raises Refusal."""
+        """Take a JPEG. Waits where the stream is no realtime one and has enough. Raises ApiError."""
         self.touch()
         if (wait_s := self.bucket.take(time.monotonic())) > 0:
             self.frames["refused"] += 1
-            raise Refusal(
+            raise ApiError(
                 429, "too many frames", limit=f"{self.bucket.rate:g} a second", retry_s=wait_s,
                 next_step="2 a second are looked at; send fewer",
             )  # fmt: skip
@@ -91,15 +92,15 @@ class Session:
         async with self.lock:
             try:
                 return await self._take(encoded, time_s, now_s)
-            except Refusal:
+            except ApiError:
                 self.frames["refused"] += 1
                 raise
 
     async def _take(self, encoded: bytes, time_s: float | None, now_s: float) -> dict:
         self.require_open()
         if self.source is not None:
-            raise Refusal(409, "a frame for a session that watches a source", next_step="open one without a source")
-        grid_s = self.arrivals.place(time_s, now_s)
+            raise ApiError(409, "a frame for a session that watches a source", next_step="open one without a source")
+        grid_s = self.clock.place(time_s, now_s)
         if grid_s is None:
             self.frames["thinned"] += 1
             return {"taken": False, "grid_s": None}
@@ -107,14 +108,14 @@ class Session:
         frame = await asyncio.to_thread(self.reader.read, encoded)
         self.require_open()
         await asyncio.to_thread(self.stream.push, grid_s, frame)
-        self.arrivals.take(grid_s, time_s is not None, now_s)
+        self.clock.take(grid_s, time_s is not None, now_s)
         self.frames["taken"] += 1
         return {"taken": True, "grid_s": grid_s}
 
     async def _wait_for_room(self) -> None:
         """So that `Stream.push` does not wait in a thread that other sessions need."""
         if self.realtime and self.stream.queue.n_waiting >= MAX_WAITING_FRAMES:
-            raise Refusal(
+            raise ApiError(
                 503, f"{self.stream.queue.n_waiting} frames wait for the model", limit=MAX_WAITING_FRAMES,
                 cause="it is slower than the frames come", next_step="send on later", retry_s=RETRY_S,
             )  # fmt: skip
@@ -124,11 +125,11 @@ class Session:
             await asyncio.sleep(ROOM_POLL_S)
 
     async def ask(self, question: str) -> int:
-        """Ask; returns the number of the answer. Raises Refusal where too many are under way."""
+        """Ask; returns the number of the answer. Raises ApiError where too many are under way."""
         self.touch()
         self.require_open()
         if self.n_asked - self.n_answered >= MAX_QUESTIONS:
-            raise Refusal(
+            raise ApiError(
                 429, f"{MAX_QUESTIONS} questions are being answered", limit=MAX_QUESTIONS, retry_s=RETRY_S,
                 next_step="wait for an answer; before the first frames nothing can be answered",
             )  # fmt: skip
@@ -140,9 +141,9 @@ class Session:
             raise
 
     def require_open(self) -> None:
-        """Raise Refusal where the session has ended, or is ending."""
+        """Raise ApiError where the session has ended, or is ending."""
         if self.log.ended or self.stream is None or self.stream.ended or self.stream.closing:
-            raise Refusal(409, f"session {self.id} has ended", next_step="open another one with POST /sessions")
+            raise ApiError(409, f"session {self.id} has ended", next_step="open another one with POST /sessions")
 
     def touch(self) -> None:
         """Note that a client wants something."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
-from demo.render.commentary import Commentary, Spoken
+from demo.render.commentary import FinishedCommentary, Spoken
 from demo.render.lines import columns, pages
 
 MOST_SHOWN_S = 7.0  # of a caption while nothing new is said, the usual limit of subtitle guides
@@ -26,7 +26,7 @@ class Caption(NamedTuple):
     lines: tuple[str, ...]
 
 
-def captions(commentary: Commentary, at: CaptionsAt = "end") -> list[Caption]:
+def captions(commentary: FinishedCommentary, at: CaptionsAt = "end") -> list[Caption]:
     """The captions in order, without overlap; each word of the commentary in exactly one of them.
 
     at: "end" shows a step's words when it was spoken, as a live viewer read them; "start" beside the seconds that they
@@ -40,7 +40,7 @@ def captions(commentary: Commentary, at: CaptionsAt = "end") -> list[Caption]:
     return found
 
 
-def spoken_times(commentary: Commentary, at: CaptionsAt = "end") -> list[Spoken]:
+def spoken_times(commentary: FinishedCommentary, at: CaptionsAt = "end") -> list[Spoken]:
     """Each step's text with when it begins to be said or shown and when the next one does (the video's end at last).
 
     Steps that begin in the same millisecond become one.
@@ -52,12 +52,12 @@ def spoken_times(commentary: Commentary, at: CaptionsAt = "end") -> list[Spoken]
         texts[start] = f"{texts[start]} {step.text}" if start in texts else step.text
     if not texts:
         return []
-    last, duration_s = max(texts), commentary.duration_s
-    final = last + MOST_SHOWN_S if duration_s is None or duration_s <= last else round(duration_s, 3)
+    last, end = max(texts), round(commentary.duration_s or 0.0, 3)  # rounded as the starts are
+    final = end if end > last else last + MOST_SHOWN_S
     return [Spoken(start, end, texts[start]) for start, end in pairwise([*texts, final])]
 
 
-def _before_end(starts: Sequence[float], commentary: Commentary) -> list[float]:
+def _before_end(starts: Sequence[float], commentary: FinishedCommentary) -> list[float]:
     """The starts, those near or behind the video's end so early that each is seen.
 
     A step that begins behind the end belongs to another video, and stays where it is.

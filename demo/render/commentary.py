@@ -20,15 +20,15 @@ WORDS_PER_SECOND = 2.5  # at which a text without times is taken to be spoken
 
 
 class Spoken(NamedTuple):
-    """What a step said. It was spoken when its last second had played: at end_s, not before."""
+    """Text of a step. It was spoken when its last second had played: at end_s, not before."""
 
     start_s: float
     end_s: float
     text: str
 
 
-class Asked(NamedTuple):
-    """A question in mid-stream and its answer; asked_s is the video's second at which it was asked."""
+class QuestionAnswer(NamedTuple):
+    """Question in mid-stream and its answer; asked_s is the video's second at which it was asked."""
 
     asked_s: float
     question: str
@@ -36,7 +36,7 @@ class Asked(NamedTuple):
 
 
 @dataclass
-class Commentary:
+class FinishedCommentary:
     """Steps and questions in order of time; plain tuples are accepted. Silent steps are left out.
 
     video: a name to show, never a path. duration_s: of the video, None where it is not known.
@@ -52,7 +52,7 @@ class Commentary:
 
     def __post_init__(self) -> None:
         steps = [Spoken(float(start_s), float(end_s), _clean(text)) for start_s, end_s, text in self.steps]
-        questions = [Asked(float(asked_s), _clean(q), _clean(answer)) for asked_s, q, answer in self.questions]
+        questions = [QuestionAnswer(float(asked_s), _clean(q), _clean(answer)) for asked_s, q, answer in self.questions]
         for step in steps:
             _check_time("a step's start", step.start_s)
             _check_time(f"the end of the step from {step.start_s:g} s", step.end_s, step.start_s)
@@ -73,7 +73,7 @@ class Commentary:
         write_whole(Path(path), self.to_json())
 
 
-def read_commentary(path: str | Path, video: str | None = None) -> Commentary:
+def read_commentary(path: str | Path, video: str | None = None) -> FinishedCommentary:
     """Read a commentary file. video: which one's lines to take where an evaluation's file holds several.
 
     Raises UserError with the path and the cause.
@@ -109,14 +109,14 @@ def _parsed(number: int, line: str) -> Any:
         raise ValueError(f"line {number} is no JSON ({error})") from error
 
 
-def _from_records(records: list[dict], video: str | None = None) -> Commentary:
+def _from_records(records: list[dict], video: str | None = None) -> FinishedCommentary:
     first = records[0]
     try:
         if all("pred" in record for record in records):
             return _from_predictions(records, video)
         if len(records) == 1 and first.get("type") == TYPE:
-            values = {name: first[name] for name in Commentary.__dataclass_fields__ if name in first}
-            return Commentary(**values)
+            values = {name: first[name] for name in FinishedCommentary.__dataclass_fields__ if name in first}
+            return FinishedCommentary(**values)
         if len(records) == 1 and "steps" in first:
             return _from_viewing(first, first["steps"], first.get("answers", ()))
         if any(record.get("type") in ("header", "step") for record in records):
@@ -126,9 +126,9 @@ def _from_records(records: list[dict], video: str | None = None) -> Commentary:
     raise ValueError("holds no commentary")
 
 
-def _from_viewing(header: dict, steps: Sequence[dict], answers: Sequence[dict]) -> Commentary:
+def _from_viewing(header: dict, steps: Sequence[dict], answers: Sequence[dict]) -> FinishedCommentary:
     """Of the command line's and the server's records."""
-    return Commentary(
+    return FinishedCommentary(
         steps=[(step["start_s"], step["end_s"], step["text"]) for step in steps],
         questions=[(a["asked_s"], a["question"], a["text"]) for a in answers],
         query=_clean(header.get("query") or ""),
@@ -138,7 +138,7 @@ def _from_viewing(header: dict, steps: Sequence[dict], answers: Sequence[dict]) 
     )
 
 
-def _from_stream(records: list[dict]) -> Commentary:
+def _from_stream(records: list[dict]) -> FinishedCommentary:
     """Of records in the order in which they came; a server's answer was asked by the end of the step before it."""
     header, steps, answers, begun = {}, [], [], {}
     for record in records:
@@ -154,7 +154,7 @@ def _from_stream(records: list[dict]) -> Commentary:
     return _from_viewing(header, steps, answers)
 
 
-def _from_predictions(rows: list[dict], video: str | None) -> Commentary:
+def _from_predictions(rows: list[dict], video: str | None) -> FinishedCommentary:
     """Of an evaluation's events, each a window with one text; its words are spread over the window."""
     names = sorted({str(row["video_id"]) for row in rows})
     wanted = names[0] if len(names) == 1 else Path(video or "").stem
@@ -163,7 +163,7 @@ def _from_predictions(rows: list[dict], video: str | None) -> Commentary:
         raise ValueError(f"holds {len(names)} videos ({some}) and none is {wanted!r}")
     rows = [row for row in rows if str(row["video_id"]) == wanted]
     steps = [step for row in rows for step in _spread(float(row["begin"]), float(row["end"]), _clean(row["pred"]))]
-    return Commentary(steps=steps, video=wanted)
+    return FinishedCommentary(steps=steps, video=wanted)
 
 
 def _spread(start_s: float, end_s: float, text: str) -> list[Spoken]:

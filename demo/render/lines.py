@@ -1,12 +1,16 @@
-"""Text broken into lines and pages where people would break it, in any measure of width: arithmetic only.
+"""Lines and pages of a text, broken where people would break it, in any measure of width: arithmetic only.
 
 A line breaks between words, and between the characters of a script that writes no spaces; a word that is wider than a
-line breaks inside, never between a letter and its marks.
+line breaks inside, never inside a grapheme cluster (a letter and its marks, a flag, a joined emoji, a syllable of
+Korean letters). Not by wcwidth.wrap: it breaks at spaces only, measures in columns only and balances nothing.
 """
 
 import unicodedata
 from collections.abc import Callable
 from typing import NamedTuple
+
+from wcwidth import iter_graphemes, wcwidth
+from wcwidth import width as terminal_width
 
 SENTENCE_ENDS = tuple(".!?…。！？؟।")
 CLAUSE_ENDS = tuple(",;:،、，；：—–")
@@ -15,21 +19,20 @@ PENALTIES = (
     (CLAUSE_ENDS, 0.12),
 )  # of a page that ends so, in shares of its length from the ideal
 OTHER_PENALTY = 0.25
-JOINER = "\u200d"
 
 Width = Callable[[str], float]
 
 
 class Atom(NamedTuple):
-    """What no line break divides, and whether a space follows."""
+    """Text that no line break divides, and whether a space follows."""
 
     text: str
     space: bool
 
 
 def columns(text: str) -> int:
-    """Width in columns of a fixed grid: 2 for a wide character (Chinese, Japanese, Korean, emoji), 0 for a mark."""
-    return sum(_columns(character) for character in text)
+    """Width in columns of a terminal: 2 for a wide character (Chinese, Japanese, Korean, emoji), 0 for a mark."""
+    return terminal_width(text, control_codes="ignore")
 
 
 def wrap(text: str, width: float, measure: Width = columns, balanced: bool = True) -> list[str]:
@@ -105,11 +108,11 @@ def _atoms(text: str, width: float, measure: Width) -> list[Atom]:
 def _breakable(word: str) -> list[str]:
     """A word's parts between which a line may break: around wide characters, not before closing punctuation."""
     parts: list[str] = []
-    for cluster in clusters(word):
+    for cluster in iter_graphemes(word):
         closing = unicodedata.category(cluster[0]) in ("Pe", "Pf", "Po", "Pd") or cluster[0] in "ーぁぃぅぇぉっゃゅょ"
-        wide = _columns(cluster[0]) == 2
+        wide = wcwidth(cluster[0]) == 2
         opened = parts and unicodedata.category(parts[-1][-1]) in ("Ps", "Pi")
-        if parts and (closing or opened or not (wide or _columns(parts[-1][0]) == 2)):
+        if parts and (closing or opened or not (wide or wcwidth(parts[-1][0]) == 2)):
             parts[-1] += cluster
         else:
             parts.append(cluster)
@@ -121,27 +124,8 @@ def _short(part: str, width: float, measure: Width) -> list[str]:
     if measure(part) <= width:
         return [part]
     pieces = [""]
-    for cluster in clusters(part):
+    for cluster in iter_graphemes(part):
         if pieces[-1] and measure(pieces[-1] + cluster) > width:
             pieces.append("")
         pieces[-1] += cluster
     return pieces
-
-
-def clusters(text: str) -> list[str]:
-    """Characters with what belongs to them: marks, variation selectors, skin tones, joined emoji."""
-    found: list[str] = []
-    for character in text:
-        attached = unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Mc", "Me", "Cf")
-        tone = "\U0001f3fb" <= character <= "\U0001f3ff"
-        if found and (attached or tone or found[-1].endswith(JOINER)):
-            found[-1] += character
-        else:
-            found.append(character)
-    return found
-
-
-def _columns(character: str) -> int:
-    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1

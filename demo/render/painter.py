@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont, features
 
 from demo.render.captions import LINE_COLUMNS, MOST_LINES
 from demo.render.fonts import open_font
-from demo.render.timeline import Exchange, Room, Words
+from demo.render.timeline import Exchange, TextArea, Words
 
 SMOOTH = 4  # boxes are drawn so many times as large: Pillow's corners are not antialiased
 LINE_HEIGHT = 1.28  # in font sizes, as all lengths below that are not shares of the frame
@@ -45,7 +45,7 @@ def automatic_font_size(width: int, height: int) -> float:
     return max(12.0, min(height / 20, width / 16))
 
 
-class Painter:
+class OverlayPainter:
     """Draws for frames of width x height square pixels; font_size in pixels, None: automatic."""
 
     def __init__(self, width: int, height: int, font: Path, font_size: float | None = None):
@@ -54,14 +54,14 @@ class Painter:
         self.font, self.bubble_font = open_font(font, self.size), open_font(font, self.size * BUBBLE_FONT)
 
     @property
-    def room(self) -> Room:
-        """How much text fits."""
+    def text_area(self) -> TextArea:
+        """Text that fits on the frame."""
         is_portrait = self.height > self.width
         padding, line = self.size * BUBBLE_FONT * 1.2, self.size * BUBBLE_FONT * LINE_HEIGHT
         free = self._caption_bottom() - (MOST_LINES * LINE_HEIGHT + 1) * self.size - self.height * TOP_MARGIN
         n_lines = max(2, int((free - 2.5 * padding) / line))
         question_lines = max(1, min(5, n_lines // 2))
-        return Room(
+        return TextArea(
             caption_width=min(self.width * (1 - 2 * SIDE_MARGIN) - self.size, LINE_COLUMNS * 0.6 * self.size),
             measure_caption=partial(_length, self.font),
             bubble_width=self.width * (0.7 if is_portrait else 0.42) - padding,
@@ -95,7 +95,7 @@ class Painter:
     def exchange(self, exchange: Exchange) -> list[Patch]:
         """A question's bubble at the right, above, and its answer's below it."""
         right = self.width * (1 - SIDE_MARGIN)
-        column = self.room.bubble_width + self._bubble_padding() * 2
+        column = self.text_area.bubble_width + self._bubble_padding() * 2
         top = self.height * TOP_MARGIN
         patches = []
         if exchange.question:

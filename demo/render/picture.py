@@ -1,15 +1,15 @@
-"""What is drawn over the frame of each moment."""
+"""Overlay of a video: what is drawn over the frame of each moment."""
 
 from fractions import Fraction
 
 import av
 
 from demo.render.captions import CaptionsAt
-from demo.render.commentary import Commentary
+from demo.render.commentary import FinishedCommentary
 from demo.render.fonts import choose_font
-from demo.render.painter import Painter, Patch
+from demo.render.painter import OverlayPainter, Patch
 from demo.render.planes import Drawn, colours_of, stencil
-from demo.render.timeline import Exchange, Track, Words, chat_track, word_track
+from demo.render.timeline import Exchange, Layer, Words, chat_layer, word_layer
 
 EPSILON_S = 1e-6  # times of frames and captions are rounded differently
 
@@ -19,7 +19,7 @@ class Picture:
 
     def __init__(
         self,
-        commentary: Commentary,
+        commentary: FinishedCommentary,
         frame: av.VideoFrame,
         pixel_aspect: Fraction,
         *,
@@ -33,13 +33,15 @@ class Picture:
         texts = [step.text for step in commentary.steps] * captions
         texts += [text for asked in commentary.questions for text in asked[1:]] * chat
         file = choose_font("".join(texts), font)
-        self._painter = Painter(round(frame.width * self._aspect), frame.height, file, font_size)
-        self._words: Track[Words] = word_track(commentary, self._painter.room, captions_at) if captions else Track([])
-        self._chat: Track[Exchange] = chat_track(commentary, self._painter.room) if chat else Track([])
+        self._painter = OverlayPainter(round(frame.width * self._aspect), frame.height, file, font_size)
+        self._words: Layer[Words] = (
+            word_layer(commentary, self._painter.text_area, captions_at) if captions else Layer([])
+        )
+        self._chat: Layer[Exchange] = chat_layer(commentary, self._painter.text_area) if chat else Layer([])
         self._kept: dict[int, tuple] = {}
 
     def at(self, time_s: float) -> list[Drawn]:
-        """What to draw on the frame of a time."""
+        """Drawings for the frame of a time."""
         words, exchange = (track.at(time_s + EPSILON_S) for track in (self._words, self._chat))
         return [
             *self._drawn(0, words, lambda: [self._painter.words(words)]),
@@ -47,7 +49,7 @@ class Picture:
         ]
 
     def changes(self, after_s: float, before_s: float) -> set[float]:
-        """When the picture changes between two times."""
+        """Times between two times at which the picture changes."""
         return self._words.changes(after_s, before_s) | self._chat.changes(after_s, before_s)
 
     def _drawn(self, layer: int, item, paint) -> list[Drawn]:

@@ -26,7 +26,7 @@ class Drawn(NamedTuple):
 
 
 class Colours(NamedTuple):
-    """How a video's numbers stand for colours."""
+    """Colour matrix of a video: how its numbers stand for colours."""
 
     red: float
     blue: float
@@ -63,7 +63,7 @@ def copied(frame: av.VideoFrame, turns: int = 0) -> av.VideoFrame:
 
 
 def stencil(patches: Sequence[Patch], frame: av.VideoFrame, colours: Colours, pixel_aspect: float) -> list[Drawn]:
-    """What drawing pictures on frames like this one needs, worked out once.
+    """Precomputed drawing of pictures on frames like this one.
 
     pixel_aspect: width of a pixel over its height; the patches are for square pixels.
     """

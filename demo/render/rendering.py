@@ -1,4 +1,4 @@
-"""One video rendered: its frames drawn on and encoded, the sound beside them."""
+"""Rendering of one video: its frames drawn on and encoded, the sound beside them."""
 
 import logging
 from collections.abc import Iterator
@@ -19,11 +19,11 @@ from data.video.container import (
 )
 from data.video.pixels import quarter_turns
 from demo.render.captions import spoken_times
-from demo.render.commentary import Commentary
+from demo.render.commentary import FinishedCommentary
 from demo.render.frames import FrameWriter, UprightFrames
 from demo.render.picture import Picture
 from demo.render.sound import open_sounds
-from demo.render.speech import Line, open_engine, spoken_lines
+from demo.render.speech import SpokenLine, open_engine, spoken_lines
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Rendering:
     Raises UserError where the file is no video, a font or a voice is not there.
     """
 
-    def __init__(self, path: Path, commentary: Commentary, options):
+    def __init__(self, path: Path, commentary: FinishedCommentary, options):
         self.path, self.options = path, options
         frame = first_frame(path)
         self._first = UprightFrames()(frame)
@@ -96,7 +96,7 @@ class Rendering:
                 yield packet
         yield None
 
-    def _lines(self) -> Iterator[Line] | None:
+    def _lines(self) -> Iterator[SpokenLine] | None:
         if self._speak is None:
             return None
         return spoken_lines(spoken_times(self.commentary, self.options.captions_at), self._speak)
@@ -114,8 +114,8 @@ def first_frame(path: Path) -> av.VideoFrame:
     raise VideoError(f"{path}: no frame can be decoded; the file is truncated or damaged")
 
 
-def shown_part(commentary: Commentary, duration_s: float, path: Path) -> Commentary:
-    """What belongs to a video of that duration; a warning says what begins behind its end."""
+def shown_part(commentary: FinishedCommentary, duration_s: float, path: Path) -> FinishedCommentary:
+    """Part of a commentary that belongs to a video of that duration; a warning says what begins behind its end."""
     steps = [step for step in commentary.steps if step.start_s < duration_s]
     questions = [asked for asked in commentary.questions if asked.asked_s <= duration_s + LATE_S]
     n_lost = len(commentary.steps) + len(commentary.questions) - len(steps) - len(questions)
@@ -128,7 +128,7 @@ def shown_part(commentary: Commentary, duration_s: float, path: Path) -> Comment
 
 
 def end_s(path: Path, container: av.container.InputContainer, video: av.VideoStream) -> float:
-    """When the last frame goes, in the file's own time."""
+    """End of the last frame, in the file's own time."""
     if video.duration:
         return float((video.duration + (video.start_time or 0)) * video.time_base)
     if container.duration:

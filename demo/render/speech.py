@@ -37,7 +37,7 @@ INSTALL = (
 )
 
 
-class Line(NamedTuple):
+class SpokenLine(NamedTuple):
     """A spoken line: its first sample on the video's clock, and float32 [n] at RATE."""
 
     start: int
@@ -61,13 +61,13 @@ def open_engine(speech: Speech, voice: str | None = None) -> Speak:
     return speak
 
 
-def spoken_lines(steps: Sequence[Spoken], speak: Speak) -> Iterator[Line]:
+def spoken_lines(steps: Sequence[Spoken], speak: Speak) -> Iterator[SpokenLine]:
     """The lines in order, each made when it is asked for. steps: a text, when it begins and when the next one does."""
     for start_s, end_s, text in steps:
         if end_s - start_s >= LEAST_SLOT_S:
             samples = fitted(text, end_s - start_s, speak)
             if len(samples):
-                yield Line(round(start_s * RATE), samples)
+                yield SpokenLine(round(start_s * RATE), samples)
 
 
 def fitted(text: str, slot_s: float, speak: Speak) -> np.ndarray:
@@ -125,10 +125,10 @@ def _run(command: list[str], text: str) -> np.ndarray:
         if done.returncode or not path.is_file():
             said = done.stderr.decode(errors="replace").strip()[-300:]
             raise UserError(f"{command[0]} ended with {done.returncode}: {said}; check --voice, or use --speech none")
-        return read_sound(path.read_bytes())
+        return decode_sound(path.read_bytes())
 
 
-def read_sound(data: bytes) -> np.ndarray:
+def decode_sound(data: bytes) -> np.ndarray:
     """Decode a sound file: float32 [n], one channel at RATE."""
     resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
     with av.open(io.BytesIO(data)) as container:

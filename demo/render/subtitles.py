@@ -19,7 +19,7 @@ import re
 from dataclasses import dataclass, field
 
 from demo.render.captions import CaptionsAt, captions
-from demo.render.commentary import Commentary, read_commentary
+from demo.render.commentary import FinishedCommentary, read_commentary
 from demo.render.lines import SENTENCE_ENDS
 from utils.arguments import parse_arguments
 from utils.errors import UserError, run_command
@@ -30,7 +30,7 @@ SENTENCE_BREAK = re.compile(rf"(?<=[{''.join(SENTENCE_ENDS)}])\s+")
 UNMARKED = "\u2060"  # word joiner: no width; keeps what looks like markup from being read as such
 
 
-def srt(commentary: Commentary, at: CaptionsAt = "end") -> str:
+def srt(commentary: FinishedCommentary, at: CaptionsAt = "end") -> str:
     """SubRip. It has no way to escape: an invisible character stands inside what players would take for markup."""
     # Not by pysubs2: it reads braces as commands of SubStation and drops them.
     cues = [
@@ -40,7 +40,7 @@ def srt(commentary: Commentary, at: CaptionsAt = "end") -> str:
     return "".join(cues)
 
 
-def vtt(commentary: Commentary, at: CaptionsAt = "end") -> str:
+def vtt(commentary: FinishedCommentary, at: CaptionsAt = "end") -> str:
     """WebVTT, with everything escaped that a browser could take for markup."""
     cues = [
         f"{_clock(cue.start_s, '.')} --> {_clock(cue.end_s, '.')}\n{_escaped(cue.lines)}\n\n"
@@ -49,7 +49,7 @@ def vtt(commentary: Commentary, at: CaptionsAt = "end") -> str:
     return "WEBVTT\n\n" + "".join(cues)
 
 
-def plain(commentary: Commentary) -> str:
+def plain_text(commentary: FinishedCommentary) -> str:
     """A line for each sentence with the time at which it began, and the questions with their answers."""
     head = (", ".join(filter(None, (commentary.video, commentary.model))), commentary.query)
     told = [(start_s, _paragraph(start_s, text)) for start_s, text in sentences(commentary)]
@@ -69,7 +69,7 @@ def _time_of(told: tuple[float, str]) -> float:
     return told[0]
 
 
-def sentences(commentary: Commentary) -> list[tuple[float, str]]:
+def sentences(commentary: FinishedCommentary) -> list[tuple[float, str]]:
     """(start_s, text) of what was said, the steps of a sentence put together; a pause of PAUSE_S ends one too."""
     found: list[tuple[float, str]] = []
     end_s = float("-inf")
@@ -83,7 +83,7 @@ def sentences(commentary: Commentary) -> list[tuple[float, str]]:
     return found
 
 
-FORMATS = {".srt": srt, ".vtt": vtt, ".txt": lambda commentary, at: plain(commentary)}
+FORMATS = {".srt": srt, ".vtt": vtt, ".txt": lambda commentary, at: plain_text(commentary)}
 FORMATS[".json"] = lambda commentary, at: commentary.to_json()
 
 
@@ -108,8 +108,8 @@ def _short_clock(seconds: float) -> str:
 
 
 @dataclass
-class SubtitleArguments:
-    """What is written, and when its captions stand."""
+class SubtitleFileArguments:
+    """Files that are read and written, and when captions stand."""
 
     commentary: str = field(metadata={"positional": True, "help": "JSON file of a commentary"})
     out: str = field(metadata={"positional": True, "help": "file to write: .srt, .vtt, .txt or .json"})
@@ -122,7 +122,7 @@ class SubtitleArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Write the file."""
-    (arguments,) = parse_arguments(SubtitleArguments, description=__doc__.splitlines()[0], argv=argv)
+    (arguments,) = parse_arguments(SubtitleFileArguments, description=__doc__.splitlines()[0], argv=argv)
     out = Path(arguments.out)
     if out.suffix.lower() not in FORMATS:
         raise UserError(f"{out}: its name must end in {', '.join(FORMATS)}, which says what to write")

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-from demo.render.commentary import Commentary, read_commentary
+from demo.render.commentary import FinishedCommentary, read_commentary
 from utils.arguments import helped, parse_arguments
 from utils.errors import UserError, run_command
 
@@ -33,7 +33,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass
 class RenderOptions:
-    """What the video shows and says."""
+    """Options of the rendered video."""
 
     captions: bool = helped(True, "burn in what was said; --captions False leaves it out")
     captions_at: Literal["end", "start"] = helped(
@@ -53,7 +53,7 @@ class RenderOptions:
 
 @dataclass
 class FileArguments:
-    """What is rendered, and where to."""
+    """Files that are read and written."""
 
     video: str = field(metadata={"positional": True, "help": "video file"})
     commentary: str = field(metadata={"positional": True, "help": "JSON file of its commentary"})
@@ -63,7 +63,7 @@ class FileArguments:
 
 def render(
     video_path: str | Path,
-    commentary: Commentary,
+    commentary: FinishedCommentary,
     out_path: str | Path,
     options: RenderOptions | None = None,
     *,
@@ -77,7 +77,7 @@ def render(
     """
     options = options or RenderOptions()
     video_path, out_path = Path(video_path), Path(out_path)
-    check(video_path, out_path, options, overwrite)
+    _check(video_path, out_path, options, overwrite)
     from demo.render.rendering import Rendering  # PyAV and Pillow: --help need not wait for them
     from demo.render.whole import whole_file
 
@@ -85,7 +85,7 @@ def render(
         rendering.run(partial, progress or (lambda n_done, n_all: None))
 
 
-def check(video: Path, out: Path, options: RenderOptions, overwrite: bool) -> None:
+def _check(video: Path, out: Path, options: RenderOptions, overwrite: bool) -> None:
     """Raise UserError for values that cannot work, before anything is read."""
     if out.suffix.lower() not in (".mp4", ".m4v"):
         raise UserError(f"{out}: an MP4 file is written; let its name end in .mp4")

@@ -8,16 +8,17 @@ from typing import Annotated
 
 from fastapi import FastAPI, Header, Query, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
+from fastapi.sse import EventSourceResponse, format_sse_event
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
-from demo.live.access import Gate
-from demo.live.refusal import Refusal
-from demo.server.dialogue import converse
-from demo.server.metrics import render
+from demo.live.access import AuthMiddleware
+from demo.live.api_error import ApiError
+from demo.server.metrics import prometheus_text
 from demo.server.options import ServerOptions
-from demo.server.protocol import Asked, FrameTaken, NewSession, Problem, Question, Saved, SessionState
+from demo.server.protocol import AcceptedQuestion, FrameTaken, NewSession, Problem, Question, Saved, SessionState
+from demo.server.websocket import converse
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,9 @@ def create_app(sessions, options: ServerOptions, hosts: tuple[str, ...] = ()) ->
         title="LiveCC", description=DESCRIPTION, lifespan=lifespan, redoc_url=None, responses=PROBLEMS,
     )  # fmt: skip
     token = options.secret()
-    app.add_middleware(Gate, token=token, hosts=[*hosts, *options.allow_host], max_frame_bytes=options.max_frame_bytes)
+    app.add_middleware(
+        AuthMiddleware, token=token, hosts=[*hosts, *options.allow_host], max_frame_bytes=options.max_frame_bytes
+    )
     _add_problems(app)
     _add_sessions(app, sessions)
     _add_records(app, sessions, token)
@@ -62,7 +65,7 @@ def _add_sessions(app: FastAPI, sessions) -> None:
 
     @app.get("/sessions/{session_id}")
     async def session_state(session_id: str) -> SessionState:
-        """How a session is doing."""
+        """State of a session."""
         return await sessions.state(session_id)
 
     @app.delete("/sessions/{session_id}")
@@ -81,7 +84,7 @@ def _add_sessions(app: FastAPI, sessions) -> None:
         return await sessions.end(session_id)
 
     @app.post("/sessions/{session_id}/questions", status_code=202)
-    async def ask(session_id: str, question: Question) -> Asked:
+    async def ask(session_id: str, question: Question) -> AcceptedQuestion:
         """Ask about what was seen so far; the answer comes among the records."""
         return await sessions.ask(session_id, question.question)
 
@@ -106,7 +109,7 @@ def _add_records(app: FastAPI, sessions, token: str | None) -> None:
         after = _event_number(last_event_id) if last_event_id else after
         state = await sessions.state(session_id)
         if after > state["last_seq"]:
-            raise Refusal(
+            raise ApiError(
                 422, f"records after {after}", limit=state["last_seq"], cause="the number is another session's, or the "
                 "session was continued from an earlier state", next_step="go on from last_seq, or from 0",
             )  # fmt: skip
@@ -114,7 +117,7 @@ def _add_records(app: FastAPI, sessions, token: str | None) -> None:
             return Response(status_code=204)  # tells an EventSource not to come again
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         records = sessions.follow(session_id, after)
-        return StreamingResponse(_as_events(records), media_type="text/event-stream", headers=headers)
+        return EventSourceResponse(_as_events(records), headers=headers)
 
     @app.websocket("/sessions/{session_id}/stream")
     async def stream(socket: WebSocket, session_id: str, after: int = 0) -> None:
@@ -125,13 +128,13 @@ def _add_records(app: FastAPI, sessions, token: str | None) -> None:
 def _add_operation(app: FastAPI, sessions) -> None:
     @app.get("/health")
     async def health() -> dict:
-        """Whether the server answers; needs no token."""
+        """Answer that the server runs; needs no token."""
         return {"status": "ok"}
 
     @app.get("/metrics")
     async def prometheus() -> Response:
         """Measurements for Prometheus."""
-        return Response(render(await sessions.measurements()), media_type=CONTENT_TYPE_LATEST)
+        return Response(prometheus_text(await sessions.measurements()), media_type=CONTENT_TYPE_LATEST)
 
 
 def _add_problems(app: FastAPI) -> None:
@@ -139,12 +142,12 @@ def _add_problems(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
-        refusal = error if isinstance(error, Refusal) else Refusal(error.status_code, str(error.detail))
-        return refusal.response()
+        told = error if isinstance(error, ApiError) else ApiError(error.status_code, str(error.detail))
+        return told.response()
 
     @app.exception_handler(UserError)
     async def mistaken(_: Request, error: UserError) -> JSONResponse:
-        return Refusal(422, str(error)).response()
+        return ApiError(422, str(error)).response()
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -152,31 +155,31 @@ def _add_problems(app: FastAPI) -> None:
         where = ".".join(str(part) for part in first["loc"])
         said = f"{where}: {json.dumps(first.get('input'), default=str)[:200]}: {first['msg']}"
         limit = {name: value for name, value in (first.get("ctx") or {}).items() if name != "error"}
-        return Refusal(
+        return ApiError(
             422, said, limit=json.dumps(limit, default=str) if limit else None, next_step="the page /docs has the form"
         ).response()
 
     @app.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> JSONResponse:
-        return Refusal(
+        return ApiError(
             500, "internal error", cause="a fault of the server; its log has it", next_step="tell its operator"
         ).response()
 
 
-async def _as_events(records: AsyncIterator[dict | None]) -> AsyncIterator[str]:
-    yield "retry: 2000\n\n"
+async def _as_events(records: AsyncIterator[dict | None]) -> AsyncIterator[bytes]:
+    yield format_sse_event(retry=2000)
     try:
         async for record in records:
             if record is None:
-                yield ": still here\n\n"
+                yield format_sse_event(comment="still here")
             else:
                 data = json.dumps(record, ensure_ascii=False)
-                yield f"id: {record['seq']}\nevent: {record['type']}\ndata: {data}\n\n"
-    except Refusal as refusal:  # its engine is gone
-        yield f"event: refused\ndata: {json.dumps(refusal.detail, ensure_ascii=False)}\n\n"
+                yield format_sse_event(id=str(record["seq"]), event=record["type"], data_str=data)
+    except ApiError as error:  # its engine is gone
+        yield format_sse_event(event="refused", data_str=json.dumps(error.detail, ensure_ascii=False))
 
 
 def _event_number(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or len(text) > 18:
-        raise Refusal(422, f"Last-Event-ID {text[:40]!r}", next_step="send the id of an event, a number")
+        raise ApiError(422, f"Last-Event-ID {text[:40]!r}", next_step="send the id of an event, a number")
     return int(text)

@@ -33,7 +33,7 @@ GAUGES = {
 
 @dataclass
 class Histogram:
-    """How many values lie up to each bound of BUCKETS_S, and their sum."""
+    """Histogram of values by the bounds of BUCKETS_S, and their sum."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
     total: float = 0.0
@@ -44,22 +44,22 @@ class Histogram:
         self.total += value
 
     def as_dict(self) -> dict:
-        """Counts and sum, for `render`."""
+        """Counts and sum, for `prometheus_text`."""
         return {"counts": list(self.counts), "total": self.total}
 
 
 class Measurements(Collector):
-    """Those of every engine, by its name: the dicts that Sessions.measurements returns."""
+    """Collector of every engine's metrics, by its name: the dicts that Sessions.measurements returns."""
 
     def __init__(self, engines: dict[str, dict]):
         self._engines = engines
 
     def collect(self) -> Iterator[Metric]:
-        """The families of metrics."""
+        """Yield the metric families."""
         for kinds, family_of in ((COUNTERS, CounterMetricFamily), (GAUGES, GaugeMetricFamily)):
             for name, text in kinds.items():
-                family = family_of(f"livecc_{name.removesuffix('_s')}{'_seconds' * name.endswith('_s')}", text,
-                                   labels=["engine"])  # fmt: skip
+                exported = f"{name.removesuffix('_s')}_seconds" if name.endswith("_s") else name
+                family = family_of(f"livecc_{exported}", text, labels=["engine"])
                 for engine, measured in self._engines.items():
                     family.add_metric([engine], measured[name])
                 yield family
@@ -73,8 +73,8 @@ class Measurements(Collector):
         yield from (frames, lags)
 
 
-def render(engines: dict[str, dict]) -> bytes:
-    """The page for Prometheus."""
+def prometheus_text(engines: dict[str, dict]) -> bytes:
+    """Text exposition of all engines' metrics."""
     return generate_latest(Measurements(engines))
 
 

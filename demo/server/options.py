@@ -1,9 +1,10 @@
-"""What a server allows; the fields are flags of demo/serve.py."""
+"""Options of the server; the fields are flags of demo/serve.py."""
 
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from demo.live.limits import FRAME_BYTES, FRAME_PIXELS
 from utils.arguments import helped
 from utils.errors import UserError
 
@@ -13,7 +14,7 @@ MIN_TOKEN = 8  # characters
 
 @dataclass
 class ServerOptions:
-    """Who may ask for what, and how much of it."""
+    """Limits of the server: who may ask for what, and how much of it."""
 
     token: str | None = helped(
         None, f"clients have to send it as a bearer token; others can read a command line, so better: {TOKEN_VARIABLE}"
@@ -30,8 +31,8 @@ class ServerOptions:
         },
     )
     max_sessions: int = helped(64, "streams that are open at once; fewer where the model is too slow for so many")
-    max_frame_bytes: int = helped(2 * 2**20, "bytes of one JPEG")
-    max_frame_pixels: int = helped(4096 * 2304, "pixels of one JPEG before it is made smaller")
+    max_frame_bytes: int = helped(FRAME_BYTES, "bytes of one JPEG")
+    max_frame_pixels: int = helped(FRAME_PIXELS, "pixels of one JPEG before it is made smaller")
     max_frames_per_second: float = helped(60.0, "frames that a session may send; 2 a second are looked at")
     session_timeout_s: float = helped(300.0, "a session that no client sends to or reads from so long is closed")
     save_dir: str | None = helped(

@@ -4,17 +4,17 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
+from demo.live.limits import QUESTION_CHARACTERS
 from models.streaming.options import StreamOptions
 from utils.options import option_fields
 
 ID_PATTERN = r"^([a-z][a-z0-9]{0,15}-)?[0-9a-f]{32}$"
-QUESTION_CHARACTERS = 2000
 SPEECH = option_fields(StreamOptions, omit=("retention", "compat"))  # what a client may say of how a session speaks
 Speech = create_model("Speech", **{name: (info.annotation, info) for name, info in SPEECH.items()})
 
 
 class NewSession(Speech):
-    """What a session watches and how it speaks. Without `source`, frames are pushed."""
+    """Request for a session: what it watches and how it speaks. Without `source`, frames are pushed."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -34,7 +34,7 @@ class NewSession(Speech):
 
 
 class SessionState(BaseModel):
-    """How a session is doing. Saved and continued, it goes on at next_s and counts records on from last_seq."""
+    """State of a session. Saved and continued, it goes on at next_s and counts records on from last_seq."""
 
     id: str
     state: Literal["open", "ended"]
@@ -57,7 +57,7 @@ class SessionState(BaseModel):
 
 
 class FrameTaken(BaseModel):
-    """What became of a frame."""
+    """Result of pushing a frame."""
 
     taken: bool = Field(description="false: left out, another frame stands for the same half second")
     grid_s: float | None = Field(description="the time that it stands for")
@@ -71,8 +71,8 @@ class Question(BaseModel):
     question: str = Field(min_length=1, max_length=QUESTION_CHARACTERS)
 
 
-class Asked(BaseModel):
-    """The number that the answer's records carry as "id"."""
+class AcceptedQuestion(BaseModel):
+    """Accepted question: the number that the answer's records carry as "id"."""
 
     id: int
 
@@ -87,7 +87,7 @@ class Saved(BaseModel):
 
 
 class Problem(BaseModel):
-    """Why a request was not served."""
+    """Error answer: why a request was not served."""
 
     error: str
     limit: str | float | None = None

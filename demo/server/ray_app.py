@@ -17,8 +17,8 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
 from demo.arguments import MemoryArguments
-from demo.live.engine import EngineArguments
-from demo.live.refusal import RETRY_S, Refusal, unknown_session
+from demo.live.api_error import RETRY_S, ApiError, unknown_session
+from demo.live.engine import StreamEngineArguments
 from demo.server.app import create_app
 from demo.server.options import ServerOptions
 from demo.server.protocol import NewSession
@@ -35,16 +35,16 @@ STOP_S = 60.0
 class EngineReplica:
     """One engine in a process of its own."""
 
-    async def __init__(self, name: str, model: EngineArguments, memory: MemoryArguments, options: ServerOptions):
+    async def __init__(self, name: str, model: StreamEngineArguments, memory: MemoryArguments, options: ServerOptions):
         self.sessions = await asyncio.to_thread(open_sessions, model, memory, options, name)
         await self.sessions.start()
 
     async def call(self, method: str, *arguments) -> dict:
-        """A method of Sessions: its "value", or as what it was "refused"; exceptions lose their type on the way."""
+        """Call a method of Sessions: its "value", or the error as "refused"; exceptions lose their type on the way."""
         try:
             return {"value": await getattr(self.sessions, method)(*arguments)}
-        except Refusal as refusal:
-            return {"refused": refusal.as_dict()}
+        except ApiError as error:
+            return {"refused": error.as_dict()}
         except UserError as error:
             return {"refused": {"status": 422, "error": str(error)}}
 
@@ -53,17 +53,17 @@ class EngineReplica:
 
 
 class Replicas:
-    """What Sessions is to the routes, over several engines: handles of their deployments, by name."""
+    """Sessions of several engines behind one interface. handles: of their deployments, by name."""
 
     def __init__(self, handles: dict):
         self._handles = handles
         self._turns = count()
 
     async def start(self) -> None:
-        """Nothing: the engines are there."""
+        """Do nothing: the engines run already."""
 
     async def close(self) -> None:
-        """Nothing: each engine saves its own sessions."""
+        """Do nothing: each engine saves its own sessions."""
 
     async def create(self, new: NewSession) -> dict:
         """Open a session on the next engine that has room; a saved one on that of its id."""
@@ -73,12 +73,12 @@ class Replicas:
         for turn in range(len(names)):
             try:
                 return await self._call(names[(first + turn) % len(names)], "create", new)
-            except Refusal as refusal:
-                if refusal.status_code != 503 or turn == len(names) - 1:
+            except ApiError as error:
+                if error.status_code != 503 or turn == len(names) - 1:
                     raise
 
     async def push(self, session_id: str, encoded: bytes, time_s: float | None) -> dict:
-        """As Sessions.push; so the others."""
+        """Forward Sessions.push to the session's engine; so do the others."""
         return await self._at(session_id, "push", encoded, time_s)
 
     async def ask(self, session_id: str, question: str) -> dict:
@@ -86,7 +86,7 @@ class Replicas:
         return await self._at(session_id, "ask", question)
 
     async def end(self, session_id: str) -> dict:
-        """No more frames."""
+        """End a session's frames."""
         return await self._at(session_id, "end")
 
     async def save(self, session_id: str) -> dict:
@@ -98,11 +98,11 @@ class Replicas:
         return await self._at(session_id, "delete", keep_saved)
 
     async def state(self, session_id: str) -> dict:
-        """How a session is doing."""
+        """State of a session."""
         return await self._at(session_id, "state")
 
     async def read(self, session_id: str, after: int) -> list[dict]:
-        """The records that are there."""
+        """The records that are there now."""
         return await self._at(session_id, "read", after)
 
     async def follow(self, session_id: str, after: int) -> AsyncIterator[dict | None]:
@@ -118,7 +118,7 @@ class Replicas:
                 yield None
 
     async def measurements(self) -> dict[str, dict]:
-        """Those of all engines."""
+        """Measurements of all engines."""
         parts = await asyncio.gather(*(self._call(name, "measurements") for name in self._handles))
         return {name: measured for part in parts for name, measured in part.items()}
 
@@ -136,17 +136,17 @@ class Replicas:
             reply = await self._handles[name].call.remote(method, *arguments)
         except (RayError, RayServeException) as error:
             log.error("engine %s: %s", name, error)
-            raise Refusal(
+            raise ApiError(
                 503, f"engine {name} does not answer", cause="it has ended, or is starting again", retry_s=RETRY_S,
                 next_step="open another session, or continue a saved one",
             ) from None  # fmt: skip
         if "refused" in reply:
-            raise Refusal(**reply["refused"])
+            raise ApiError(**reply["refused"])
         return reply["value"]
 
 
 class Ingress:
-    """Takes the requests; has no state, so there can be several."""
+    """Ingress of the requests; stateless, so there can be several."""
 
     def __init__(self, handles: dict, options: ServerOptions):
         self.handles, self.options = handles, options
@@ -159,11 +159,11 @@ def application(args: dict) -> serve.Application:
     """The application of scripts/ray_serve.yaml.
 
     args: n_engines; gpus_per_engine and cpus_per_engine; model, memory and server: the flags of demo/serve.py by name
-    (EngineArguments, MemoryArguments, ServerOptions). Raises UserError for values that cannot work.
+    (StreamEngineArguments, MemoryArguments, ServerOptions). Raises UserError for values that cannot work.
     """
     args = dict(args)
     n_engines, n_gpus, n_cpus = args.pop("n_engines", 1), args.pop("gpus_per_engine", 0), args.pop("cpus_per_engine", 1)
-    model = EngineArguments(**args.pop("model", {}))
+    model = StreamEngineArguments(**args.pop("model", {}))
     memory = MemoryArguments(**args.pop("memory", {}))
     options = ServerOptions(**args.pop("server", {}))
     if args or n_engines < 1:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from demo.live.refusal import Refusal
+from demo.live.api_error import ApiError
 from demo.live.session import Session
 from demo.server.protocol import ID_PATTERN
 from utils.files import partial_file
@@ -34,7 +34,7 @@ class SavedSessions:
         return self.folder is not None and self._entry(session_id).exists()
 
     def new_file(self, session_id: str) -> Path:
-        """Where the engine is to write a session before `keep` takes it."""
+        """File for the engine to write a session to before `keep` takes it."""
         return self._folder() / f"{_checked(session_id)}.saving.safetensors"
 
     def keep(self, session: Session, written: Path) -> dict:
@@ -42,7 +42,7 @@ class SavedSessions:
         n_steps = steps_in(written)
         reached = session.state_after(n_steps)
         if reached is None:
-            raise Refusal(503, f"session {session.id} ran on while it was saved", next_step="save it again", retry_s=1)
+            raise ApiError(503, f"session {session.id} ran on while it was saved", next_step="save it again", retry_s=1)
         mark, last_seq = reached
         name = f"{session.id}.{n_steps}.safetensors"
         records = [r for r in session.log.after(0) if r["seq"] <= last_seq and r["type"] not in NOT_CONTINUED]
@@ -59,17 +59,17 @@ class SavedSessions:
         return {**entry, "n_bytes": (self._folder() / name).stat().st_size}
 
     def read(self, session_id: str) -> tuple[dict, Path]:
-        """A saved session: its entry and its file. Raises Refusal where there is none, or a damaged one."""
+        """A saved session: its entry and its file. Raises ApiError where there is none, or a damaged one."""
         try:
             entry = json.loads(self._entry(session_id).read_text(encoding="utf-8"))
             return entry, self._folder() / Path(entry["file"]).name
         except FileNotFoundError:
-            raise Refusal(
+            raise ApiError(
                 404, f"no saved session {session_id}", cause="it was never saved, or deleted",
                 next_step="open a new one with POST /sessions",
             ) from None  # fmt: skip
         except (OSError, ValueError, KeyError) as error:
-            raise Refusal(500, f"saved session {session_id} cannot be read: {error}") from None
+            raise ApiError(500, f"saved session {session_id} cannot be read: {error}") from None
 
     def remove(self, session_id: str) -> bool:
         """Delete a saved session; False where there is none."""
@@ -81,7 +81,7 @@ class SavedSessions:
 
     def _folder(self) -> Path:
         if self.folder is None:
-            raise Refusal(
+            raise ApiError(
                 409, "this server saves nothing", cause="it was started without --save_dir",
                 next_step="ask its operator to start it with one",
             )  # fmt: skip
@@ -97,15 +97,15 @@ class SavedSessions:
 
 
 def steps_in(path: Path) -> int:
-    """How many steps a saved session has made. Raises Refusal for another file."""
+    """Number of steps of a saved session. Raises ApiError for another file."""
     try:
         with safe_open(path, framework="pt") as file:
             return json.loads(file.metadata()["state"])["step"] + 1
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise Refusal(500, f"a session was not saved: {error}") from None
+        raise ApiError(500, f"a session was not saved: {error}") from None
 
 
 def _checked(session_id: str) -> str:
     if not re.fullmatch(ID_PATTERN, session_id):
-        raise Refusal(422, f"{session_id[:80]!r} is no session id", next_step="ids come from POST /sessions")
+        raise ApiError(422, f"{session_id[:80]!r} is no session id", next_step="ids come from POST /sessions")
     return session_id

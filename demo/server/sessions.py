@@ -1,4 +1,4 @@
-"""All sessions of one engine: opened, found by id, closed when nobody uses them, saved or finished at the end."""
+"""Sessions of one engine: opened, found by id, closed when nobody uses them, saved or finished at the end."""
 
 import asyncio
 import contextlib
@@ -17,11 +17,11 @@ from data.sources.source import Source
 from data.sources.spec import SourceSpec
 from demo.arguments import LIVE_MAX_PIXELS, MemoryArguments
 from demo.live.allowed_sources import AllowedSources
+from demo.live.api_error import RETRY_S, ApiError, unknown_session
 from demo.live.bucket import TokenBucket
-from demo.live.engine import MEASURED_HW, EngineArguments, started_engine
+from demo.live.engine import MEASURED_HW, StreamEngineArguments, started_engine
 from demo.live.events import EventLog
 from demo.live.frames import FrameReader
-from demo.live.refusal import RETRY_S, Refusal, unknown_session
 from demo.live.session import Mark, Session
 from demo.server.metrics import Histogram
 from demo.server.options import ServerOptions
@@ -67,16 +67,16 @@ class Sessions:
         self._sweeping = asyncio.create_task(self._sweep_for_ever())
 
     async def create(self, new: NewSession) -> dict:
-        """Open a session, or continue a saved one; returns its state. Raises Refusal."""
+        """Open a session, or continue a saved one; returns its state. Raises ApiError."""
         session_id = new.resume or f"{self.name}-{secrets.token_hex(16)}".removeprefix("-")
         known = self.sessions.get(session_id)
         if session_id in self._opening or (known and not known.log.ended):
-            raise Refusal(409, f"session {session_id} is open already", next_step="use it, or close it first")
+            raise ApiError(409, f"session {session_id} is open already", next_step="use it, or close it first")
         self._opening.add(session_id)
         try:
             session = await self._open(session_id, new)
         except EngineFull as full:
-            raise Refusal(503, str(full), next_step="try again, or another server", retry_s=RETRY_S) from None
+            raise ApiError(503, str(full), next_step="try again, or another server", retry_s=RETRY_S) from None
         finally:
             self._opening.discard(session_id)
         return session.state()
@@ -103,12 +103,12 @@ class Sessions:
         session = self._get(session_id)
         session.require_open()
         if len(self.saved) >= self.options.max_saved and not await asyncio.to_thread(self.saved.has, session_id):
-            raise Refusal(
+            raise ApiError(
                 503, f"{len(self.saved)} sessions are saved", limit=self.options.max_saved, retry_s=60,
                 next_step="delete one with DELETE /sessions/ID",
             )  # fmt: skip
         if session.saving.locked():
-            raise Refusal(409, f"session {session_id} is being saved", next_step="wait for that", retry_s=1)
+            raise ApiError(409, f"session {session_id} is being saved", next_step="wait for that", retry_s=1)
         async with session.saving:
             session.touch()
             path = self.saved.new_file(session_id)
@@ -129,7 +129,7 @@ class Sessions:
         return {"id": session_id, "closed": session is not None, "removed_saved": removed}
 
     async def state(self, session_id: str) -> dict:
-        """How a session is doing."""
+        """State of a session."""
         return self._get(session_id).state()
 
     async def read(self, session_id: str, after: int) -> list[dict]:
@@ -154,7 +154,7 @@ class Sessions:
         return {"records": records, "ended": ended and (not records or records[-1]["seq"] == session.log.last_seq)}
 
     async def measurements(self) -> dict[str, dict]:
-        """What demo/server/metrics.py renders, by the engine's name."""
+        """Measurements for demo/server/metrics.py, by the engine's name."""
         stats = await asyncio.to_thread(self.engine.stats)
         sessions = list(self.sessions.values())
         records = [session.stream.record() for session in sessions if not session.log.ended]
@@ -205,7 +205,7 @@ class Sessions:
         except UserError as error:
             if path is None or isinstance(error, EngineFull):
                 raise
-            raise Refusal(409, str(error).replace(str(path), f"saved session {session_id}")) from None
+            raise ApiError(409, str(error).replace(str(path), f"saved session {session_id}")) from None
         if session_id in self.sessions:  # ended, and not yet forgotten
             self._forget(self.sessions[session_id])
         self.sessions[session_id] = session
@@ -239,7 +239,7 @@ class Sessions:
 
     def _require_serving(self) -> None:
         if self._closing is not None:
-            raise Refusal(503, "the server is stopping", next_step="use another one, or wait", retry_s=RETRY_S)
+            raise ApiError(503, "the server is stopping", next_step="use another one, or wait", retry_s=RETRY_S)
 
     # ending
 
@@ -303,7 +303,7 @@ class Sessions:
                 if session.stream.number in written:
                     self.saved.keep(session, written[session.stream.number])
                     n_saved += 1
-            except (OSError, Refusal) as error:
+            except (OSError, ApiError) as error:
                 log.error("session %s was not saved: %s", session.id, error)
         for orphan in folder.glob("stream_*"):  # opened in the very last moment; its client was refused
             orphan.unlink()
@@ -319,7 +319,9 @@ async def _end_frames(session: Session) -> None:
         await asyncio.to_thread(session.stream.end)
 
 
-def open_sessions(model: EngineArguments, memory: MemoryArguments, options: ServerOptions, name: str = "") -> Sessions:
+def open_sessions(
+    model: StreamEngineArguments, memory: MemoryArguments, options: ServerOptions, name: str = ""
+) -> Sessions:
     """Load the model and start an engine. name: where there are several, this one's."""
     with started_engine(model, options.max_sessions) as engine:
         sessions = Sessions(engine, options, memory.options(), name)

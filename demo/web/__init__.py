@@ -1,1 +1,1 @@
-"""The live page (demo/app.py): viewers on the engine, behind a gate, in front of a Gradio page."""
+"""The live page (demo/app.py): tabs on the engine, behind a password, in front of a Gradio page."""

@@ -1,4 +1,4 @@
-"""What the live page allows; the fields are flags of demo/app.py."""
+"""Options of the live page; the fields are flags of demo/app.py."""
 
 import os
 import re
@@ -15,7 +15,7 @@ MIN_PASSWORD = 4  # characters
 
 @dataclass
 class PageArguments:
-    """Where the page is, and who may open it."""
+    """Address of the page, and who may open it."""
 
     js_monitor: bool = helped(
         False, "captions follow the browser's player, which reports its time; without it, the server's clock leads"
@@ -61,7 +61,7 @@ class PageArguments:
 
 @dataclass
 class ViewerArguments:
-    """What viewers may watch, and how much of it."""
+    """Limits of what viewers may watch."""
 
     max_sessions: int = helped(4, "viewers who are commented for at once; others wait in line, and see their place")
     examples: list[str] = field(

@@ -22,40 +22,40 @@ class Player:
         self.moved_s = time.monotonic()  # when it last played
 
     def play(self, time_s: float, rate: float | None = None) -> None:
-        """It plays from here on."""
+        """Play from `time_s` on."""
         self._set(time_s, True, rate)
 
     def pause(self, time_s: float | None = None) -> None:
-        """It stands still."""
+        """Stand still."""
         self._set(self.now() if time_s is None else time_s, False)
 
     def report(self, time_s: float) -> None:
-        """It is here now."""
+        """Report the player's position."""
         self._set(time_s, self.playing)
 
     def set_rate(self, rate: float) -> None:
-        """It plays so many times as fast as the video's own time."""
+        """Play `rate` times as fast as the video's own time."""
         self._set(self.now(), self.playing, rate)
 
     def end(self) -> None:
-        """It has reached the end of the video: whatever is left has been shown."""
+        """Report the end of the video: whatever is left has been shown."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Nobody waits for it any more."""
+        """Wake all who wait; nobody waits any more."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def now(self) -> float:
-        """The second at which it is believed to be."""
+        """The second at which the player is believed to be."""
         with self._changed:
             return self._now()
 
     def wait_until(self, second: float) -> None:
-        """Wait until it has played up to that second, or is closed."""
+        """Block until the player has played up to `second`, or is closed."""
         with self._changed:
             while not self._closed and not self._ended:
                 missing_s = second - self._now()

@@ -13,37 +13,36 @@ from data.video.live import TimedFrame
 from demo.live.bucket import TokenBucket
 from demo.live.events import EventLog
 from demo.live.frames import FrameReader
+from demo.live.limits import FRAME_BYTES, FRAME_PIXELS
 from demo.live.session import Mark, Session
-from demo.web.pace import Pace
+from demo.web.lateness import LatenessMonitor
 from demo.web.player import Player
+from demo.web.questions import Questions
 from demo.web.videos import to_jpeg
 
-FRAME_BYTES, FRAME_PIXELS, FRAMES_A_SECOND = 2 * 2**20, 4096 * 2304, 30.0  # of a webcam
+FRAMES_A_SECOND = 30.0  # of a webcam
 
 
 @dataclass
-class Run(Session):
-    """number: of the viewer's runs. player: paces a file; None where frames come at their own time."""
+class CommentaryRun(Session):
+    """Session of a tab. number: of the tab's runs. player: paces a file; None where frames come at their own time."""
 
     number: int = 0
     player: Player | None = None
-    tell: Callable[["Run", dict], None] = lambda run, record: None
-    pace: Pace = field(default_factory=Pace)
-    asked: list[tuple[float, str]] = field(default_factory=list)  # question k is number k + 1 of the stream
-    answered: set[int] = field(default_factory=set)
+    tell: Callable[["CommentaryRun", dict], None] = lambda run, record: None
+    lateness: LatenessMonitor = field(default_factory=LatenessMonitor)
 
-    def hear(self, record: dict) -> None:
+    def __post_init__(self):
+        super().__post_init__()
+        self.questions = Questions(str(self.number))
+
+    def hear(self, record: dict) -> dict:
         """Take a record of the engine, in its thread, and pass it on."""
-        super().hear(record)
+        record = super().hear(record)
         if record["type"] == "end" and self.player is not None:
             self.player.close()
-        if record["type"] == "error" and self.shown_path:
-            record = {**record, "message": record["message"].replace(*self.shown_path)}
         self.tell(self, record)
-
-    def unanswered(self) -> list[tuple[float, str]]:
-        """Questions that still wait."""
-        return [asked for number, asked in enumerate(self.asked, 1) if number not in self.answered]
+        return record
 
     def stop(self) -> None:
         """End it: a step in progress is given up."""
@@ -55,9 +54,11 @@ class Run(Session):
             self.source.close()
 
 
-def make_run(number: int, query: str, limits: VideoLimits, tell: Callable[[Run, dict], None]) -> Run:
+def make_run(
+    number: int, query: str, limits: VideoLimits, tell: Callable[[CommentaryRun, dict], None]
+) -> CommentaryRun:
     """A run that has no stream yet."""
-    return Run(
+    return CommentaryRun(
         str(number), query, True, EventLog(asyncio.get_running_loop(), n_kept=64),
         FrameReader(limits, FRAME_BYTES, FRAME_PIXELS), TokenBucket(FRAMES_A_SECOND), Mark(0, 0.0, 0),
         number=number, tell=tell,

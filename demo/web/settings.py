@@ -1,6 +1,7 @@
-"""What a viewer chooses, in words for people, and what it means to the model."""
+"""Settings of the page in words for people, and what they mean to the model."""
 
 from dataclasses import replace
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -24,36 +25,22 @@ ANSWER_TOKENS = 128
 
 
 class Settings(BaseModel):
-    """A viewer's choices. Strangers send them, so their forms are checked."""
+    """Choices of a tab. Strangers send them, so their forms are checked."""
 
     model_config = ConfigDict(extra="forbid")
 
     query: str = Field(DEFAULT_QUERY, max_length=QUERY_CHARACTERS)
-    eagerness: str = "Relaxed"
+    eagerness: Literal[*EAGERNESS] = "Relaxed"
     words: float = Field(MOST_WORDS, ge=0.5, le=MOST_WORDS, allow_inf_nan=False)
-    quality: str = "Balanced"
+    quality: Literal[*QUALITY] = "Balanced"
 
     @field_validator("query")
     @classmethod
     def _said(cls, query: str) -> str:
         return " ".join(query.split()) or DEFAULT_QUERY
 
-    @field_validator("eagerness")
-    @classmethod
-    def _known_eagerness(cls, name: str) -> str:
-        if name not in EAGERNESS:
-            raise ValueError(f"one of {', '.join(EAGERNESS)}")
-        return name
-
-    @field_validator("quality")
-    @classmethod
-    def _known_quality(cls, name: str) -> str:
-        if name not in QUALITY:
-            raise ValueError(f"one of {', '.join(QUALITY)}")
-        return name
-
     def stream_options(self) -> StreamOptions:
-        """How the commentary speaks."""
+        """Options of the commentary's stream."""
         return StreamOptions(
             query=self.query, silence_threshold_base=EAGERNESS[self.eagerness],
             words_per_second=self.words if self.words < MOST_WORDS else None, max_answer_tokens=ANSWER_TOKENS,
@@ -61,7 +48,7 @@ class Settings(BaseModel):
         )  # fmt: skip
 
     def limits(self, checkpoint: Checkpoint) -> VideoLimits:
-        """How large the frames are that the model looks at."""
+        """Limits of the frames that the model looks at."""
         return replace(checkpoint.limits, max_pixels=frame_pixels(checkpoint, self.quality))
 
 
@@ -78,7 +65,7 @@ def has_qualities(checkpoint: Checkpoint) -> bool:
 
 
 def conversation_options() -> StreamOptions:
-    """How questions about a whole video are answered: it and all that was said is remembered."""
+    """Options of a conversation about a whole video: it and all that was said is remembered."""
     return StreamOptions(
         repetition_penalty=1.0, max_answer_tokens=ANSWER_TOKENS, remember_questions=True,
         retention=RetentionOptions("full"),

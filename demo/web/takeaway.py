@@ -6,8 +6,8 @@ import os
 import threading
 from pathlib import Path
 
-from demo.live.refusal import Refusal
-from demo.web.viewer import Viewer
+from demo.live.api_error import ApiError
+from demo.web.tab import Tab
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -22,33 +22,33 @@ class Cancelled(Exception):
     """The rendering is not wanted any more."""
 
 
-def written(viewer: Viewer, form: str) -> str:
-    """The viewer's commentary in a form of MEDIA_TYPES. Raises Refusal where nothing was said."""
+def written(tab: Tab, form: str) -> str:
+    """The tab's commentary in a form of MEDIA_TYPES. Raises ApiError where nothing was said."""
     from demo.render import subtitles
-    from demo.render.commentary import Commentary
+    from demo.render.commentary import FinishedCommentary
 
-    commentary = viewer.commentary()
+    commentary = tab.commentary()
     if not commentary.steps and not commentary.questions:
-        raise Refusal(409, "nothing was said yet", next_step="press play, and come back")
+        raise ApiError(409, "nothing was said yet", next_step="press play, and come back")
     forms = {
-        "srt": subtitles.srt, "vtt": subtitles.vtt, "txt": subtitles.plain, "json": Commentary.to_json,
+        "srt": subtitles.srt, "vtt": subtitles.vtt, "txt": subtitles.plain_text, "json": FinishedCommentary.to_json,
     }  # fmt: skip
     return forms[form](commentary)
 
 
-class Rendering:
-    """A video with captions in the making, one for a viewer at a time; many wait for each other."""
+class RenderJob:
+    """Job that makes a video with captions, one for a tab at a time; many wait for each other."""
 
-    def __init__(self, viewer: Viewer):
-        self.viewer, self.video, self.commentary = viewer, viewer.video, viewer.commentary()
-        self.path: Path = viewer.room.videos.folder / f"{self.video.id}_{id(self)}.mp4"
+    def __init__(self, tab: Tab):
+        self.tab, self.video, self.commentary = tab, tab.video, tab.commentary()
+        self.path: Path = tab.registry.videos.folder / f"{self.video.id}_{id(self)}.mp4"
         self.done = False
         self._cancelled = threading.Event()
         self._shown = -1
 
     def start(self) -> None:
         """Queue it."""
-        self.viewer.room.renderer.submit(self._render)
+        self.tab.registry.renderer.submit(self._render)
 
     def cancel(self) -> None:
         """End it before its next frame; what is finished stays."""
@@ -70,7 +70,7 @@ class Rendering:
             self._progress(0, 1)
             render(self.video.path, self.commentary, self.path, overwrite=True, progress=self._progress)
             self.done = True
-            self._tell(share=1.0, url=f"/live/viewers/{self.viewer.id}/video.mp4")
+            self._tell(share=1.0, url=f"/live/viewers/{self.tab.id}/video.mp4")
         except Cancelled:
             self.path.unlink(missing_ok=True)
         except UserError as error:
@@ -88,15 +88,15 @@ class Rendering:
             self._tell(share=min(percent, 99) / 100)
 
     def _tell(self, **fields) -> None:
-        self.viewer.tell("render", **fields)
+        self.tab.tell("render", **fields)
 
 
-async def start_rendering(viewer: Viewer) -> None:
-    """Make the video with what was said so far. Raises Refusal where there is no file or nothing was said."""
-    if viewer.video is None:
-        raise Refusal(409, "there is no video file to draw into", next_step="take the subtitles instead")
-    written(viewer, "json")
-    if viewer.render is not None:
-        await asyncio.to_thread(viewer.render.remove)
-    viewer.render = Rendering(viewer)
-    viewer.render.start()
+async def start_rendering(tab: Tab) -> None:
+    """Make the video with what was said so far. Raises ApiError where there is no file or nothing was said."""
+    if tab.video is None:
+        raise ApiError(409, "there is no video file to draw into", next_step="take the subtitles instead")
+    written(tab, "json")
+    if tab.render is not None:
+        await asyncio.to_thread(tab.render.remove)
+    tab.render = RenderJob(tab)
+    tab.render.start()

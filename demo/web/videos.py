@@ -22,7 +22,7 @@ from PIL import Image
 from data.video.container import list_frames, open_video, video_stream
 from data.video.frame_plan import VideoLimits
 from data.video.live import live_frames
-from demo.live.refusal import Refusal
+from demo.live.api_error import ApiError
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Video:
     since_s: float = field(default_factory=time.monotonic)
 
     def record(self) -> dict:
-        """What the page is told."""
+        """Record of the video for the page."""
         return {
             "id": self.id, "name": self.name, "url": f"/live/media/{self.id}", "poster": f"/live/thumbnails/{self.id}",
             "duration_s": round(self.duration_s, 3), "width": self.width, "height": self.height,
@@ -77,24 +77,24 @@ class Videos:
             video = inspect_example(path, f"example{len(self._videos) + 1}")
             self._videos[video.id] = video
         self.examples = list(self._videos.values())
-        remove_leftovers()
+        _remove_killed_uploads()
         self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}_"))
         self._thumbnails: dict[str, bytes] = {}
 
     def get(self, video_id: str, owner: str) -> Video:
-        """The video of an id. Raises Refusal where it is not this owner's, in the same words as where it is none."""
+        """The video of an id. Raises ApiError where it is not this owner's, in the same words as where it is none."""
         video = self._videos.get(video_id)
         if video is None or video.owner not in (None, owner):
-            raise Refusal(
+            raise ApiError(
                 404, f"video {video_id[:40]!r} is not here", cause="it was removed, or never uploaded by you",
                 next_step="choose an example or upload a video",
             )  # fmt: skip
         return video
 
     async def take(self, pieces: AsyncIterator[bytes]) -> Path:
-        """Write an upload to a file of its own. Raises Refusal where it is too large, or the disk is full."""
+        """Write an upload to a file of its own. Raises ApiError where it is too large, or the disk is full."""
         if len(list(self.folder.iterdir())) >= MOST_FILES:
-            raise Refusal(503, f"{MOST_FILES} videos are here already", next_step="try again in a minute", retry_s=60)
+            raise ApiError(503, f"{MOST_FILES} videos are here already", next_step="try again in a minute", retry_s=60)
         path = self.folder / secrets.token_hex(16)
         n_bytes = 0
         try:
@@ -109,25 +109,25 @@ class Videos:
         return path
 
     def add(self, path: Path, name: str, owner: str) -> Video:
-        """Look at an uploaded file, and keep it as this owner's if it is a video. Raises Refusal or UserError."""
+        """Look at an uploaded file, and keep it as this owner's if it is a video. Raises ApiError or UserError."""
         name = shown_name(name)
         try:
             video = inspect(path, path.name, name, owner)
             if video.duration_s > self.max_s:
-                raise Refusal(
+                raise ApiError(
                     413, f"{name}: {video.duration_s / 60:.1f} minutes", limit=f"{self.max_s / 60:g} minutes",
                     next_step="cut it shorter",
                 )  # fmt: skip
-        except (Refusal, UserError) as error:
+        except (ApiError, UserError) as error:
             log.warning("an upload was refused: %s", error)
             path.unlink(missing_ok=True)
-            if isinstance(error, Refusal):
+            if isinstance(error, ApiError):
                 raise
-            raise Refusal(422, str(error).replace(str(path), name)) from None
+            raise ApiError(422, str(error).replace(str(path), name)) from None
         except Exception:  # a stranger's file: whatever the decoder makes of it, it is no video to us
             log.exception("an upload could not be read")
             path.unlink(missing_ok=True)
-            raise Refusal(422, f"{name} cannot be read as a video", next_step="convert it to MP4 (H.264)") from None
+            raise ApiError(422, f"{name} cannot be read as a video", next_step="convert it to MP4 (H.264)") from None
         self._videos[video.id] = video
         return video
 
@@ -155,25 +155,25 @@ class Videos:
 
     def _check_size(self, n_bytes: int) -> None:
         if n_bytes > self.max_bytes:
-            raise Refusal(
+            raise ApiError(
                 413, f"a video of over {self.max_bytes // 2**20} MB", limit=f"{self.max_bytes // 2**20} MB",
                 next_step="compress it more or cut it shorter",
             )  # fmt: skip
         if n_bytes % 2**24 < 2**16 and shutil.disk_usage(self.folder).free < FREE_BYTES:
-            raise Refusal(507, "this server's disk is nearly full", next_step="try again later, or use an example")
+            raise ApiError(507, "this server's disk is nearly full", next_step="try again later, or use an example")
 
 
 def inspect(path: Path, video_id: str, name: str, owner: str | None = None) -> Video:
-    """Open a file as a video and decode its first picture. Raises Refusal or UserError where that fails."""
+    """Open a file as a video and decode its first picture. Raises ApiError or UserError where that fails."""
     media_type = media_type_of(path, name)
     with open_video(path) as container:
         stream = video_stream(container)
         if container.format.name not in FORMATS:
-            raise Refusal(422, f"{name}: not {PLAYED}", next_step="convert it to MP4 (H.264)")
+            raise ApiError(422, f"{name}: not {PLAYED}", next_step="convert it to MP4 (H.264)")
         width, height = stream.codec_context.width, stream.codec_context.height
         duration_s = container.duration / av.time_base if container.duration else None
     if not 0 < width * height <= MOST_PIXELS:
-        raise Refusal(413, f"{name}: {width}x{height} pixels", limit="8192x4320", next_step="make it smaller")
+        raise ApiError(413, f"{name}: {width}x{height} pixels", limit="8192x4320", next_step="make it smaller")
     next(live_frames(path, limits=VideoLimits(max_pixels=MOST_PIXELS)))  # says so where nothing can be decoded
     duration_s = duration_s or list_frames(path).table.last_s  # a browser's recording does not state it
     return Video(video_id, name, path, media_type, duration_s, width, height, owner)
@@ -183,13 +183,13 @@ def inspect_example(path: str, video_id: str) -> Video:
     """The same for a file that the operator names. Raises UserError."""
     try:
         return inspect(Path(path), video_id, Path(path).name)
-    except Refusal as refusal:
-        told = "; ".join(str(refusal.detail[name]) for name in ("error", "cause") if refusal.detail[name])
+    except ApiError as error:
+        told = "; ".join(str(error.detail[name]) for name in ("error", "cause") if error.detail[name])
         raise UserError(f"--examples {path}: {told}") from None
 
 
 def media_type_of(path: Path, name: str) -> str:
-    """What a file is by how it begins, whatever it is called. Raises Refusal where that is none of PLAYED."""
+    """Media type of a file by its first bytes, whatever it is called. Raises ApiError where that is none of PLAYED."""
     try:
         with path.open("rb") as file:
             beginning = file.read(16)
@@ -198,7 +198,7 @@ def media_type_of(path: Path, name: str) -> str:
     for at, magic, media_type in MAGIC:
         if beginning[at:].startswith(magic):
             return media_type
-    raise Refusal(
+    raise ApiError(
         422, f"{name} is not a video", cause=f"it does not begin as {PLAYED} does", next_step="upload one of those"
     )
 
@@ -224,7 +224,7 @@ def to_jpeg(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def remove_leftovers() -> None:
+def _remove_killed_uploads() -> None:
     """Delete the uploads of pages that were killed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*_*"):
         number = folder.name.removeprefix(PREFIX).partition("_")[0]

@@ -23,7 +23,7 @@ if not __package__:  # run as a file: import from the repository's root
 import av
 import numpy as np
 
-from demo.render.commentary import Commentary
+from demo.render.commentary import FinishedCommentary
 from demo.render.video import RenderOptions, render
 from utils.arguments import parse_arguments
 from utils.errors import run_command
@@ -52,7 +52,7 @@ def main() -> None:
     source = make_source(folder / f"match_{arguments.height}p.mp4", arguments.height, arguments.seconds)
     texts = WORDS.split("|")
     steps = [(second, second + 1, texts[second % len(texts)]) for second in range(arguments.seconds)]
-    said = Commentary(steps, [(second, "What happened?", ANSWER) for second in range(3, arguments.seconds, 8)])
+    said = FinishedCommentary(steps, [(second, "What happened?", ANSWER) for second in range(3, arguments.seconds, 8)])
     ways = {"captions": RenderOptions(), "plain": RenderOptions(captions=False, chat=False)}
     rows: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     render(source, said, folder / "warm.mp4", overwrite=True)
@@ -67,7 +67,7 @@ def main() -> None:
     print(json.dumps({"medians": medians, "ratio_fps": ratios[0], "ratio_frames_per_cpu_s": ratios[1]}))
 
 
-def measure(source: Path, said: Commentary, out: Path, options: RenderOptions) -> tuple[float, float]:
+def measure(source: Path, said: FinishedCommentary, out: Path, options: RenderOptions) -> tuple[float, float]:
     """Frames per second of wall clock and of CPU time."""
     counts = [0]
     wall, cpu = time.perf_counter(), time.process_time()

@@ -82,7 +82,7 @@ WHO = (
     Mutation(
         name="token_of_a_websocket_not_asked",
         promise="a WebSocket gives the token as a header or as its first message",
-        file="demo/server/dialogue.py",
+        file="demo/server/websocket.py",
         old="    if token is None or socket.state.authorised:",
         new="    if token is None or socket.state.authorised is not None:",
         tests=(f"{ACCESS}test_with_the_token_everything_is",),
@@ -138,7 +138,7 @@ WHO = (
     Mutation(
         name="password_of_the_page_not_asked",
         promise="with --auth nothing of the page is served without the password",
-        file="demo/web/gate.py",
+        file="demo/web/page_auth.py",
         old="        if owner is None and not self._knows_password(headers):",
         new='        if path == "/login" and not self._knows_password(headers):',
         tests=(f"{ATTACKS}test_a_password_is_asked_for_once",),
@@ -146,7 +146,7 @@ WHO = (
     Mutation(
         name="forged_cookie_believed",
         promise="a browser's cookie can only be made by the server",
-        file="demo/web/gate.py",
+        file="demo/web/page_auth.py",
         old="        return name if cookie and good else None",
         new="        return name if cookie else None",
         tests=(f"{ATTACKS}test_another_browser_sees_nothing_of_mine",),
@@ -154,19 +154,19 @@ WHO = (
     Mutation(
         name="take_away_of_another_viewer",
         promise="a viewer's commentary can be taken home by that viewer's browser only",
-        file="demo/web/viewers.py",
-        old="        if viewer is None or viewer.owner != owner:",
-        new="        if viewer is None:",
+        file="demo/web/tab_registry.py",
+        old="        if tab is None or tab.owner != owner:",
+        new="        if tab is None:",
         tests=(f"{ATTACKS}test_another_browser_sees_nothing_of_mine",),
     ),
     Mutation(
         name="take_away_of_the_other_tab",
         promise="a tab takes home what was said in that tab",
-        file="demo/web/viewers.py",
-        old="        viewer = self.viewers.get(viewer_id)\n        if viewer is None or",
-        new="        viewer = self.viewers.get(viewer_id)\n"
-        "        viewer = next((v for v in self.viewers.values() if v.owner == owner and v.timeline.steps), viewer)\n"
-        "        if viewer is None or",
+        file="demo/web/tab_registry.py",
+        old="        tab = self.tabs.get(tab_id)\n        if tab is None or",
+        new="        tab = self.tabs.get(tab_id)\n"
+        "        tab = next((t for t in self.tabs.values() if t.owner == owner and t.history.steps), tab)\n"
+        "        if tab is None or",
         tests=(f"{ATTACKS}test_each_tab_takes_home_its_own",),
     ),
     Mutation(
@@ -180,7 +180,7 @@ WHO = (
     Mutation(
         name="tab_of_another_browser_resumed",
         promise="a tab comes back only to the same browser",
-        file="demo/web/viewers.py",
+        file="demo/web/tab_registry.py",
         old="        if known is not None and known.owner == owner:",
         new="        if known is not None:",
         tests=(f"{ATTACKS}test_another_browser_sees_nothing_of_mine",),
@@ -191,11 +191,11 @@ WHO = (
         file="demo/web/routes.py",
         old='''    @app.get("/live/media/{video_id}")
     async def media(video_id: str, request: Request) -> Response:
-        video = viewers.videos.get(video_id, request.state.owner)
+        video = registry.videos.get(video_id, request.state.owner)
         return FileResponse(video.path, media_type=video.media_type,''',
         new='''    @app.get("/live/media/{video_id:path}")
     async def media(video_id: str, request: Request) -> Response:
-        return FileResponse(viewers.videos.folder / video_id,''',
+        return FileResponse(registry.videos.folder / video_id,''',
         tests=(f"{ATTACKS}test_nothing_outside_is_read",),
     ),
     Mutation(
@@ -228,7 +228,7 @@ HOW_MUCH = (
     Mutation(
         name="viewers_beyond_the_limit",
         promise="--max_sessions viewers are commented for at once, others wait in line",
-        file="demo/web/viewers.py",
+        file="demo/web/tab_registry.py",
         old="            while self.waiting and len(self.seated) < self.options.max_sessions:",
         new="            while self.waiting and len(self.seated) <= self.options.max_sessions:",
         tests=(f"{VIEWERS}test_the_line_moves_up_in_order",),
@@ -236,9 +236,9 @@ HOW_MUCH = (
     Mutation(
         name="last_in_line_goes_first",
         promise="viewers who wait begin in their order",
-        file="demo/web/viewers.py",
-        old="                viewer = self.waiting[0]",
-        new="                viewer = self.waiting[-1]",
+        file="demo/web/tab_registry.py",
+        old="                tab = self.waiting[0]",
+        new="                tab = self.waiting[-1]",
         tests=(f"{VIEWERS}test_the_line_moves_up_in_order",),
     ),
     Mutation(
@@ -300,9 +300,9 @@ HOW_MUCH = (
     Mutation(
         name="place_kept_by_a_closed_tab",
         promise="a place is free again when the tab is closed",
-        file="demo/web/viewers.py",
-        old="        if not viewer.n_connected:\n            await viewer.close()",
-        new="        if viewer.n_connected < 0:\n            await viewer.close()",
+        file="demo/web/tab_registry.py",
+        old="        if not tab.n_connected:\n            await tab.close()",
+        new="        if tab.n_connected < 0:\n            await tab.close()",
         tests=(f"{VIEWERS}test_the_line_moves_up_in_order",),
     ),
 )  # fmt: skip
@@ -447,7 +447,7 @@ RECORDS = (
     Mutation(
         name="frame_bound_to_the_grid_time_before",
         promise="a frame stands for the grid time nearest to its time_s",
-        file="demo/live/arrivals.py",
+        file="demo/live/frame_clock.py",
         old="        index = math.floor(time_s * FPS + 0.5)",
         new="        index = math.floor(time_s * FPS)",
         tests=(f"{LIMITS}test_times_of_clients_are_rounded_to_the_grid",),
@@ -455,7 +455,7 @@ RECORDS = (
     Mutation(
         name="frame_in_the_middle_rounded_to_even",
         promise="a frame half-way between two grid times stands for the later one",
-        file="demo/live/arrivals.py",
+        file="demo/live/frame_clock.py",
         old="        index = math.floor(time_s * FPS + 0.5)",
         new="        index = round(time_s * FPS)",
         tests=(f"{LIMITS}test_times_of_clients_are_rounded_to_the_grid",),
@@ -488,8 +488,8 @@ RECORDS = (
         name="ray_serve_full_engine_refuses_for_all",
         promise="on Ray Serve a session is refused only where no engine has room",
         file="demo/server/ray_app.py",
-        old="                if refusal.status_code != 503 or turn == len(names) - 1:",
-        new="                if refusal.status_code != 503 or turn == 0:",
+        old="                if error.status_code != 503 or turn == len(names) - 1:",
+        new="                if error.status_code != 503 or turn == 0:",
         tests=("tests/test_ray_serve.py::test_engines_take_turns_and_keep_their_sessions",),
     ),
     Mutation(
@@ -530,7 +530,7 @@ ON_THE_PAGE = (
     Mutation(
         name="seek_keeps_old_words",
         promise="what is said anew takes the place of what was said there before, in what is taken home",
-        file="demo/web/timeline.py",
+        file="demo/web/history.py",
         old="if step[1] <= start_s or step[0] >= end_s]",
         new="if step[0] != start_s]",
         tests=(f"{VIEWERS}test_what_is_said_anew_takes_the_place_of_the_old",),
@@ -538,23 +538,31 @@ ON_THE_PAGE = (
     Mutation(
         name="answer_under_the_latest_question",
         promise="an answer stands under its own question",
-        file="demo/web/viewer.py",
-        old="""            self.tell(record["type"], id=f"whole{id(talk)}.{record['id']}", **said)""",
-        new="""            self.tell(record["type"], id=f"whole{id(talk)}.{len(talk.asked)}", **said)""",
-        tests=(f"{PAGE}test_a_conversation_is_about_the_whole_video",),
+        file="demo/web/tab.py",
+        old="""        self.tell(record["type"], id=questions.page_id(record["id"]), **said)""",
+        new="""        self.tell(record["type"], id=questions.page_id(len(questions.asked)), **said)""",
+        tests=(f"{VIEWERS}test_an_answer_stands_under_its_own_question_after_a_refusal",),
+    ),
+    Mutation(
+        name="answer_before_its_question",
+        promise="an answer stands under its own question, also where the engine is quicker than the page",
+        file="demo/web/questions.py",
+        old="        if number not in self.asked:\n",
+        new="        if number not in self.asked and self.asked is None:\n",
+        tests=(f"{VIEWERS}test_an_answer_that_overtakes_its_number_is_told_after_its_question[moment]",),
     ),
     Mutation(
         name="question_lost_by_a_seek",
         promise="a question that still waits is answered after a seek",
-        file="demo/web/viewer.py",
-        old="            unanswered = previous.unanswered() if previous else []",
+        file="demo/web/tab.py",
+        old="            unanswered = previous.questions.unanswered if previous else []",
         new="            unanswered = []",
         tests=(f"{VIEWERS}test_seeking_takes_questions_along_and_keeps_the_place",),
     ),
     Mutation(
         name="seek_starts_at_the_beginning",
         promise="after a seek the commentary starts anew there",
-        file="demo/web/viewer.py",
+        file="demo/web/tab.py",
         old="        start_s = math.floor(max(0.0, time_s) * FPS) / FPS",
         new="        start_s = math.floor(min(0.0, time_s) * FPS) / FPS",
         tests=(f"{VIEWERS}test_seeking_takes_questions_along_and_keeps_the_place",),
@@ -562,7 +570,7 @@ ON_THE_PAGE = (
     Mutation(
         name="any_speed_followed",
         promise="the commentary follows the player up to twice the speed, and says so beyond",
-        file="demo/web/viewer.py",
+        file="demo/web/tab.py",
         old="        kept = min(max(rate, SLOWEST), FASTEST)",
         new="        kept = rate",
         tests=(f"{VIEWERS}test_a_speed_that_cannot_be_followed_is_refused_with_a_word",),
@@ -570,7 +578,7 @@ ON_THE_PAGE = (
     Mutation(
         name="slow_machine_not_told",
         promise="when the machine cannot keep up a line says so, and what to change",
-        file="demo/web/pace.py",
+        file="demo/web/lateness.py",
         old="        if not self.is_late and n_bad >= N_STEPS // 2:",
         new="        if not self.is_late and n_bad > N_STEPS:",
         tests=(f"{VIEWERS}test_a_slow_machine_is_told_once_with_what_to_change",),
@@ -578,9 +586,9 @@ ON_THE_PAGE = (
     Mutation(
         name="conversation_forgets_the_video",
         promise="a conversation is about the whole video",
-        file="demo/web/talk.py",
-        old="        clip = None if self.asked else self._read_clip()",
-        new="        clip = None if self.asked else self._read_clip()[:2]",
+        file="demo/web/conversation.py",
+        old="        clip = None if self.questions.asked else self._read_clip()",
+        new="        clip = None if self.questions.asked else self._read_clip()[:2]",
         tests=(f"{VIEWERS}test_a_conversation_says_what_the_model_says_of_the_clip",),
     ),
 )  # fmt: skip
@@ -602,6 +610,14 @@ TAKEN_HOME = (
         old='step.start_s if at == "start" else step.end_s for',
         new='step.start_s if at else step.end_s for',
         tests=(f"{SUBTITLES}test_a_caption_stands_from_when_it_was_spoken_until_the_next",),
+    ),
+    Mutation(
+        name="captions_cut_inside_characters",
+        promise="no line of captions ends inside what is seen as one character",
+        file="demo/render/lines.py",
+        old="    for cluster in iter_graphemes(part):",
+        new="    for cluster in part:",
+        tests=(f"{SUBTITLES}test_no_line_or_page_ends_inside_what_is_seen_as_one_character",),
     ),
     Mutation(
         name="subtitle_text_unescaped",
@@ -631,8 +647,8 @@ TAKEN_HOME = (
         name="chat_missing_in_the_video",
         promise="questions and answers stand as bubbles in the video",
         file="demo/render/picture.py",
-        old="chat_track(commentary, self._painter.room) if chat else Track([])",
-        new="chat_track(commentary, self._painter.room) if not captions else Track([])",
+        old="chat_layer(commentary, self._painter.text_area) if chat else Layer([])",
+        new="chat_layer(commentary, self._painter.text_area) if not captions else Layer([])",
         tests=("tests/test_render.py::test_questions_and_answers_stand_as_bubbles",),
     ),
     Mutation(

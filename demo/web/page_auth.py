@@ -1,4 +1,4 @@
-"""Who may open the page, which of Gradio's routes it has, and what the browser is told to forbid."""
+"""Authentication of the page's browsers, which of Gradio's routes it has, and what the browser is told to forbid."""
 
 import asyncio
 import base64
@@ -62,7 +62,7 @@ class Browsers:
         return hmac.new(self._key, name.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
 
 
-class PageGate:
+class PageAuthMiddleware:
     """ASGI middleware: asks for the password, gives browsers their cookie, closes what the page does not use.
 
     credentials: USER:PASSWORD or None. A browser that has once given it is known by its cookie from then on, since not
@@ -74,7 +74,7 @@ class PageGate:
         self._expected = credentials and base64.b64encode(credentials.encode()).decode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse it."""
+        """Pass a request on, or answer 401, 403 or 404."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
@@ -84,8 +84,8 @@ class PageGate:
         if owner is None and not self._knows_password(headers):
             if "authorization" in headers:
                 await asyncio.sleep(GUESS_S)
-            refusal = PlainTextResponse("This page asks for a name and a password.", 401, {"WWW-Authenticate": REALM})
-            await refusal(scope, receive, send)
+            challenge = PlainTextResponse("This page asks for a name and a password.", 401, {"WWW-Authenticate": REALM})
+            await challenge(scope, receive, send)
             return
         is_ours = path.startswith(OUR_PATHS)
         if is_ours and owner is None:

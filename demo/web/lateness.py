@@ -1,4 +1,4 @@
-"""Whether the machine keeps up with a viewer's video, in words, with what to change."""
+"""Lateness of a commentary: whether the machine keeps up with the player, in words, with what to change."""
 
 from collections import deque
 
@@ -6,7 +6,7 @@ LATE_S = 1.5  # a caption that comes later after its second is felt as late
 N_STEPS = 4  # over which that is judged
 
 
-class Pace:
+class LatenessMonitor:
     """Judges the latest steps of one commentary."""
 
     def __init__(self):
@@ -29,7 +29,7 @@ class Pace:
         return None
 
     def words(self, rate: float, quality: str | None, n_viewers: int) -> dict:
-        """What is wrong, and what to change. quality: None where the model has only one."""
+        """Message and advice for a page that is late. quality: None where the model has only one."""
         lag_s = max(lag for lag, _ in self._steps)
         n_dropped = sum(dropped for _, dropped in self._steps)
         message = f"This machine cannot keep up: captions come up to {lag_s:.1f} s late"

@@ -1,4 +1,4 @@
-"""The process around the application: a socket, and an order in which to stop."""
+"""Server process of an application: a socket, and an order in which to stop."""
 
 import socket
 
@@ -7,8 +7,10 @@ import uvicorn
 GRACE_S = 5  # for connections that do not end by themselves
 
 
-class Listening(uvicorn.Server):
-    """Uvicorn that says where it is, and ends what it serves before its connections: readers get their last records.
+class GracefulServer(uvicorn.Server):
+    """Uvicorn server that prints its address, and ends what it serves before its connections.
+
+    So readers get their last records.
 
     served: has a coroutine close(). greeting: what is printed when it has started, with {address}.
     """
@@ -18,14 +20,14 @@ class Listening(uvicorn.Server):
         self._served, self._greeting = served, greeting
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say where."""
+        """Start, and print the address."""
         await super().startup(sockets)
         if self.started:
             print(self._greeting.format(address=self.address), flush=True)
 
     @property
     def address(self) -> str:
-        """Where it listens, once it has started."""
+        """URL at which it listens, once it has started."""
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 

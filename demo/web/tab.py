@@ -1,4 +1,4 @@
-"""One browser tab: what it watches, its commentary, its place in line, and what it is told.
+"""Browser tab: what it watches, its commentary, its place in line, and what it is told.
 
 Everything here belongs to the event loop; the engine's records are handed over to it.
 """
@@ -8,20 +8,24 @@ import logging
 import math
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from data.sources.catalogue import open_source
 from data.sources.spec import SourceSpec
 from data.video.frame_plan import FPS
+from demo.live.api_error import ApiError
 from demo.live.events import EventLog
-from demo.live.refusal import Refusal
+from demo.web.conversation import Conversation
+from demo.web.history import CommentaryHistory
 from demo.web.player import FASTEST, SLOWEST, Player
-from demo.web.run import Latest, Preview, Run, make_run
+from demo.web.questions import Questions
+from demo.web.run import CommentaryRun, Latest, Preview, make_run
 from demo.web.settings import Settings, has_qualities
-from demo.web.talk import Talk
-from demo.web.timeline import Timeline
 from demo.web.videos import Video
 from models.streaming.options import DEFAULT_QUERY
-from utils.errors import UserError
+
+if TYPE_CHECKING:
+    from demo.web.tab_registry import TabRegistry
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +35,8 @@ STOP_S = 5.0  # that a step in progress may take
 
 
 @dataclass
-class Wish:
-    """What the viewer wants commented: from which second, and whether the player runs."""
+class PlayRequest:
+    """Request to comment from a second on; `playing`: whether the player runs."""
 
     time_s: float
     playing: bool = True
@@ -40,11 +44,11 @@ class Wish:
     why: str = "play"
 
 
-class Viewer:
-    """room: the Viewers that it belongs to, which gives out the places."""
+class Tab:
+    """One tab of a browser; `registry` gives out the places."""
 
-    def __init__(self, viewer_id: str, owner: str, room):
-        self.id, self.owner, self.room = viewer_id, owner, room
+    def __init__(self, tab_id: str, owner: str, registry: "TabRegistry"):
+        self.id, self.owner, self.registry = tab_id, owner, registry
         self.loop = asyncio.get_running_loop()
         self.log = EventLog(self.loop, n_kept=RECORDS_KEPT)
         self.preview = Latest(self.loop)
@@ -52,12 +56,12 @@ class Viewer:
         self.video: Video | None = None
         self.live: str | None = None  # "webcam" or "url"
         self.spec: SourceSpec | None = None  # of the address
-        self.timeline = Timeline()
-        self.run: Run | None = None
-        self.wish: Wish | None = None
-        self.talk: Talk | None = None
+        self.history = CommentaryHistory()
+        self.run: CommentaryRun | None = None
+        self.play_request: PlayRequest | None = None
+        self.conversation: Conversation | None = None
         self.render = None  # demo/web/takeaway.py
-        self.n_runs = self.n_connected = 0
+        self.n_runs = self.n_conversations = self.n_connected = 0
         self.left_s = time.monotonic()
         self.lock = asyncio.Lock()  # around what starts and stops runs
 
@@ -70,19 +74,19 @@ class Viewer:
     async def open(self, video: Video | None, live: str | None = None, spec: SourceSpec | None = None) -> None:
         """Choose a video, or something live; whatever was watched before is over."""
         await self.stop()
-        self._end_talk()
+        self._end_conversation()
         if self.render is not None:
             self.render.remove()
             self.render = None
         previous, self.video = self.video, video
-        self.live, self.spec, self.timeline = live, spec, Timeline()
+        self.live, self.spec, self.history = live, spec, CommentaryHistory()
         if previous is not None and (video is None or previous.id != video.id):
-            self.room.forget_video(self, previous)
+            self.registry.forget_video(self, previous)
         name = spec.name if spec else live
         self.tell("opened", video=video and video.record(), live=live, name=name)
 
     def configure(self, settings: Settings) -> bool:
-        """Take the viewer's choices; True where the commentary has to start anew for them."""
+        """Take the choices; True where the commentary has to start anew for them."""
         changed = settings != self.settings
         self.settings = settings
         return changed and self.run is not None
@@ -90,23 +94,23 @@ class Viewer:
     # the player
 
     async def play(self, time_s: float, rate: float) -> None:
-        """The player runs from here on."""
+        """Play from `time_s` on."""
         self._require_something()
         player = self.run and self.run.player
         if player and abs(player.now() - time_s) <= JUMP_S:
             player.play(time_s, self.followed(rate))
             return
-        await self.room.admit(self, Wish(time_s, True, self.followed(rate), "seek" if player else "play"))
+        await self.registry.admit(self, PlayRequest(time_s, True, self.followed(rate), "seek" if player else "play"))
 
     async def seek(self, time_s: float) -> None:
-        """The player was moved: the commentary starts anew there."""
+        """Move the player: the commentary starts anew there."""
         if self.run is not None and self.run.player is not None:
-            await self.room.admit(self, Wish(time_s, self.run.player.playing, self.run.player.rate, "seek"))
-        elif self.wish is not None:
-            self.wish.time_s = time_s
+            await self.registry.admit(self, PlayRequest(time_s, self.run.player.playing, self.run.player.rate, "seek"))
+        elif self.play_request is not None:
+            self.play_request.time_s = time_s
 
     async def report(self, time_s: float) -> None:
-        """The player stands here now."""
+        """Report the player's position."""
         player = self.run and self.run.player
         if not player:
             return
@@ -116,9 +120,9 @@ class Viewer:
             player.report(time_s)
 
     def pause(self, time_s: float) -> None:
-        """The player stands still; a live source is not watched any more."""
-        if self.wish is not None:
-            self.room.leave(self)
+        """Pause the player; a live source is not watched any more."""
+        if self.play_request is not None:
+            self.registry.leave(self)
         player = self.run and self.run.player
         if player:
             # Where it was moved, that is said too: frames on the way there were never shown.
@@ -127,82 +131,84 @@ class Viewer:
             self.run.stop()
 
     def set_rate(self, rate: float) -> None:
-        """The player has another speed."""
+        """Change the player's speed."""
         if self.run is not None and self.run.player is not None:
             self.run.player.set_rate(self.followed(rate))
 
     def followed(self, rate: float) -> float:
-        """The speed that the commentary follows; another one is said to be refused."""
+        """Speed that the commentary follows; another one is refused with a word."""
         kept = min(max(rate, SLOWEST), FASTEST)
         if kept != rate:
             self.tell("rate", rate=kept, message=f"Speeds from {SLOWEST:g}× to {FASTEST:g}× can be commented.")
         return kept
 
     def finish(self) -> None:
-        """The player has reached the video's end."""
+        """Report that the player has reached the video's end."""
         if self.run is not None and self.run.player is not None:
             self.run.player.end()
 
     def idle_s(self) -> float:
-        """For how long a commentary has had nothing to comment: its player stands, or its webcam sends nothing."""
+        """Seconds for which a commentary has had nothing to comment: its player stands, or its webcam sends nothing."""
         run = self.run
         if run is None or (run.player and run.player.playing) or self.live == "url":
             return 0.0
         return time.monotonic() - run.player.moved_s if run.player else run.idle_s()
 
     async def push(self, jpeg: bytes, time_s: float) -> None:
-        """A picture of the webcam."""
+        """Take a JPEG of the webcam."""
         if self.run is not None and self.live == "webcam":
             await self.run.push(jpeg, time_s)
 
     # runs
 
     async def begin(self) -> None:
-        """Start a commentary as wished. Raises EngineFull where the model has no time for it."""
+        """Start a commentary as requested. Raises EngineFull where the model has no time for it."""
         async with self.lock:
-            wish = self.wish
-            if wish is None:
+            request = self.play_request
+            if request is None:
                 return
             previous, self.run = self.run, None
-            unanswered = previous.unanswered() if previous else []
+            unanswered = previous.questions.unanswered if previous else []
             await self._stop(previous)
-            run = make_run(self.n_runs + 1, self.settings.query, self.settings.limits(self.room.checkpoint), self._hear)
-            start_s = self._start_s(wish.time_s)
-            run.stream = await asyncio.to_thread(
-                self.room.engine.open, run.hear, self.settings.stream_options(), realtime=True
+            run = make_run(
+                self.n_runs + 1, self.settings.query, self.settings.limits(self.registry.checkpoint), self._hear
             )
-            self.n_runs, self.run, self.wish = run.number, run, None
+            start_s = self._start_s(request.time_s)
+            run.stream = await asyncio.to_thread(
+                self.registry.engine.open, run.hear, self.settings.stream_options(), realtime=True
+            )
+            self.n_runs, self.run, self.play_request = run.number, run, None
             if self.live:
-                self.timeline = Timeline()
-            self.tell("started", run=run.number, start_s=start_s, why=wish.why, live=bool(self.live))
-            self._watch(run, wish, start_s)
+                self.history = CommentaryHistory()
+            self.tell("started", run=run.number, start_s=start_s, why=request.why, live=bool(self.live))
+            self._watch(run, request, start_s)
             for _, question in unanswered:
                 await self._ask(run, question)
 
-    def _watch(self, run: Run, wish: Wish, start_s: float) -> None:
-        limits = self.settings.limits(self.room.checkpoint)
+    def _watch(self, run: CommentaryRun, request: PlayRequest, start_s: float) -> None:
+        limits = self.settings.limits(self.registry.checkpoint)
         if self.live == "webcam":
             return
         if self.spec is not None:
             run.source = open_source(self.spec, limits=limits)
-            self.room.engine.watch(run.stream, Preview(run.source, self.preview.put))
+            self.registry.engine.watch(run.stream, Preview(run.source, self.preview.put))
             return
         path = str(self.video.path)
         run.shown_path = (path, self.video.name)
         run.source = open_source(SourceSpec("file", path, self.video.name), limits=limits, start_s=start_s)
-        run.player = Player(wish.time_s, self.room.js_monitor)
-        if wish.playing:
-            run.player.play(wish.time_s, wish.rate)
-        run.player.rate = wish.rate
-        self.room.engine.watch(run.stream, run.source, run.player)
+        run.player = Player(request.time_s, self.registry.js_monitor)
+        if request.playing:
+            run.player.play(request.time_s, request.rate)
+        run.player.rate = request.rate
+        self.registry.engine.watch(run.stream, run.source, run.player)
 
     def _start_s(self, time_s: float) -> float:
-        """The grid time at which a commentary from here begins. Raises Refusal where nothing is left of the video."""
+        """The grid time at which a commentary from here begins. Raises ApiError where nothing is left of the video."""
         if self.video is None:
             return 0.0
         start_s = math.floor(max(0.0, time_s) * FPS) / FPS
         if start_s >= self.video.duration_s - 1 / FPS:
-            raise Refusal(422, "the video ends here", next_step="go back to comment an earlier part")
+            raise ApiError(422, "the video ends here", next_step="go back to comment an earlier part")
         return start_s
 
     async def stop(self) -> None:
@@ -210,9 +216,9 @@ class Viewer:
         async with self.lock:
             run, self.run = self.run, None
             await self._stop(run)
-        self.room.leave(self)
+        self.registry.leave(self)
 
-    async def _stop(self, run: Run | None) -> None:
+    async def _stop(self, run: CommentaryRun | None) -> None:
         if run is None:
             return
         await asyncio.to_thread(run.stop)
@@ -221,37 +227,32 @@ class Viewer:
 
     # what the engine says
 
-    def _hear(self, run: Run, record: dict) -> None:
+    def _hear(self, run: CommentaryRun, record: dict) -> None:
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self._take, run, record)
 
-    def _take(self, run: Run, record: dict) -> None:
+    def _take(self, run: CommentaryRun, record: dict) -> None:
         kind, current = record["type"], run is self.run
         if kind == "step" and current:
             self._take_step(run, record)
         elif kind in ("piece", "answer"):
-            question = {"id": f"{run.number}.{record['id']}", "question": record["question"], "text": record["text"]}
-            if kind == "answer":
-                run.answered.add(record["id"])
-                self.timeline.add_answer(run.asked[record["id"] - 1][0], record["question"], record["text"])
-                question["seconds"] = record["seconds"]
-            self.tell(kind, **question)
+            self._take_answer(run.questions, record)
         elif kind == "error" and current:
             self.tell("error", message=record["message"])
         elif kind == "end" and current:
             self.run = None
-            self.room.leave(self)
+            self.registry.leave(self)
             totals = {name: record[name] for name in ("reason", "n_steps", "n_words")}
             self.tell("finished", run=run.number, **totals)
 
-    def _take_step(self, run: Run, record: dict) -> None:
-        self.timeline.add_step(record["start_s"], record["end_s"], record["text"])
+    def _take_step(self, run: CommentaryRun, record: dict) -> None:
+        self.history.add_step(record["start_s"], record["end_s"], record["text"])
         self.tell("step", run=run.number, **{name: record[name] for name in record if name != "type"})
-        verdict = run.pace.judge(record["lag_s"], record["n_dropped"])
+        verdict = run.lateness.judge(record["lag_s"], record["n_dropped"])
         if verdict:
-            quality = self.settings.quality if has_qualities(self.room.checkpoint) else None
+            quality = self.settings.quality if has_qualities(self.registry.checkpoint) else None
             rate = run.player.rate if run.player else 1.0
-            self.tell("late", **run.pace.words(rate, quality, self.room.n_running))
+            self.tell("late", **run.lateness.words(rate, quality, self.registry.n_running))
         elif verdict is False:
             self.tell("in_time")
 
@@ -262,7 +263,7 @@ class Viewer:
             return
         record = run.stream.record()
         self.tell(
-            "load", load=engine_stats["load"], n_viewers=self.room.n_running, n_waiting=record["n_waiting"],
+            "load", load=engine_stats["load"], n_viewers=self.registry.n_running, n_waiting=record["n_waiting"],
             n_context=record["n_context"], cache_bytes=record["cache_bytes"], n_tokens=record["n_tokens"],
             n_dropped=record["n_dropped"] + (run.source.n_dropped if run.source else 0), lag_s=record["lag_s"],
             clock_s=run.player.now() if run.player else None, playing=bool(run.player and run.player.playing),
@@ -272,76 +273,86 @@ class Viewer:
 
     async def ask(self, question: str, about: str) -> None:
         """Answer a question about the moment, on a fork of the commentary, or about the whole video."""
-        if about == "moment" and self.run is not None:
-            await self._ask(self.run, question)
-            return
+        async with self.lock:  # so that a commentary which starts anew takes the question along
+            if about == "moment" and self.run is not None:
+                await self._ask(self.run, question)
+                return
         if self.video is None:
-            raise Refusal(409, "nothing is being commented", next_step="start the commentary, then ask again")
+            raise ApiError(409, "nothing is being commented", next_step="start the commentary, then ask again")
         if about == "moment":
             self.tell("note", message="No commentary is running, so this answer is about the whole video.")
         await self._ask_whole(question)
 
-    async def _ask(self, run: Run, question: str) -> None:
+    async def _ask(self, run: CommentaryRun, question: str) -> None:
         asked_s = run.player.now() if run.player else run.marks[-1].end_s
-        run.asked.append((asked_s, question))
-        number = f"{run.number}.{len(run.asked)}"
-        self.tell("asked", id=number, question=question, asked_s=round(asked_s, 1), about="moment")
-        try:
-            await run.ask(question)
-        except (Refusal, UserError):
-            run.asked.pop()
-            raise
+        number = await run.ask(question)
+        self._tell_asked(run.questions, number, asked_s, question, about="moment", asked_s=round(asked_s, 1))
 
     async def _ask_whole(self, question: str) -> None:
-        if self.talk is None or self.talk.is_full:
-            self._end_talk()
-            self.room.check_talks()
-            self.talk = Talk(self.room.engine, self.video, self._hear_talk)
+        if self.conversation is None or self.conversation.is_full:
+            self._end_conversation()
+            self.registry.check_conversations()
+            self.n_conversations += 1
+            self.conversation = Conversation(
+                self.n_conversations, self.registry.engine, self.video, self._hear_conversation
+            )
             self.tell("note", message="Looking at the whole video …")
-        talk, number = self.talk, len(self.talk.asked) + 1
-        self.tell("asked", id=f"whole{id(talk)}.{number}", question=question, about="whole")
-        await asyncio.to_thread(talk.ask, question)
+        conversation = self.conversation
+        number = await asyncio.to_thread(conversation.ask, question)
+        self._tell_asked(conversation.questions, number, conversation.video.duration_s, question, about="whole")
 
-    def _hear_talk(self, talk: Talk, record: dict) -> None:
+    def _tell_asked(self, questions: Questions, number: int, at_s: float, question: str, **fields) -> None:
+        """Tell the page of a question that the engine has taken, then what was answered meanwhile."""
+        early = questions.add(number, at_s, question)
+        self.tell("asked", id=questions.page_id(number), question=question, **fields)
+        for record in early:
+            self._take_answer(questions, record)
+
+    def _take_answer(self, questions: Questions, record: dict) -> None:
+        """Pass a piece of an answer or a whole one on, once its question was told."""
+        if not questions.take(record):
+            return
+        said = {name: record[name] for name in ("question", "text", "seconds") if name in record}
+        self.tell(record["type"], id=questions.page_id(record["id"]), **said)
+        if record["type"] == "answer":
+            self.history.add_answer(questions.asked[record["id"]][0], record["question"], record["text"])
+
+    def _hear_conversation(self, conversation: Conversation, record: dict) -> None:
         if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(self._take_talk, talk, record)
+            self.loop.call_soon_threadsafe(self._take_conversation, conversation, record)
 
-    def _take_talk(self, talk: Talk, record: dict) -> None:
+    def _take_conversation(self, conversation: Conversation, record: dict) -> None:
         if record["type"] in ("piece", "answer"):
-            said = {name: record[name] for name in ("question", "text", "seconds") if name in record}
-            self.tell(record["type"], id=f"whole{id(talk)}.{record['id']}", **said)
-            if record["type"] == "answer":
-                talk.n_answered += 1
-                if talk is self.talk:
-                    self.timeline.add_answer(talk.video.duration_s, record["question"], record["text"])
-        elif record["type"] == "error" and talk is self.talk:
-            self.tell("error", message=record["message"].replace(str(talk.video.path), talk.video.name))
+            if conversation.video is self.video:  # else a new one was opened meanwhile
+                self._take_answer(conversation.questions, record)
+        elif record["type"] == "error" and conversation is self.conversation:
+            self.tell("error", message=record["message"].replace(str(conversation.video.path), conversation.video.name))
 
-    def _end_talk(self) -> None:
-        talk, self.talk = self.talk, None
-        if talk is not None:
-            talk.close()
+    def _end_conversation(self) -> None:
+        conversation, self.conversation = self.conversation, None
+        if conversation is not None:
+            conversation.close()
 
     # ends
 
     async def close(self) -> None:
         """Stop everything that costs the machine something; what was said is kept for a while."""
         await self.stop()
-        self._end_talk()
+        self._end_conversation()
         if self.render is not None:
             self.render.cancel()
 
     def commentary(self):
-        """All that was said, as demo/render takes it."""
-        from demo.render.commentary import Commentary
+        """Commentary so far, as demo/render takes it."""
+        from demo.render.commentary import FinishedCommentary
 
         name = self.video.name if self.video else self.spec.name if self.spec else self.live or ""
-        return Commentary(
-            steps=list(self.timeline.steps), questions=list(self.timeline.questions),
-            query=self.settings.query or DEFAULT_QUERY, model=self.room.model_name, video=name,
+        return FinishedCommentary(
+            steps=list(self.history.steps), questions=list(self.history.questions),
+            query=self.settings.query or DEFAULT_QUERY, model=self.registry.model_name, video=name,
             duration_s=self.video.duration_s if self.video else None,
         )  # fmt: skip
 
     def _require_something(self) -> None:
         if self.video is None and not self.live:
-            raise Refusal(409, "no video is open", next_step="choose one first")
+            raise ApiError(409, "no video is open", next_step="choose one first")

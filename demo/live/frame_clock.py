@@ -1,16 +1,16 @@
-"""Which of the frames that a client sends are looked at, and the time that each stands for."""
+"""Frame clock of a session: which of a client's frames are looked at, and the time that each stands for."""
 
 import math
 
 from data.video.frame_plan import FPS
-from demo.live.refusal import Refusal
+from demo.live.api_error import ApiError
+from demo.live.limits import LONGEST_S
 
-LONGEST_S = 1e7  # 115 days
 BACK_S = 1.0  # frames that overtake each other on the way
 
 
-class Arrivals:
-    """Puts frames on the grid of 2 a second.
+class FrameClock:
+    """Puts a client's frames on the grid of 2 a second.
 
     A frame stands for the grid time nearest to its own time (at equal distance the later one). The first frame that
     comes for a grid time is taken; others for the same one, or for an earlier one, are left out. A frame's own time is
@@ -25,10 +25,10 @@ class Arrivals:
         self._stamped: bool | None = None
 
     def place(self, time_s: float | None, now_s: float) -> float | None:
-        """The grid time of a frame, or None where it is left out; nothing is taken yet. Raises Refusal."""
+        """The grid time of a frame, or None where it is left out; nothing is taken yet. Raises ApiError."""
         stamped = time_s is not None
         if self._stamped not in (None, stamped):
-            raise Refusal(
+            raise ApiError(
                 422, "frames with and without time_s in one session", cause="their times cannot be compared",
                 next_step="give time_s with every frame, or with none",
             )  # fmt: skip
@@ -40,16 +40,16 @@ class Arrivals:
         return index / FPS if index > self._last else None
 
     def take(self, grid_s: float, stamped: bool, now_s: float) -> None:
-        """Say that the frame placed at `grid_s` was taken."""
+        """Mark the grid time of a placed frame as taken."""
         self._last, self._stamped = round(grid_s * FPS), stamped
         if not stamped and self._zero_s is None:
             self._zero_s = now_s
 
     def _check(self, time_s: float) -> None:
         if not 0 <= time_s <= LONGEST_S:
-            raise Refusal(422, f"time_s {time_s}", limit=f"0 to {LONGEST_S:.0f}", next_step="count from the start")
+            raise ApiError(422, f"time_s {time_s}", limit=f"0 to {LONGEST_S:.0f}", next_step="count from the start")
         if time_s < self._last / FPS - BACK_S:
-            raise Refusal(
+            raise ApiError(
                 422, f"time_s {time_s} after a frame at {self._last / FPS}", limit=f"{BACK_S} s back",
                 cause="the client's clock was set back, or frames are sent again", next_step="times must grow",
             )  # fmt: skip

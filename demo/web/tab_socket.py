@@ -1,4 +1,4 @@
-"""A tab's WebSocket: what its player does and what its viewer asks come in, what is said goes out.
+"""WebSocket of a tab: what its player does and what its viewer asks come in, what is said goes out.
 
 From the page, JSON text:
 
@@ -10,60 +10,67 @@ From the page, JSON text:
     {"type": "frame", "time_s": 1.5}                          the time of the webcam's next JPEG, a binary message
     {"type": "render"}
 
-To the page: records with "type" and "seq" (demo/web/viewer.py), and JPEGs of a source that only the server can open.
+To the page: records with "type" and "seq" (demo/web/tab.py), and JPEGs of a source that only the server can open.
 """
 
 import asyncio
 import contextlib
 import json
 import logging
-import math
 import time
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from demo.live.api_error import ApiError, error_text
 from demo.live.bucket import TokenBucket
 from demo.live.directions import until_one_ends
-from demo.live.refusal import Refusal
+from demo.live.limits import LONGEST_S, POLICY_VIOLATION
 from demo.web.player import FASTEST
 from demo.web.settings import QUERY_CHARACTERS, Settings
+from demo.web.tab import PlayRequest, Tab
+from demo.web.tab_registry import TabRegistry
 from demo.web.takeaway import start_rendering
-from demo.web.viewer import Viewer, Wish
-from demo.web.viewers import Viewers, words
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
 MESSAGES_A_SECOND = 40.0
 HELLO_S = 10.0
-LONGEST_S = 1e7
-POLICY_VIOLATION = 1008
 
 
-async def serve_tab(socket: WebSocket, viewers: Viewers, owner: str) -> None:
+class Position(BaseModel):
+    """Position of the page's player in seconds of the video, and its speed."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    time_s: float = Field(ge=0, le=LONGEST_S)
+    rate: float = Field(1.0, gt=0)
+
+
+async def serve_tab(socket: WebSocket, registry: TabRegistry, owner: str) -> None:
     """Serve an accepted WebSocket until the tab goes away."""
     with contextlib.suppress(WebSocketDisconnect):
         try:
             hello = _parse((await asyncio.wait_for(socket.receive(), HELLO_S)).get("text"))
             after = hello.get("after")
-            viewer, resumed = viewers.connect(_text(hello.get("viewer"), 80), owner)
-        except (Refusal, TimeoutError) as error:
-            message = words(error) if isinstance(error, Refusal) else "Nothing came from the page."
+            tab, resumed = registry.connect(_text(hello.get("viewer"), 80), owner)
+        except (ApiError, TimeoutError) as error:
+            message = error_text(error) if isinstance(error, ApiError) else "Nothing came from the page."
             await socket.send_text(json.dumps({"type": "refused", "message": message}))
             await socket.close(POLICY_VIOLATION)
             return
         try:
-            await Tab(socket, viewers, viewer).serve(after if resumed and isinstance(after, int) else 0, resumed)
+            await TabSocket(socket, registry, tab).serve(after if resumed and isinstance(after, int) else 0, resumed)
         finally:
-            await asyncio.shield(viewers.disconnect(viewer))
+            await asyncio.shield(registry.disconnect(tab))
 
 
-class Tab:
-    """The two directions of a tab's WebSocket."""
+class TabSocket:
+    """Session of a tab's WebSocket: records and pictures go out, messages come in."""
 
-    def __init__(self, socket: WebSocket, viewers: Viewers, viewer: Viewer):
-        self.socket, self.viewers, self.viewer = socket, viewers, viewer
+    def __init__(self, socket: WebSocket, registry: TabRegistry, tab: Tab):
+        self.socket, self.registry, self.tab = socket, registry, tab
         self._bucket = TokenBucket(MESSAGES_A_SECOND)
         self._time_s = 0.0  # of the next JPEG
         self._sending = asyncio.Lock()
@@ -71,11 +78,11 @@ class Tab:
     async def serve(self, after: int, resumed: bool) -> None:
         """Pass messages on until the tab goes away."""
         welcome = {
-            "type": "welcome", "viewer": self.viewer.id, "resumed": resumed, "js_monitor": self.viewers.js_monitor,
-            "model": self.viewers.model_name, "fastest": FASTEST,
-            "examples": [video.record() for video in self.viewers.videos.examples],
-            "urls": bool(self.viewers.options.allow_urls),
-            "max_upload_mb": self.viewers.options.max_upload_mb, "max_minutes": self.viewers.options.max_minutes,
+            "type": "welcome", "viewer": self.tab.id, "resumed": resumed, "js_monitor": self.registry.js_monitor,
+            "model": self.registry.model_name, "fastest": FASTEST,
+            "examples": [video.record() for video in self.registry.videos.examples],
+            "urls": bool(self.registry.options.allow_urls),
+            "max_upload_mb": self.registry.options.max_upload_mb, "max_minutes": self.registry.options.max_minutes,
         }  # fmt: skip
         await self._send(json.dumps(welcome))
         await until_one_ends(self._tell(after), self._show(), self._listen())
@@ -83,13 +90,13 @@ class Tab:
             await self.socket.close()
 
     async def _tell(self, after: int) -> None:
-        async for record in self.viewer.log.follow(after):
+        async for record in self.tab.log.follow(after):
             if record is not None:
                 await self._send(json.dumps(record, ensure_ascii=False))
 
     async def _show(self) -> None:
         while True:
-            picture = await self.viewer.preview.take()
+            picture = await self.tab.preview.take()
             async with self._sending:
                 await self.socket.send_bytes(picture)
 
@@ -104,50 +111,51 @@ class Tab:
                 raise WebSocketDisconnect
             try:
                 await self._take(message)
-            except (Refusal, UserError) as error:
-                self.viewer.tell("refused", message=words(error))
+            except (ApiError, UserError) as error:
+                self.tab.tell("refused", message=error_text(error))
             except Exception:  # one message's fault; the page goes on and is told
                 log.exception("a page's message failed")
-                self.viewer.tell("error", message="Something failed here; the server's log says what.")
+                self.tab.tell("error", message="Something failed here; the server's log says what.")
 
     async def _take(self, message: dict) -> None:
         if (wait_s := self._bucket.take(time.monotonic())) > 0:
             await asyncio.sleep(wait_s)
         if message.get("bytes") is not None:
-            await self.viewer.push(message["bytes"], self._time_s)
+            await self.tab.push(message["bytes"], self._time_s)
             return
         request = _parse(message.get("text"))
         handler = HANDLERS.get(request.get("type") if isinstance(request.get("type"), str) else None)
         if handler is None:
-            raise Refusal(422, "a message of an unknown type", next_step="load the page again")
+            raise ApiError(422, "a message of an unknown type", next_step="load the page again")
         await handler(self, request)
 
     async def open(self, request: dict) -> None:
         """Choose what is watched."""
         if request.get("webcam"):
-            await self.viewer.open(None, "webcam")
+            await self.tab.open(None, "webcam")
         elif request.get("url") is not None:
-            spec = await asyncio.to_thread(self.viewers.allowed.check, _url(request["url"]))
-            await self.viewer.open(None, "url", spec)
+            spec = await asyncio.to_thread(self.registry.allowed.check, _url(request["url"]))
+            await self.tab.open(None, "url", spec)
         else:
-            video = self.viewers.videos.get(_text(request.get("video"), 80) or "", self.viewer.owner)
-            await self.viewer.open(video)
+            video = self.registry.videos.get(_text(request.get("video"), 80) or "", self.tab.owner)
+            await self.tab.open(video)
 
     async def move(self, request: dict) -> None:
         """Follow the player."""
-        viewer, kind, time_s = self.viewer, request["type"], _seconds(request.get("time_s"))
+        tab, kind, position = self.tab, request["type"], _position(request)
+        time_s, rate = position.time_s, position.rate
         if kind == "play":
-            await viewer.play(time_s, _rate(request))
+            await tab.play(time_s, rate)
         elif kind == "pause":
-            viewer.pause(time_s)
+            tab.pause(time_s)
         elif kind == "seek":
-            await viewer.seek(time_s)
+            await tab.seek(time_s)
         elif kind == "time":
-            await viewer.report(time_s)
+            await tab.report(time_s)
         elif kind == "rate":
-            viewer.set_rate(_rate(request))
+            tab.set_rate(rate)
         elif kind == "ended":
-            viewer.finish()
+            tab.finish()
         else:
             self._time_s = time_s
 
@@ -158,28 +166,32 @@ class Tab:
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             name = ".".join(map(str, first["loc"])) or "settings"
-            raise Refusal(422, f"{name}: {first['msg']}", limit=f"{QUERY_CHARACTERS} characters") from None
-        viewer = self.viewer
-        if viewer.configure(settings):
-            player = viewer.run.player
-            wish = Wish(player.now(), player.playing, player.rate, "settings") if player else Wish(0.0, why="settings")
-            await self.viewers.admit(viewer, wish)
+            raise ApiError(422, f"{name}: {first['msg']}", limit=f"{QUERY_CHARACTERS} characters") from None
+        tab = self.tab
+        if tab.configure(settings):
+            player = tab.run.player
+            play_request = (
+                PlayRequest(player.now(), player.playing, player.rate, "settings")
+                if player
+                else PlayRequest(0.0, why="settings")
+            )
+            await self.registry.admit(tab, play_request)
 
     async def ask(self, request: dict) -> None:
         """Ask."""
         question, about = _text(request.get("question"), QUERY_CHARACTERS), request.get("about")
         if not question or not question.strip():
-            raise Refusal(422, "the question is empty or too long", limit=f"{QUERY_CHARACTERS} characters")
-        await self.viewer.ask(" ".join(question.split()), "whole" if about == "whole" else "moment")
+            raise ApiError(422, "the question is empty or too long", limit=f"{QUERY_CHARACTERS} characters")
+        await self.tab.ask(" ".join(question.split()), "whole" if about == "whole" else "moment")
 
     async def render(self, request: dict) -> None:
         """Draw the captions into the video."""
-        await start_rendering(self.viewer)
+        await start_rendering(self.tab)
 
 
 HANDLERS = {
-    "open": Tab.open, "settings": Tab.configure, "ask": Tab.ask, "render": Tab.render,
-    **dict.fromkeys(("play", "pause", "seek", "time", "rate", "ended", "frame"), Tab.move),
+    "open": TabSocket.open, "settings": TabSocket.configure, "ask": TabSocket.ask, "render": TabSocket.render,
+    **dict.fromkeys(("play", "pause", "seek", "time", "rate", "ended", "frame"), TabSocket.move),
 }  # fmt: skip
 
 
@@ -189,7 +201,7 @@ def _parse(text: str | None) -> dict:
     except (ValueError, RecursionError):
         request = None
     if not isinstance(request, dict):
-        raise Refusal(422, "a message that is no JSON object", next_step="load the page again")
+        raise ApiError(422, "a message that is no JSON object", next_step="load the page again")
     return request
 
 
@@ -201,18 +213,14 @@ def _url(value) -> str:
     """An address; whatever else names a source (files, cameras, pipes) is none."""
     text = _text(value, 2000) or ""
     if "://" not in text:
-        raise Refusal(422, f"{text[:80]!r} is no address", next_step="write one that begins with http:// or rtsp://")
+        raise ApiError(422, f"{text[:80]!r} is no address", next_step="write one that begins with http:// or rtsp://")
     return text
 
 
-def _seconds(value) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LONGEST_S:
-        raise Refusal(422, "a time that is no number of seconds", next_step="load the page again")
-    return float(value)
-
-
-def _rate(request: dict) -> float:
-    value = request.get("rate", 1.0)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
-        raise Refusal(422, "a speed that is no number", next_step="load the page again")
-    return float(value)
+def _position(request: dict) -> Position:
+    try:
+        return Position.model_validate(request)
+    except ValidationError as error:
+        is_time = error.errors()[0]["loc"] == ("time_s",)
+        said = "a time that is no number of seconds" if is_time else "a speed that is no number"
+        raise ApiError(422, said, next_step="load the page again") from None

@@ -1,7 +1,7 @@
-"""All that was said of one video, by its seconds: what is said anew takes the place of what was said before."""
+"""History of a commentary by the video's seconds: what is said anew takes the place of what was said before."""
 
 
-class Timeline:
+class CommentaryHistory:
     """Steps (start_s, end_s, text) in the order of the video, and questions (asked_s, question, answer)."""
 
     def __init__(self):

@@ -1,4 +1,4 @@
-"""The process around the page: a socket, the public address where it is wanted, and an order in which to stop."""
+"""Server process of the page: a socket, the public address where it is wanted, and an order in which to stop."""
 
 import secrets
 import socket
@@ -6,35 +6,35 @@ from urllib.parse import urlsplit
 
 import uvicorn
 
-from demo.live.listening import GRACE_S, Listening
+from demo.live.graceful_server import GRACE_S, GracefulServer
+from demo.live.limits import FRAME_BYTES
 from demo.web.options import PageArguments
-from demo.web.routes import create_app
-from demo.web.run import FRAME_BYTES
-from demo.web.viewers import Viewers
+from demo.web.routes import create_page_app
+from demo.web.tab_registry import TabRegistry
 from utils.errors import UserError
 
 
-def make_server(viewers: Viewers, page: PageArguments, hosts: tuple[str, ...] = ()) -> Listening:
+def make_page_server(registry: TabRegistry, page: PageArguments, hosts: tuple[str, ...] = ()) -> GracefulServer:
     """A server that is not started yet. hosts: names of it besides those of the flags."""
-    app = create_app(viewers, page.credentials(), (page.host, *page.allow_host, *hosts))
+    app = create_page_app(registry, page.credentials(), (page.host, *page.allow_host, *hosts))
     config = uvicorn.Config(
         app, host=page.host, port=page.port, log_level="warning", access_log=False, server_header=False,
         proxy_headers=False, ws_max_size=FRAME_BYTES + 1024, ws_max_queue=8, ws_per_message_deflate=False,
         timeout_graceful_shutdown=GRACE_S,
     )  # fmt: skip
-    return Listening(config, viewers, "open {address} in a browser; Ctrl-C ends")
+    return GracefulServer(config, registry, "open {address} in a browser; Ctrl-C ends")
 
 
-async def listen(viewers: Viewers, page: PageArguments) -> None:
+async def listen(registry: TabRegistry, page: PageArguments) -> None:
     """Serve until SIGTERM or SIGINT (KeyboardInterrupt afterwards). Raises UserError where the port is not free."""
     try:
         listening = bind(page.host, page.port)
     except UserError:
-        await viewers.close()
+        await registry.close()
         raise
     with listening:
         address = open_tunnel(listening.getsockname()[1]) if page.share else None
-        server = make_server(viewers, page, (urlsplit(address).hostname,) if address else ())
+        server = make_page_server(registry, page, (urlsplit(address).hostname,) if address else ())
         await server.serve(sockets=[listening])
 
 

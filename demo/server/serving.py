@@ -1,22 +1,22 @@
-"""The server's application, listening on a socket of its own."""
+"""Server process of the API: uvicorn's settings, and how it ends."""
 
 import asyncio
 import signal
 
 import uvicorn
 
-from demo.live.listening import GRACE_S, Listening
+from demo.live.graceful_server import GRACE_S, GracefulServer
 from demo.server.options import ServerOptions
 
 
-def make_server(app, sessions, options: ServerOptions, host: str, port: int) -> Listening:
+def make_server(app, sessions, options: ServerOptions, host: str, port: int) -> GracefulServer:
     """A server that is not started yet."""
     config = uvicorn.Config(
         app, host=host, port=port, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
         ws_max_size=options.max_frame_bytes + 1024, ws_max_queue=4, ws_per_message_deflate=False,
         timeout_graceful_shutdown=GRACE_S,
     )  # fmt: skip
-    return Listening(config, sessions, "listening on {address} (interface: /docs); Ctrl-C ends")
+    return GracefulServer(config, sessions, "listening on {address} (interface: /docs); Ctrl-C ends")
 
 
 def listen(app, sessions, options: ServerOptions, host: str, port: int) -> None:

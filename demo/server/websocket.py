@@ -1,4 +1,4 @@
-"""A session over one WebSocket: JPEGs and requests come in, records go out.
+"""WebSocket protocol of a session: JPEGs and requests come in, records go out.
 
 From the client: binary messages, each one JPEG; text messages, each one JSON object:
 
@@ -19,33 +19,33 @@ from pydantic import ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from demo.live.access import matches, unauthorised
-from demo.live.arrivals import LONGEST_S
+from demo.live.api_error import ApiError
 from demo.live.directions import until_one_ends
-from demo.live.refusal import Refusal
-from demo.server.protocol import QUESTION_CHARACTERS, Question
+from demo.live.limits import LONGEST_S, POLICY_VIOLATION, QUESTION_CHARACTERS
+from demo.server.protocol import Question
 from utils.errors import UserError
 
 AUTH_S = 10.0
-POLICY_VIOLATION, ENDED = 1008, 1000
+ENDED = 1000
 
 
 async def converse(socket: WebSocket, sessions, session_id: str, after: int, token: str | None) -> None:
     """Serve an accepted WebSocket until its session ends or its client goes away."""
-    dialogue = Dialogue(socket, sessions, session_id)
+    session = WebSocketSession(socket, sessions, session_id)
     with contextlib.suppress(WebSocketDisconnect):
         try:
             await _authorise(socket, token)
             await sessions.read(session_id, after)
-        except Refusal as refusal:
-            await dialogue.refuse(refusal)
+        except ApiError as error:
+            await session.refuse(error)
             await socket.close(POLICY_VIOLATION)
             return
-        await until_one_ends(dialogue.tell(after), dialogue.listen())
+        await until_one_ends(session.tell(after), session.listen())
         await socket.close(ENDED)
 
 
-class Dialogue:
-    """The two directions of a WebSocket."""
+class WebSocketSession:
+    """Session of one WebSocket: records go out, frames and requests come in."""
 
     def __init__(self, socket: WebSocket, sessions, session_id: str):
         self.socket, self.sessions, self.session_id = socket, sessions, session_id
@@ -58,8 +58,8 @@ class Dialogue:
             async for record in self.sessions.follow(self.session_id, after):
                 if record is not None:  # WebSockets have their own pings
                     await self._send(record)
-        except Refusal as refusal:  # its engine is gone
-            await self.refuse(refusal)
+        except ApiError as error:  # its engine is gone
+            await self.refuse(error)
 
     async def listen(self) -> None:
         """Take what the client sends until it goes away."""
@@ -73,14 +73,14 @@ class Dialogue:
                     await self.sessions.push(self.session_id, message["bytes"], time_s)
                 else:
                     await self._obey(_parse(message["text"]))
-            except Refusal as refusal:
-                await self.refuse(refusal)
+            except ApiError as error:
+                await self.refuse(error)
             except UserError as error:
-                await self.refuse(Refusal(422, str(error)))
+                await self.refuse(ApiError(422, str(error)))
 
-    async def refuse(self, refusal: Refusal) -> None:
-        """Say why a message is not served."""
-        await self._send({"type": "refused", "status": refusal.status_code, **refusal.detail})
+    async def refuse(self, error: ApiError) -> None:
+        """Send why a message is not served."""
+        await self._send({"type": "refused", "status": error.status_code, **error.detail})
 
     async def _obey(self, request: dict) -> None:
         kind = request.get("type")
@@ -91,7 +91,7 @@ class Dialogue:
         elif kind == "end":
             await self.sessions.end(self.session_id)
         elif kind != "auth":
-            raise Refusal(
+            raise ApiError(
                 422, f"message {json.dumps(request)[:200]}", limit=f"{QUESTION_CHARACTERS} characters",
                 cause="no such type, or a field is missing, of the wrong type or too long",
                 next_step="send frame with time_s, ask with question, or end",
@@ -121,7 +121,7 @@ def _parse(text: str) -> dict:
     except (ValueError, RecursionError):
         request = None
     if not isinstance(request, dict):
-        raise Refusal(422, f"message {text[:200]!r}", cause="it is no JSON object", next_step='send {"type": ...}')
+        raise ApiError(422, f"message {text[:200]!r}", cause="it is no JSON object", next_step='send {"type": ...}')
     return request
 
 

@@ -1,11 +1,12 @@
-"""A conversation about a whole video, beside the commentary: a stream of its own that only answers."""
+"""Conversation about a whole video, beside the commentary: a stream of its own that only answers."""
 
 import time
 from collections.abc import Callable
 from dataclasses import replace
 
 from data.video.clip import read_clip
-from demo.live.refusal import RETRY_S, Refusal
+from demo.live.api_error import RETRY_S, ApiError
+from demo.web.questions import Questions
 from demo.web.settings import conversation_options
 from demo.web.videos import Video
 from models.streaming.engine import Engine, EngineFull
@@ -15,18 +16,17 @@ MAX_QUESTIONS = 20  # all of them are remembered; then the video is looked at an
 LEAST_FRAMES, MOST_FRAMES = 16, 128  # of the clip
 
 
-class Talk:
-    """Questions to one video; `tell` takes the engine's records, in its thread."""
+class Conversation:
+    """Questions to one video, the tab's conversation `number`; `tell` takes the engine's records, in its thread."""
 
-    def __init__(self, engine: Engine, video: Video, tell: Callable[["Talk", dict], None]):
+    def __init__(self, number: int, engine: Engine, video: Video, tell: Callable[["Conversation", dict], None]):
         self.video, self._engine = video, engine
-        self.asked: list[str] = []
-        self.n_answered = 0
+        self.questions = Questions(f"whole{number}")
         self.used_s = time.monotonic()
         try:
             self.stream = engine.open(lambda record: tell(self, record), conversation_options(), realtime=False)
         except EngineFull:
-            raise Refusal(
+            raise ApiError(
                 503, "the model has no time for another conversation now", next_step="try again in a moment",
                 retry_s=RETRY_S,
             ) from None  # fmt: skip
@@ -34,16 +34,15 @@ class Talk:
     @property
     def is_full(self) -> bool:
         """Whether it remembers as much as it may, and the next question needs another one."""
-        return len(self.asked) >= MAX_QUESTIONS or self.stream.closed or self.stream.closing
+        return len(self.questions.asked) >= MAX_QUESTIONS or self.stream.closed or self.stream.closing
 
-    def ask(self, question: str) -> None:
-        """Ask; the first question brings the video's frames along, which takes the time to decode it."""
-        if len(self.asked) - self.n_answered >= MAX_WAITING:
-            raise Refusal(429, f"{MAX_WAITING} questions are being answered", next_step="wait for an answer")
+    def ask(self, question: str) -> int:
+        """Ask; returns the answer's number. The first question takes the time to decode the video's frames."""
+        if len(self.questions.unanswered) >= MAX_WAITING:
+            raise ApiError(429, f"{MAX_WAITING} questions are being answered", next_step="wait for an answer")
         self.used_s = time.monotonic()
-        clip = None if self.asked else self._read_clip()
-        self.asked.append(question)
-        self.stream.ask(question, clip)
+        clip = None if self.questions.asked else self._read_clip()
+        return self.stream.ask(question, clip)
 
     def close(self) -> None:
         """End it, and give its memory back."""

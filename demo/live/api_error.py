@@ -1,4 +1,4 @@
-"""What a client is told when a request is not served."""
+"""API errors: what a client is told when a request is not served."""
 
 from fastapi import HTTPException
 from fastapi.responses import JSONResponse
@@ -6,8 +6,8 @@ from fastapi.responses import JSONResponse
 RETRY_S = 5
 
 
-class Refusal(HTTPException):
-    """A request that is not served: a status, and as JSON what was wrong, the limit, the cause and the next step."""
+class ApiError(HTTPException):
+    """HTTP error: a status, and as JSON what was wrong, the limit, the cause and the next step."""
 
     def __init__(
         self, status: int, error: str, *, limit=None, cause=None, next_step=None, retry_s: float | None = None
@@ -20,17 +20,29 @@ class Refusal(HTTPException):
         self.retry_s = retry_s
 
     def response(self) -> JSONResponse:
-        """The refusal as an HTTP answer."""
+        """The error as an HTTP answer."""
         return JSONResponse(self.detail, self.status_code, self.headers)
 
     def as_dict(self) -> dict:
-        """The arguments that make the same refusal elsewhere: `Refusal(**refusal.as_dict())`."""
+        """The arguments that make the same error elsewhere: `ApiError(**error.as_dict())`."""
         return {"status": self.status_code, "retry_s": self.retry_s, **self.detail}
 
 
-def unknown_session(session_id: str) -> Refusal:
-    """No session of this id is open."""
-    return Refusal(
+def unknown_session(session_id: str) -> ApiError:
+    """404 for a session id that is not open."""
+    return ApiError(
         404, f"session {session_id[:80]!r} is not here", cause="it was closed, timed out, or never opened",
         next_step="open one with POST /sessions, or continue a saved one with {\"resume\": id}",
     )  # fmt: skip
+
+
+def error_text(error: Exception) -> str:
+    """Sentence for people of an error: what was wrong and, of an ApiError, the limit, the cause and the next step."""
+    if not isinstance(error, ApiError):
+        return str(error)
+    detail = error.detail
+    said = str(detail["error"])
+    said += f" (limit: {detail['limit']})" if detail["limit"] is not None else ""
+    said += f": {detail['cause']}" if detail["cause"] else ""
+    said += f"; {detail['next_step']}" if detail["next_step"] else ""
+    return said[:1].upper() + said[1:] + "."
