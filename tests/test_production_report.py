@@ -8,7 +8,7 @@ import pytest
 
 from data.production.report import facts as report_facts
 from data.production.report.facts import collect, sample
-from data.production.report.page import write_report
+from data.production.report.page import write_run_page
 from data.production.report.plot import histogram
 from data.production.run import RunnerArguments, run_config
 from data.production.runner.config import read_run_config
@@ -38,7 +38,7 @@ def made(tmp_path_factory, repository) -> tuple[RunResult, object]:
 
 def test_the_page_is_safe_and_shows_the_run(made):
     result, config = made
-    html = write_report(result, config).read_text(encoding="utf-8")
+    html = write_run_page(result, config).read_text(encoding="utf-8")
     page = Page(html)
     assert "script" not in page.tags and not page.handlers
     assert all(a.startswith(("data:image/jpeg", "#")) for a in page.addresses)

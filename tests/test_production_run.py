@@ -19,7 +19,7 @@ from data.production.run import RunnerArguments, locked, prune, run_config, say_
 from data.production.runner import runners
 from data.production.runner.config import read_run_config
 from data.production.runner.progress import RunResult
-from data.production.runner.step import Step
+from data.production.runner.step import PipelineStep
 from data.production.stage import INPUTS, STAGES
 from data.samples.annotations import AnnotationFile
 from tests.conftest import REPOSITORY
@@ -201,8 +201,8 @@ def children_of(pid: int) -> set[str]:
     return set(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
 
 
-def step(name: str, gpus: float = 0.0, cpus: int = 1) -> Step:
-    return Step(name, "process", None, "0" * 32, gpus, cpus)
+def step(name: str, gpus: float = 0.0, cpus: int = 1) -> PipelineStep:
+    return PipelineStep(name, "process", None, "0" * 32, gpus, cpus)
 
 
 def test_gpu_stages_have_a_worker_for_each_share(monkeypatch, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.production.distributed_lighter_asd import ActiveSpeaker, SpeakerOptions, Window, frames_of, windows
+from data.production.distributed_lighter_asd import ActiveSpeaker, ScoreWindow, SpeakerOptions, frames_of, windows
 from data.production.distributed_lmm4asd import TalkingHead, TalkingHeadOptions, yes_probability
 from data.production.light_asd.faces import best_boxes, load_detector
 from data.production.light_asd.mfcc import mfcc
@@ -171,11 +171,11 @@ def test_mfcc_are_those_of_python_speech_features():
 def test_windows_are_150_frames_of_750_at_25_a_second(tmp_path):
     path = make_video(tmp_path / "a.mp4", 400, fps=5, gop=50)  # 80 s
     with VideoFile(path) as video:
-        assert list(windows(video, None, None)) == [Window(0, 150), Window(30, 150), Window(60, 150)]
-        assert list(windows(video, 3.5, 34.5)) == [Window(3.5, 150), Window(33.5, 25)]
+        assert list(windows(video, None, None)) == [ScoreWindow(0, 150), ScoreWindow(30, 150), ScoreWindow(60, 150)]
+        assert list(windows(video, 3.5, 34.5)) == [ScoreWindow(3.5, 150), ScoreWindow(33.5, 25)]
         with pytest.raises(VideoError, match="no frame"):
             list(windows(video, 90.0, 95.0))
-        frames = frames_of(video, Window(Fraction(7, 2), 12))
+        frames = frames_of(video, ScoreWindow(Fraction(7, 2), 12))
     assert frames.shape == (12, 72, 160, 3)
     numbers = [frame_number(frame.transpose(2, 0, 1)) for frame in frames]
     assert numbers == [int((3.5 + k / 25) * 5) for k in range(12)]

@@ -16,7 +16,7 @@ from demo.render import rendering
 from demo.render.captions import spoken_times
 from demo.render.commentary import FinishedCommentary, Spoken
 from demo.render.sound import ATTACK_S, LOWERED, RELEASE_S, SpeechTrack
-from demo.render.speech import LOUDNESS, MOST_FASTER, RATE, SpokenLine, fitted, open_engine, spoken_lines
+from demo.render.speech import LOUDNESS, MOST_FASTER, RATE, SpeechLine, fitted, open_engine, spoken_lines
 from demo.render.video import RenderOptions, render
 from tests.test_render import add_sound, frame_times, make_flat
 from utils.errors import UserError
@@ -73,7 +73,7 @@ def test_lines_begin_at_their_steps_and_never_overlap():
 
 
 def test_the_original_is_lowered_under_speech_and_comes_back():
-    line = SpokenLine(RATE, np.full(RATE, 0.1, np.float32))
+    line = SpeechLine(RATE, np.full(RATE, 0.1, np.float32))
     original = np.full((2, 4 * RATE), 0.5, np.float32)
     mixed = SpeechTrack(iter([line])).over(original, 0)
     assert (mixed[:, : int((1 - ATTACK_S) * RATE)] == 0.5).all() and (

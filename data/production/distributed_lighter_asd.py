@@ -57,7 +57,7 @@ class SpeakerOptions:
 
 
 @dataclass(frozen=True)
-class Window:
+class ScoreWindow:
     """A stretch of a clip: where it starts in the video, and how many frames it has."""
 
     start: Fraction
@@ -148,7 +148,7 @@ class ActiveSpeaker(Stage):
         return speaking
 
 
-def windows(video: "VideoFile", start_s: float | None, end_s: float | None) -> Iterator[Window]:
+def windows(video: "VideoFile", start_s: float | None, end_s: float | None) -> Iterator[ScoreWindow]:
     """The stretches of a clip that are looked at: 150 frames every 750, the last one as far as the clip goes."""
     from data.video.frame_plan import exact_seconds
 
@@ -161,10 +161,10 @@ def windows(video: "VideoFile", start_s: float | None, end_s: float | None) -> I
         raise VideoError(f"{video.path}: no frame from {start_s} s to {end_s} s; it ends at {table.last_s:g} s")
     n_frames = max(1, int((end - start) * SPEAKER_FPS))
     for at in range(0, n_frames, EVERY):
-        yield Window(start + Fraction(at, SPEAKER_FPS), min(FRAMES, n_frames - at))
+        yield ScoreWindow(start + Fraction(at, SPEAKER_FPS), min(FRAMES, n_frames - at))
 
 
-def frames_of(video: "VideoFile", window: Window) -> np.ndarray:
+def frames_of(video: "VideoFile", window: ScoreWindow) -> np.ndarray:
     """The frames on screen at the window's times, uint8 [T, H, W, 3], at most 480 high."""
     table = video.table
     ticks = [int((window.start + Fraction(k, SPEAKER_FPS)) / table.time_base) for k in range(window.n_frames)]
@@ -175,7 +175,7 @@ def frames_of(video: "VideoFile", window: Window) -> np.ndarray:
     return video.read(indices.clip(min=0), size_hw).permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def sound_of(path: str, window: Window) -> np.ndarray | None:
+def sound_of(path: str, window: ScoreWindow) -> np.ndarray | None:
     """The sound of a window, and of the 15 ms after it that its last row reaches into."""
     start_s = float(window.start)
     return read_sound(path, start_s, start_s + window.n_frames / SPEAKER_FPS + 0.015, RATE)

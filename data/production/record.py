@@ -147,14 +147,14 @@ def from_line(line: bytes) -> Record:
 
 def read_records(path: Path) -> Iterator[Record]:
     """The records of a file that this program wrote."""
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in enumerate(read_record_lines(path), start=1):
         try:
             yield from_line(line)
         except (ValueError, TypeError) as error:
             raise UserError(f"{path}:{number}: not a record of this program ({error}); delete the file") from None
 
 
-def read_lines(path: Path) -> Iterator[bytes]:
+def read_record_lines(path: Path) -> Iterator[bytes]:
     """The lines of a file that this program wrote, without their ends, one after the other: memory that a whole file
     would take anew costs more time than all that is done with it."""
     with path.open("rb", buffering=BUFFER) as file:

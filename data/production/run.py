@@ -28,10 +28,10 @@ from data.production.output.jsonl import Results, write_outputs
 from data.production.record import read_records
 from data.production.runner.config import RunConfig, read_run_config
 from data.production.runner.progress import Progress, RunResult
-from data.production.runner.runners import Runner, make_runner
+from data.production.runner.runners import ShardRunner, make_runner
 from data.production.runner.shard_files import partial_files, put
 from data.production.runner.shard_task import ShardReport, ShardTask, after
-from data.production.runner.step import Step, digest_of, input_step, stage_steps
+from data.production.runner.step import PipelineStep, digest_of, input_step, stage_steps
 from data.production.runner.store import WorkStore
 from utils.errors import UserError, run_command
 
@@ -77,9 +77,9 @@ def main(argv: list[str] | None = None) -> int:
     folder = arguments.output_dir or Path("outputs/production") / Path(arguments.config).stem
     result = run_config(config, folder, arguments)
     if not arguments.no_report:
-        from data.production.report.page import write_report
+        from data.production.report.page import write_run_page
 
-        print(write_report(result, config))
+        print(write_run_page(result, config))
     if arguments.prune:
         prune(result)
     return say_result(result)
@@ -106,8 +106,8 @@ def run_config(config: RunConfig, folder: Path, arguments: RunnerArguments, show
 def _run(
     config: RunConfig,
     folder: Path,
-    runner: Runner,
-    steps: list[Step],
+    runner: ShardRunner,
+    steps: list[PipelineStep],
     tasks: list[ShardTask],
     progress: Progress,
     max_failed: float,
@@ -156,7 +156,7 @@ def _first_tasks(config: RunConfig) -> list[ShardTask]:
     ]
 
 
-def gather(step: Step, tasks: list[ShardTask], work: Path) -> Path:
+def gather(step: PipelineStep, tasks: list[ShardTask], work: Path) -> Path:
     """The file of what a stage gathers from all records that reach it, kept by their digests."""
     key = digest_of([step.spec, [task.digest for task in tasks]])
     path = work / f"{step.name}.gathered" / f"{key}.json"

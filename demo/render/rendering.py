@@ -23,7 +23,7 @@ from demo.render.commentary import FinishedCommentary
 from demo.render.frames import FrameWriter, UprightFrames
 from demo.render.picture import Picture
 from demo.render.sound import open_sounds
-from demo.render.speech import SpokenLine, open_engine, spoken_lines
+from demo.render.speech import SpeechLine, open_engine, spoken_lines
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class Rendering:
                 yield packet
         yield None
 
-    def _lines(self) -> Iterator[SpokenLine] | None:
+    def _lines(self) -> Iterator[SpeechLine] | None:
         if self._speak is None:
             return None
         return spoken_lines(spoken_times(self.commentary, self.options.captions_at), self._speak)

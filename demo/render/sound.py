@@ -9,7 +9,7 @@ import av
 import numpy as np
 
 from data.video.container import decode_packet
-from demo.render.speech import RATE, SpokenLine
+from demo.render.speech import RATE, SpeechLine
 
 COPIED = {"aac", "ac3", "alac", "eac3", "mp3", "opus"}  # codecs that players read in MP4
 LAYOUTS = {"mono", "stereo", "5.1", "5.1(side)"}  # that are encoded as they are; others become stereo
@@ -57,7 +57,7 @@ class MixedSound:
         source: av.AudioStream | None,
         start_s: Fraction,
         path,
-        lines: Iterator[SpokenLine] | None = None,
+        lines: Iterator[SpeechLine] | None = None,
     ):
         layout = source.layout.name if source is not None else "stereo"
         layout = layout if layout in (LAYOUTS if lines is None else ("mono", "stereo")) else "stereo"
@@ -117,10 +117,10 @@ class MixedSound:
 class SpeechTrack:
     """Lines of speech laid over blocks of sound that come in order."""
 
-    def __init__(self, lines: Iterator[SpokenLine], start_s: Fraction = Fraction(0)):
+    def __init__(self, lines: Iterator[SpeechLine], start_s: Fraction = Fraction(0)):
         self._coming, self._shift = lines, round(start_s * RATE)
         self._next = next(self._coming, None)
-        self._near: list[SpokenLine] = []
+        self._near: list[SpeechLine] = []
 
     def over(self, samples: np.ndarray, first: int) -> np.ndarray:
         """Samples [channels, n] from sample `first` on, lowered under speech, with the speech on every channel."""
@@ -154,7 +154,7 @@ def open_sounds(
     sources: list[av.AudioStream],
     start_s: Fraction,
     path,
-    lines: Iterator[SpokenLine] | None,
+    lines: Iterator[SpeechLine] | None,
 ) -> list[tuple[av.AudioStream | None, CopiedSound | MixedSound]]:
     """A sound for every track of the source; speech goes over the first of them, or over silence."""
     first = [(sources[0] if sources else None, lines)] if lines is not None else []

@@ -37,7 +37,7 @@ INSTALL = (
 )
 
 
-class SpokenLine(NamedTuple):
+class SpeechLine(NamedTuple):
     """A spoken line: its first sample on the video's clock, and float32 [n] at RATE."""
 
     start: int
@@ -61,13 +61,13 @@ def open_engine(speech: Speech, voice: str | None = None) -> Speak:
     return speak
 
 
-def spoken_lines(steps: Sequence[Spoken], speak: Speak) -> Iterator[SpokenLine]:
+def spoken_lines(steps: Sequence[Spoken], speak: Speak) -> Iterator[SpeechLine]:
     """The lines in order, each made when it is asked for. steps: a text, when it begins and when the next one does."""
     for start_s, end_s, text in steps:
         if end_s - start_s >= LEAST_SLOT_S:
             samples = fitted(text, end_s - start_s, speak)
             if len(samples):
-                yield SpokenLine(round(start_s * RATE), samples)
+                yield SpeechLine(round(start_s * RATE), samples)
 
 
 def fitted(text: str, slot_s: float, speak: Speak) -> np.ndarray:

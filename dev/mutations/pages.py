@@ -185,7 +185,7 @@ PAGE = (
     Mutation(
         name="policy_of_the_browser_open",
         promise="the browser is told to fetch nothing from other servers",
-        file="demo/web/gate.py",
+        file="demo/web/page_auth.py",
         old="default-src 'none'; script-src 'self'",
         new="default-src *; script-src *",
         tests=(f"{ATTACKS}test_other_pages_and_names_are_refused",),
@@ -193,7 +193,7 @@ PAGE = (
     Mutation(
         name="routes_of_gradio_open",
         promise="Gradio's uploads, files, proxies, calls and queue are closed",
-        file="demo/web/gate.py",
+        file="demo/web/page_auth.py",
         old='    return method in ("GET", "HEAD") and ".." not in path and GRADIO_PATHS.fullmatch(path) is not None',
         new="    return True",
         tests=(f"{ATTACKS}test_gradio_takes_nothing",),
@@ -217,8 +217,8 @@ PAGE = (
     Mutation(
         name="paused_page_keeps_its_place",
         promise="a place is free again when the video was paused for --idle_minutes",
-        file="demo/web/viewers.py",
-        old="            await viewer.stop()\n            minutes",
+        file="demo/web/tab_registry.py",
+        old="            await tab.stop()\n            minutes",
         new="            minutes",
         tests=(f"{VIEWERS}test_what_idles_or_is_gone_is_given_up",),
     ),
@@ -284,7 +284,7 @@ SCORES = (
     Mutation(
         name="waits_do_not_double",
         promise="waits between retries double from 1 s to 60 s",
-        file="utils/endpoint.py",
+        file="utils/rate_limit.py",
         old="self.first_wait_s * 2**attempt)",
         new="self.first_wait_s)",
         tests=(f"{ENDPOINT}test_waits_double_and_are_drawn",),

@@ -22,7 +22,7 @@ import orjson
 
 from data.production.record import Record
 from data.production.stage import Input
-from data.production.words.caption_files import INVISIBLE, SUFFIXES, BadCaptions, Transcript, read_captions
+from data.production.words.caption_files import INVISIBLE, SUFFIXES, BadCaptions, CaptionTranscript, read_captions
 from data.video.container import VideoError, decode_all, open_video, video_stream
 from data.video.pixels import upright_hw
 from utils.errors import UserError
@@ -272,7 +272,7 @@ def read_info(path: Path, record: Record) -> None:
     record.extra |= {name: text for name, key in kept.items() if (text := _text(path, info, key))}
 
 
-def _keep_transcript(record: Record, transcript: Transcript, language: str) -> None:
+def _keep_transcript(record: Record, transcript: CaptionTranscript, language: str) -> None:
     record.words, record.captions = transcript.words, transcript.captions
     record.language = record.language or re.sub(r"[-_].*", "", language)
     if transcript.left_out:

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from data.production.language_model.block_trie import Block, BlockTrie, tries_of
+from data.production.language_model.block_trie import BlockTrie, TokenBlock, tries_of
 from data.production.language_model.grouped_attention import group_attention
 from data.production.language_model.paged_cache import PagedCache
 
@@ -29,7 +29,7 @@ TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}  # relative, of hidden st
 COARSE = 0.05  # bfloat16 and float16 after some dozens of layers
 
 # (first place in the block, number of places, the first one's number in all that is asked for)
-Wanted = dict[Block, list[tuple[int, int, int]]]
+Wanted = dict[TokenBlock, list[tuple[int, int, int]]]
 
 
 class Asked(NamedTuple):
@@ -83,7 +83,7 @@ class BlockReader:
                     yield numbers, states[torch.tensor(places, device=states.device)]
         self._page_bytes = max(1, cache.n_bytes // cache.layers[0].n_pages)
 
-    def _states(self, blocks: Sequence[Block], n_rows: int, mask: Tensor, cache: PagedCache) -> Tensor:
+    def _states(self, blocks: Sequence[TokenBlock], n_rows: int, mask: Tensor, cache: PagedCache) -> Tensor:
         """Hidden states [n_rows, WIDTH, C] of blocks of one level and of rows that fill up."""
         level, device = blocks[0].level, self.model.device
         ids = torch.zeros(n_rows, WIDTH, dtype=torch.long)
@@ -152,7 +152,7 @@ def rows_at(level: int, tokens_per_batch: int) -> int:
     return max(1, tokens_per_batch // WIDTH * LONG // max(LONG, level + 1))
 
 
-def _want(wanted: Wanted, path: Sequence[Block], text: Asked) -> None:
+def _want(wanted: Wanted, path: Sequence[TokenBlock], text: Asked) -> None:
     """Note what is asked for of the blocks of a text."""
     number = text.number
     for block in path[text.first // WIDTH :]:

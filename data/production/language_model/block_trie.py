@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 
 
 @dataclass(eq=False)
-class Block:
+class TokenBlock:
     """Ids behind those of `parent`. page: where a cache keeps it, or None where no block follows it."""
 
     ids: tuple[int, ...]
-    parent: "Block | None"
+    parent: "TokenBlock | None"
     level: int
-    children: dict[tuple[int, ...], "Block"] = field(default_factory=dict)
+    children: dict[tuple[int, ...], "TokenBlock"] = field(default_factory=dict)
     page: int | None = None
 
     def pages(self) -> list[int]:
@@ -32,10 +32,10 @@ class BlockTrie:
 
     def __init__(self, width: int):
         self.width = width
-        self.levels: list[list[Block]] = []
-        self._first: dict[tuple[int, ...], Block] = {}
+        self.levels: list[list[TokenBlock]] = []
+        self._first: dict[tuple[int, ...], TokenBlock] = {}
 
-    def add(self, ids: Sequence[int]) -> list[Block]:
+    def add(self, ids: Sequence[int]) -> list[TokenBlock]:
         """The blocks of a text, from its first; those that no other text had are new."""
         path, parent, children = [], None, self._first
         for start in range(0, len(ids), self.width):
@@ -61,18 +61,18 @@ class BlockTrie:
                     start += 1
         return start
 
-    def _new(self, ids: tuple[int, ...], parent: Block | None) -> Block:
+    def _new(self, ids: tuple[int, ...], parent: TokenBlock | None) -> TokenBlock:
         level = 0 if parent is None else parent.level + 1
         if level == len(self.levels):
             self.levels.append([])
-        block = Block(ids, parent, level)
+        block = TokenBlock(ids, parent, level)
         self.levels[level].append(block)
         return block
 
 
 def tries_of(
     texts: Sequence[Sequence[int]], width: int, max_blocks: int
-) -> Iterator[tuple[BlockTrie, list[list[Block]]]]:
+) -> Iterator[tuple[BlockTrie, list[list[TokenBlock]]]]:
     """(trie, paths of its texts): as many texts in a row as keep a trie within max_blocks, and the one that ends it."""
     trie, paths = BlockTrie(width), []
     for ids in texts:

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 
 from data.production.append_jsonl_seeks import SeekWriter
-from data.production.record import has_failed, read_lines
+from data.production.record import has_failed, read_record_lines
 from data.production.runner.config import OutputOptions
 from data.production.runner.shard_files import put
 from data.production.runner.step import digest_of
@@ -83,7 +83,7 @@ def _write_dropped(folder: Path, dropped: Sequence[Path], options: OutputOptions
 
 def _lines(paths: Iterable[Path]) -> Iterator[bytes]:
     for path in paths:
-        yield from read_lines(path)
+        yield from read_record_lines(path)
 
 
 class _Files:

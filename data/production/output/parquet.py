@@ -15,7 +15,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data.production.record import Record, from_line, read_lines
+from data.production.record import Record, from_line, read_record_lines
 from data.production.runner.config import OutputOptions
 from utils.files import write_whole
 
@@ -46,10 +46,10 @@ def write_parquet(folder: Path, kept: Sequence[Path], options: OutputOptions) ->
             counts[split][1] += sum(record.n_words for record in batch)
             counts[split][2] += sum(record.seconds for record in batch)
         writer.finish()
-    write_whole(folder / "README.md", card(options, counts))
+    write_whole(folder / "README.md", data_card(options, counts))
 
 
-def card(options: OutputOptions, counts: dict[str, list]) -> str:
+def data_card(options: OutputOptions, counts: dict[str, list]) -> str:
     """The data card."""
     there = {split: count for split, count in counts.items() if count[0]}
     files = "".join(f"  - split: {SPLITS[split]}\n    path: {SPLITS[split]}-*.parquet\n" for split in there)
@@ -115,7 +115,7 @@ class _Writer:
 
 def _records(kept: Iterable[Path], split: str) -> Iterator[Record]:
     for path in kept:
-        for line in read_lines(path):
+        for line in read_record_lines(path):
             record = from_line(line)
             if record.split == split:
                 yield record

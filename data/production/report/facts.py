@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from data.production.record import Record, Rejection, Timed, from_line, read_lines
+from data.production.record import Record, Rejection, Timed, from_line, read_record_lines
 from data.production.runner.config import RunConfig
 from data.production.runner.progress import RunResult
 from data.samples.annotations import AnnotationError, AnnotationFile
@@ -50,7 +50,7 @@ class Measured:
 
 
 @dataclass
-class Example:
+class ShownExample:
     """A clip to look at. frames: as data addresses, 2 a second from start_s on."""
 
     record: Record
@@ -80,8 +80,8 @@ class Facts:
     kept: list[Measured]
     dropped: list[Measured]
     vocabulary: Counter  # of what was kept
-    reasons: dict[tuple[str, str], list[Example]]
-    examples: list[Example]
+    reasons: dict[tuple[str, str], list[ShownExample]]
+    examples: list[ShownExample]
     is_sample: bool
 
 
@@ -91,7 +91,7 @@ def collect(result: RunResult, config: RunConfig) -> Facts:
     for record in sample(result.kept, SAMPLE):
         kept.append(measured(record))
         vocabulary.update(word[2].strip(".,!?\"'").lower() for word in record.spoken)
-    reasons: dict[tuple[str, str], list[Example]] = {}
+    reasons: dict[tuple[str, str], list[ShownExample]] = {}
     for number, paths in result.dropped.items():
         for record in sample(paths, SAMPLE):
             dropped.append(measured(record))
@@ -121,7 +121,7 @@ def measured(record: Record) -> Measured:
 
 def sample(paths: Sequence[Path], n: int) -> Iterator[Record]:
     """Up to n records from files spread evenly over these."""
-    lines = (line for path in _spread(paths) for line in read_lines(path))
+    lines = (line for path in _spread(paths) for line in read_record_lines(path))
     return map(from_line, islice(lines, n))
 
 
@@ -158,7 +158,7 @@ def _notes(path: Path) -> Iterator[dict]:
                 yield note
 
 
-def examples_of(result: RunResult, config: RunConfig) -> list[Example]:
+def examples_of(result: RunResult, config: RunConfig) -> list[ShownExample]:
     """Clips of the training file, spread over it; of the records where there is none."""
     name = config.output.name + ("_with_seeks.jsonl" if config.output.seeks else ".jsonl")
     path = result.folder / name
@@ -171,7 +171,7 @@ def examples_of(result: RunResult, config: RunConfig) -> list[Example]:
             sample_ = file[i]
         except AnnotationError as error:
             broken = Record(f"line {file.line_no(i)}", rejection=Rejection("annotations", error.cause, str(error)))
-            shown.append(Example(broken, [], str(error)))
+            shown.append(ShownExample(broken, [], str(error)))
             continue
         if not sample_.is_stream:
             continue
@@ -193,11 +193,11 @@ def examples_of(result: RunResult, config: RunConfig) -> list[Example]:
     return shown
 
 
-def make_example(record: Record) -> Example:
+def make_example(record: Record) -> ShownExample:
     """A record with its frames, or with the reason why there are none."""
     from data.preview.page import thumbnail
 
-    example = Example(record, [])
+    example = ShownExample(record, [])
     if not record.video:
         example.note = "no video"
     elif not Path(record.video).is_file():

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from data.preview.page import POLICY
 from data.preview.page import STYLE as SHARED_STYLE
-from data.production.report.facts import PLAYED_S, Example, Facts, Measured, Spent, collect
+from data.production.report.facts import PLAYED_S, Facts, Measured, ShownExample, Spent, collect
 from data.production.report.plot import histogram, number
 from data.production.runner.config import RunConfig
 from data.production.runner.progress import RunResult, StepCount
@@ -29,15 +29,15 @@ SHOWN_CHARACTERS = 300
 NOTE_CHARACTERS = 110
 
 
-def write_report(result: RunResult, config: RunConfig) -> Path:
+def write_run_page(result: RunResult, config: RunConfig) -> Path:
     """Write report.html into the run's folder; returns its path."""
     path = result.folder / "report.html"
-    write_whole(path, page(collect(result, config)))
+    write_whole(path, run_page(collect(result, config)))
     return path
 
 
-def page(facts: Facts) -> str:
-    """The page."""
+def run_page(facts: Facts) -> str:
+    """The page, as HTML."""
     style = "\n".join(path.read_text(encoding="utf-8") for path in (SHARED_STYLE, STYLE))
     name = Path(facts.run["config"]).stem
     parts = {
@@ -121,7 +121,7 @@ def _reason(facts: Facts, stage: str, reason: str, tally: Tally, count: StepCoun
     return f'<details class="reason"><summary>{head}</summary>{cards}</details>'
 
 
-def _card(example: Example) -> str:
+def _card(example: ShownExample) -> str:
     """A clip that plays when its box is ticked."""
     record = example.record
     film = "".join(_frame(example, i) for i in range(len(example.frames)))
@@ -148,17 +148,17 @@ def _card(example: Example) -> str:
     )
 
 
-def _length_s(example: Example) -> float:
+def _length_s(example: ShownExample) -> float:
     return len(example.frames) / 2 if example.frames else PLAYED_S
 
 
-def _frame(example: Example, i: int) -> str:
+def _frame(example: ShownExample, i: int) -> str:
     length_s = _length_s(example)
     style = f"animation-name:flick{len(example.frames)};animation-duration:{length_s}s"
     return f'<img src="{example.frames[i]}" alt="" style="{style};animation-delay:{i / 2 - length_s:.1f}s">'
 
 
-def _word(example: Example, start_s: float, _end_s: float, text: str) -> str:
+def _word(example: ShownExample, start_s: float, _end_s: float, text: str) -> str:
     at_s, length_s = start_s - example.start_s, _length_s(example)
     if at_s >= length_s:
         return f"<span>{escape(text)}</span> "

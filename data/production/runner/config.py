@@ -112,14 +112,14 @@ def read_run_config(path: str | Path, changes: list[str] | None = None) -> RunCo
     output = OutputOptions()
     if "output" in parts:
         options = {name: node.value() for name, node in parts["output"].items("output").items()}
-        output = build_options(OutputOptions, options, parts["output"].where)
+        output = options_from_config(OutputOptions, options, parts["output"].where)
     size = parts["shard_size"].value() if "shard_size" in parts else RunConfig.shard_size
     if type(size) is not int or size < 1:
         raise UserError(f"{parts['shard_size'].where}: shard_size {size!r}; give a number of records from 1 on")
     return RunConfig(str(path), input_, stages, output, size)
 
 
-def build_options(cls: type, values: dict[str, Any], where: str) -> Any:
+def options_from_config(cls: type, values: dict[str, Any], where: str) -> Any:
     """An options dataclass from plain values, checked by name and type. Raises UserError that says where."""
     hints = typing.get_type_hints(cls)
     names = [f.name for f in fields(cls)]
@@ -157,7 +157,7 @@ def _made(name: str, values: dict, where: str, load: Any, overrides: dict[str, d
         cls = load(name)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    return cls(build_options(cls.Options, {**values, **overrides.pop(name, {})}, where))
+    return cls(options_from_config(cls.Options, {**values, **overrides.pop(name, {})}, where))
 
 
 def _overrides(changes: list[str]) -> dict[str, dict]:

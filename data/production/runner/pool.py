@@ -19,7 +19,7 @@ from typing import Any
 
 from data.production.runner.shard_task import ShardReport, ShardTask
 from data.production.runner.shard_worker import ShardWorker
-from data.production.runner.step import Step
+from data.production.runner.step import PipelineStep
 from utils.errors import UserError
 
 MAX_DEATHS = 3  # of processes in a row that were working on nothing yet: then it is the machine, not a record
@@ -29,7 +29,7 @@ MAX_DEATHS = 3  # of processes in a row that were working on nothing yet: then i
 class WorkerSetup:
     """What a process is told when it starts. gpu: which one, as CUDA_VISIBLE_DEVICES names it."""
 
-    steps: dict[int, Step]
+    steps: dict[int, PipelineStep]
     folder: Path
     gpu: str | None = None
     n_threads: int = 1

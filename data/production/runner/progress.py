@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data.production.runner.shard_task import ShardReport
-from data.production.runner.step import Step
+from data.production.runner.step import PipelineStep
 from data.production.runner.store import Tally
 
 LOG_EVERY_S = 30.0  # where nobody watches a terminal
@@ -50,7 +50,7 @@ class StepCount:
 class Progress:
     """Counts reports and shows them: bars on a terminal, now and then a line elsewhere."""
 
-    def __init__(self, steps: Sequence[Step], n_shards: int, shown: bool = True):
+    def __init__(self, steps: Sequence[PipelineStep], n_shards: int, shown: bool = True):
         self.steps, self.n_shards = steps, n_shards
         self.counts = [StepCount() for _ in steps]
         self._width = max(len(step.name) for step in steps)
@@ -115,7 +115,7 @@ class RunResult:
     beginning of its files' names."""
 
     folder: Path
-    steps: list[Step]
+    steps: list[PipelineStep]
     progress: Progress
     kept: list[Path]
     dropped: dict[int, list[Path]]

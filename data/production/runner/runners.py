@@ -29,7 +29,7 @@ from data.production.runner.pool import Pool, WorkerSetup, run_here
 from data.production.runner.shard_files import put
 from data.production.runner.shard_task import ShardReport, ShardTask, after
 from data.production.runner.shard_worker import ShardWorker
-from data.production.runner.step import Step, groups_of
+from data.production.runner.step import PipelineStep, groups_of
 from data.production.runner.store import WorkStore
 from utils.errors import UserError
 
@@ -37,21 +37,21 @@ MACHINE = "CPU of a machine"
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
-class Runner(ABC):
+class ShardRunner(ABC):
     """Does the work of a run. retry_failed: records that failed before are tried again."""
 
     def __init__(self, num_workers: int = 0, retry_failed: bool = False):
         self.num_workers, self.retry_failed = num_workers, retry_failed
 
     @abstractmethod
-    def run(self, steps: dict[int, Step], tasks: Sequence[ShardTask], folder: Path) -> Iterator[ShardReport]:
+    def run(self, steps: dict[int, PipelineStep], tasks: Sequence[ShardTask], folder: Path) -> Iterator[ShardReport]:
         """Take every shard through the steps (by their number in the run); reports as they come, kept ones first."""
 
     def close(self) -> None:  # noqa: B027 - most engines hold nothing
         """Free what the runner holds."""
 
     def _kept(
-        self, steps: dict[int, Step], task: ShardTask, store: WorkStore
+        self, steps: dict[int, PipelineStep], task: ShardTask, store: WorkStore
     ) -> tuple[list[ShardReport], ShardTask, bool]:
         """What of a shard is done already, from the first step on; where it stands then; whether it is complete."""
         reports = []
@@ -64,10 +64,10 @@ class Runner(ABC):
         return reports, task, True
 
 
-class LocalRunner(Runner):
+class LocalRunner(ShardRunner):
     """Processes of this machine."""
 
-    def run(self, steps: dict[int, Step], tasks: Sequence[ShardTask], folder: Path) -> Iterator[ShardReport]:
+    def run(self, steps: dict[int, PipelineStep], tasks: Sequence[ShardTask], folder: Path) -> Iterator[ShardReport]:
         """Take every shard through the steps."""
         numbers, store = list(steps), WorkStore(folder / "work")
         for group in groups_of(list(steps.values())):
@@ -87,7 +87,7 @@ class LocalRunner(Runner):
                     done.append(ShardTask(report.shard, report.marker.digest, kept=report.kept))
             tasks = sorted(done, key=lambda task: task.shard)
 
-    def _work(self, steps: dict[int, Step], tasks: list[ShardTask], folder: Path) -> Iterator[ShardReport]:
+    def _work(self, steps: dict[int, PipelineStep], tasks: list[ShardTask], folder: Path) -> Iterator[ShardReport]:
         if not tasks:
             return iter(())
         setups = self._setups(steps, folder)
@@ -96,7 +96,7 @@ class LocalRunner(Runner):
             return run_here(setups[0], tasks)
         return Pool(setups).run(tasks)
 
-    def _setups(self, steps: dict[int, Step], folder: Path) -> list[WorkerSetup]:
+    def _setups(self, steps: dict[int, PipelineStep], folder: Path) -> list[WorkerSetup]:
         """One for each worker."""
         cores = self.num_workers or os.cpu_count() or 1
         first = next(iter(steps.values()))
@@ -108,7 +108,7 @@ class LocalRunner(Runner):
         return [WorkerSetup(steps, folder, gpu, n_threads, self.retry_failed) for gpu in places]
 
 
-class RayRunner(Runner):
+class RayRunner(ShardRunner):
     """A Ray cluster. address: "auto", HOST:PORT or ray://HOST:PORT of one that runs; "local": one is started here.
 
     most: the CPU and GPU that the cluster can grow to, where that is more than it has now.
@@ -124,7 +124,7 @@ class RayRunner(Runner):
         super().__init__(num_workers, retry_failed)
         self.address, self.most, self._is_up = address, most or {}, False
 
-    def run(self, steps: dict[int, Step], tasks: Sequence[ShardTask], folder: Path) -> Iterator[ShardReport]:
+    def run(self, steps: dict[int, PipelineStep], tasks: Sequence[ShardTask], folder: Path) -> Iterator[ShardReport]:
         """Take every shard through the steps."""
         store = WorkStore(folder / "work")
         if all(self._kept(steps, task, store)[2] for task in tasks):
@@ -182,7 +182,7 @@ class RayRunner(Runner):
         return {**total, "CPU": cpus, MACHINE: max(1.0, min(largest, cpus))}
 
     def _stream(
-        self, steps: dict[int, Step], tasks: list[ShardTask], folder: Path, total: dict[str, float]
+        self, steps: dict[int, PipelineStep], tasks: list[ShardTask], folder: Path, total: dict[str, float]
     ) -> Iterator[ShardReport]:
         import ray
 
@@ -210,7 +210,7 @@ class RayRunner(Runner):
         shutil.rmtree(folder / "side" / "trying", ignore_errors=True)
 
 
-def needs_of(step: Step, total: dict[str, float]) -> tuple[dict[str, float], int]:
+def needs_of(step: PipelineStep, total: dict[str, float]) -> tuple[dict[str, float], int]:
     """What one actor for a step takes of a cluster, and how many of them may be at most."""
     if step.gpus and total["GPU"]:
         return {"CPU": 0.0, "GPU": step.gpus}, max(1, int(total["GPU"] / step.gpus))
@@ -218,7 +218,7 @@ def needs_of(step: Step, total: dict[str, float]) -> tuple[dict[str, float], int
     return {"CPU": cpus, "GPU": 0.0}, max(1, int(total["CPU"] // cpus))
 
 
-def waves_of(steps: dict[int, Step], total: dict[str, float]) -> list[dict[int, Step]]:
+def waves_of(steps: dict[int, PipelineStep], total: dict[str, float]) -> list[dict[int, PipelineStep]]:
     """Links whose actors have room in a cluster beside each other, so that shards stream through them at once. Those
     that have not come one after the other: an actor that waits for another's place would wait for ever. So would one
     that needs several cores of a machine while small ones hold a core on each; it comes alone."""
@@ -253,7 +253,7 @@ class _RayWorker:
     Ray starts an actor that died again, with its row, and says nothing; so what it was trying is noted in a file.
     """
 
-    def __init__(self, steps: dict[int, Step], folder: str, retry_failed: bool, run: str):
+    def __init__(self, steps: dict[int, PipelineStep], folder: str, retry_failed: bool, run: str):
         import ray
 
         context = ray.get_runtime_context()
@@ -307,7 +307,7 @@ def make_runner(
     num_workers: int = 0,
     retry_failed: bool = False,
     most: dict[str, float] | None = None,
-) -> Runner:
+) -> ShardRunner:
     """The runner of that name. Raises UserError for one that is none."""
     if name == "local":
         return LocalRunner(num_workers, retry_failed)

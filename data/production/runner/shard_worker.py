@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from data.production.record import read_lines
+from data.production.record import read_record_lines
 from data.production.runner.shard_task import ShardReport, ShardTask, after
-from data.production.runner.step import Step
-from data.production.runner.step_run import Batch, StepRun
+from data.production.runner.step import PipelineStep
+from data.production.runner.step_run import RecordBatch, StepRun
 from data.production.runner.store import Marker, WorkStore
 from data.production.stage import Input, Stage, Worker, load_stage
 
@@ -29,7 +29,7 @@ class ShardWorker:
 
     def __init__(
         self,
-        steps: dict[int, Step],
+        steps: dict[int, PipelineStep],
         folder: Path,
         device: str = "cpu",
         n_threads: int = 1,
@@ -107,12 +107,12 @@ class ShardWorker:
     def _step_run(self, number: int, task: ShardTask, before: Marker | None) -> StepRun:
         return StepRun(number, self.steps[number], task, self.store, lambda: self._stage(number), self._trying, before)
 
-    def _input(self, first: StepRun, task: ShardTask) -> Iterator[Batch]:
+    def _input(self, first: StepRun, task: ShardTask) -> Iterator[RecordBatch]:
         """The shard in batches; those of an input have gone through its step."""
         if first.step.part != "read":
-            lines = read_lines(Path(task.kept))
+            lines = read_record_lines(Path(task.kept))
             while some := list(islice(lines, self._at_once)):
-                yield Batch.of(some)
+                yield RecordBatch.of(some)
             return
         self._input_reader = self._input_reader or first.step.make_input()
         pairs = self._input_reader.read_lines(task.source)
@@ -126,7 +126,7 @@ class ShardWorker:
         facts = {"step": step.name, "shard": report.shard, "n_in": marker.n_in, "n_ran": report.ran, **self._place}
         self._worker(step).note(**facts, took_s=round(report.took_s, 4))
 
-    def _worker(self, step: Step) -> Worker:
+    def _worker(self, step: PipelineStep) -> Worker:
         return Worker(self.device, self.n_threads, self.side / step.stage)
 
     def _stage(self, number: int) -> Stage:

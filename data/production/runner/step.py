@@ -20,7 +20,7 @@ Part = Literal["read", "process", "judge"]
 
 
 @dataclass(frozen=True)
-class Step:
+class PipelineStep:
     """One step that is kept. gathered: what the stage gathered from all records, as JSON."""
 
     stage: str
@@ -52,18 +52,18 @@ class Step:
         """The input."""
         return load_input(self.stage)(self.options)
 
-    def with_gathered(self, gathered: bytes) -> "Step":
+    def with_gathered(self, gathered: bytes) -> "PipelineStep":
         """The step that knows what was gathered; its spec changes with it."""
         return replace(self, gathered=gathered, spec=digest_of([self.spec, digest_bytes(gathered)]), gathers=False)
 
 
-def input_step(records_in: Input) -> Step:
+def input_step(records_in: Input) -> PipelineStep:
     """The step that reads an input."""
     said = ["read", records_in.name, records_in.version, FORMAT, _deciding(records_in.options)]
-    return Step(records_in.name, "read", records_in.options, digest_of(said))
+    return PipelineStep(records_in.name, "read", records_in.options, digest_of(said))
 
 
-def stage_steps(stage: Stage) -> list[Step]:
+def stage_steps(stage: Stage) -> list[PipelineStep]:
     """The steps of a stage: `process`, `judge`, or both."""
     steps = []
     has_process, has_judge = stage.has_process(), stage.has_judge()
@@ -71,14 +71,14 @@ def stage_steps(stage: Stage) -> list[Step]:
         options = _deciding(stage.options, thresholds=not has_judge)
         spec = digest_of(["process", stage.name, stage.version, FORMAT, options, stage.fingerprint()])
         needs = {"gpus": stage.gpus, "cpus": stage.cpus, "gathers": stage.has_gather()}
-        steps.append(Step(stage.name, "process", stage.options, spec, **needs))
+        steps.append(PipelineStep(stage.name, "process", stage.options, spec, **needs))
     if has_judge:
         spec = digest_of(["judge", stage.name, stage.version, FORMAT, _deciding(stage.options)])
-        steps.append(Step(stage.name, "judge", stage.options, spec, gathers=not steps and stage.has_gather()))
+        steps.append(PipelineStep(stage.name, "judge", stage.options, spec, gathers=not steps and stage.has_gather()))
     return steps
 
 
-def groups_of(steps: Sequence[Step]) -> list[list[int]]:
+def groups_of(steps: Sequence[PipelineStep]) -> list[list[int]]:
     """Numbers of the steps that one kind of worker does in a row: light ones together, each other one alone."""
     groups: list[list[int]] = []
     for i, step in enumerate(steps):

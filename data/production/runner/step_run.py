@@ -10,7 +10,7 @@ import xxhash
 
 from data.production.record import Record, from_line, to_line
 from data.production.runner.shard_task import ShardReport, ShardTask
-from data.production.runner.step import Step
+from data.production.runner.step import PipelineStep
 from data.production.runner.store import Marker, Tally, WorkStore
 from data.production.stage import RecordFailed, Stage, StopRun
 
@@ -19,7 +19,7 @@ MAX_CATEGORIES = 200  # of a shard, counted by name
 
 
 @dataclass
-class Batch:
+class RecordBatch:
     """Lines, a digest of each, and the records; None where they have not been read.
 
     numbers: words and seconds of each record, where they have been counted; in whole milliseconds, so that their sums
@@ -32,16 +32,16 @@ class Batch:
     numbers: list[tuple[int, float]] | None = None
 
     @classmethod
-    def of(cls, lines: Sequence[bytes], records: list[Record] | None = None) -> "Batch":
+    def of(cls, lines: Sequence[bytes], records: list[Record] | None = None) -> "RecordBatch":
         """Lines with their digests."""
         return cls(list(lines), [xxhash.xxh3_128_digest(line) for line in lines], records)
 
-    def only(self, are_kept: list[bool]) -> "Batch":
+    def only(self, are_kept: list[bool]) -> "RecordBatch":
         """Those that are kept."""
         if all(are_kept):
             return self
         columns = (self.lines, self.digests, self.records, self.numbers)
-        return Batch(*(None if column is None else list(compress(column, are_kept)) for column in columns))
+        return RecordBatch(*(None if column is None else list(compress(column, are_kept)) for column in columns))
 
     def read(self) -> list[Record]:
         """The records."""
@@ -63,7 +63,7 @@ class BatchResult:
     rejected: the records of `dropped`.
     """
 
-    made: Batch
+    made: RecordBatch
     kept: list[list[bytes]]
     dropped: list[list[bytes]]
     rejected: list[Record]
@@ -77,7 +77,7 @@ class StepRun:
     """
 
     number: int
-    step: Step
+    step: PipelineStep
     task: ShardTask
     store: WorkStore
     stage: Callable[[], Stage]
@@ -98,7 +98,7 @@ class StepRun:
         if self.step.part == "process":
             self._earlier = self.store.earlier(self.step, self.task.shard, self.before)
 
-    def feed(self, batch: Batch) -> Batch:
+    def feed(self, batch: RecordBatch) -> RecordBatch:
         """Do a batch; returns what goes on."""
         started = time.perf_counter()
         outcome = self._judged(batch) if self.step.part == "judge" else self._processed(batch)
@@ -106,11 +106,11 @@ class StepRun:
         self.took_s += time.perf_counter() - started
         return outcome.made
 
-    def feed_read(self, pairs: Sequence[tuple[Record, bytes]], took_s: float) -> Batch:
+    def feed_read(self, pairs: Sequence[tuple[Record, bytes]], took_s: float) -> RecordBatch:
         """The same for records that an input has just read, with their lines."""
         kept = [pair for pair in pairs if pair[0].rejection is None]
         dropped = [pair for pair in pairs if pair[0].rejection is not None]
-        made = Batch.of([line for _, line in kept], [record for record, _ in kept])
+        made = RecordBatch.of([line for _, line in kept], [record for record, _ in kept])
         self.n_ran += len(pairs)
         outcome = BatchResult(made, [made.lines], [[line for _, line in dropped]], [record for record, _ in dropped])
         self._keep(outcome, [], len(pairs))
@@ -147,7 +147,7 @@ class StepRun:
         for name, numbers in grouped([record.rejection.reason for record in rejected], _numbers_of(rejected)).items():
             self.reasons.setdefault(name, Tally()).add_all(numbers)
 
-    def _judged(self, batch: Batch) -> BatchResult:
+    def _judged(self, batch: RecordBatch) -> BatchResult:
         stage, records = self.stage(), batch.read()
         batch.count()  # a judge changes none of the numbers
         for record in records:
@@ -161,7 +161,7 @@ class StepRun:
             [record for record in records if record.rejection is not None],
         )
 
-    def _processed(self, batch: Batch) -> BatchResult:
+    def _processed(self, batch: RecordBatch) -> BatchResult:
         results = [self._earlier.get(digest) for digest in batch.digests]
         fresh = [i for i, result in enumerate(results) if result is None]
         outcomes = [outcome for places in self._batches(fresh, batch) for outcome in self._worked(batch, places)]
@@ -171,13 +171,13 @@ class StepRun:
         kept, dropped = [lines for lines, _ in results], [lines for _, lines in results]
         if len(fresh) < len(results):
             rejected = list(map(from_line, chain.from_iterable(dropped)))
-            return BatchResult(Batch.of(list(chain.from_iterable(kept))), kept, dropped, rejected)
+            return BatchResult(RecordBatch.of(list(chain.from_iterable(kept))), kept, dropped, rejected)
         made = list(chain.from_iterable(outcomes))
         going_on = [record for record in made if record.rejection is None]
         rejected = [record for record in made if record.rejection is not None]
-        return BatchResult(Batch.of(list(chain.from_iterable(kept)), going_on), kept, dropped, rejected)
+        return BatchResult(RecordBatch.of(list(chain.from_iterable(kept)), going_on), kept, dropped, rejected)
 
-    def _batches(self, fresh: Sequence[int], batch: Batch) -> Iterator[list[int]]:
+    def _batches(self, fresh: Sequence[int], batch: RecordBatch) -> Iterator[list[int]]:
         """Batches in order; records that may kill the process stand alone."""
         rest, size = deque(fresh), self.stage().batch_size if fresh else 1
         alone = self.task.suspects | self.task.poisonous
@@ -194,7 +194,7 @@ class StepRun:
         if places:
             yield places
 
-    def _worked(self, batch: Batch, places: list[int]) -> list[list[Record]]:
+    def _worked(self, batch: RecordBatch, places: list[int]) -> list[list[Record]]:
         """What the stage makes of records of a batch."""
         stage = self.stage()
         self.trying([batch.digests[i] for i in places])
@@ -209,7 +209,7 @@ class StepRun:
             if len(places) == 1:
                 return [[failed(stage, from_line(batch.lines[places[0]]), error)]]
             # The batch may be half done: each record starts again from its line.
-            alone = Batch([batch.lines[i] for i in places], [batch.digests[i] for i in places])
+            alone = RecordBatch([batch.lines[i] for i in places], [batch.digests[i] for i in places])
             return [outcome for i in range(len(places)) for outcome in self._worked(alone, [i])]
         if len(outcomes) != len(records):
             raise StopRun(f"{stage.name} returned {len(outcomes)} results for {len(records)} records: a mistake in it")

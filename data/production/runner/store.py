@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from data.production.record import has_failed, read_lines
+from data.production.record import has_failed, read_record_lines
 from data.production.runner.shard_files import PART_TYPE, ShardFiles, put
-from data.production.runner.step import Step
+from data.production.runner.step import PipelineStep
 
 
 @dataclass
@@ -67,7 +67,7 @@ class WorkStore:
         self.folder = folder
         self._markers: dict[Path, dict[int, list[Path]]] = {}
 
-    def find(self, step: Step, shard: int, input_digest: str) -> Marker | None:
+    def find(self, step: PipelineStep, shard: int, input_digest: str) -> Marker | None:
         """What the step made of this input; None where it has not, or where a file was lost since."""
         try:
             marker = _read_marker(self._base(step, shard, input_digest, ".done.json"))
@@ -75,30 +75,30 @@ class WorkStore:
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def open(self, step: Step, shard: int) -> ShardFiles:
+    def open(self, step: PipelineStep, shard: int) -> ShardFiles:
         """Files for what the step makes of a shard now. Raises UserError where the disk does not take them."""
         return ShardFiles(self._folder(step) / f"{shard:06d}", with_parts=step.part == "process")
 
-    def keep(self, step: Step, shard: int, marker: Marker, files: ShardFiles) -> None:
+    def keep(self, step: PipelineStep, shard: int, marker: Marker, files: ShardFiles) -> None:
         """Make the files the shard's own, with their marker. Raises UserError where the disk does not take them."""
         files.move(self._base(step, shard, marker.input, f".{marker.attempt}"))
         put(self._base(step, shard, marker.input, ".done.json"), orjson.dumps(marker))
         if marker.attempt:
             self._remove(self._base(step, shard, marker.input, f".{marker.attempt - 1}"))
 
-    def knows(self, step: Step, shard: int) -> bool:
+    def knows(self, step: PipelineStep, shard: int) -> bool:
         """Whether the step had made anything of the shard, whatever its input, when its folder was first looked at."""
         return bool(self._markers_of(step, shard))
 
-    def kept_path(self, step: Step, shard: int, marker: Marker) -> Path:
+    def kept_path(self, step: PipelineStep, shard: int, marker: Marker) -> Path:
         """The file of records that go on."""
         return self._base(step, shard, marker.input, f".{marker.attempt}.kept.jsonl")
 
-    def dropped_path(self, step: Step, shard: int, marker: Marker) -> Path:
+    def dropped_path(self, step: PipelineStep, shard: int, marker: Marker) -> Path:
         """The file of records that do not."""
         return self._base(step, shard, marker.input, f".{marker.attempt}.dropped.jsonl")
 
-    def earlier(self, step: Step, shard: int, before: Marker | None) -> "PreviousResults":
+    def earlier(self, step: PipelineStep, shard: int, before: Marker | None) -> "PreviousResults":
         """What the step has made of records of this shard: `before`, else of the newest other input, if any."""
         if before:
             return PreviousResults(self, step, shard, before)
@@ -111,7 +111,7 @@ class WorkStore:
                 continue
         return PreviousResults(self, step, shard, None)
 
-    def _markers_of(self, step: Step, shard: int) -> list[Path]:
+    def _markers_of(self, step: PipelineStep, shard: int) -> list[Path]:
         """Markers of a shard when the folder was first looked at: a run needs none of those that it adds itself, and a
         folder of many thousand shards takes long to list."""
         folder = self._folder(step)
@@ -121,18 +121,18 @@ class WorkStore:
                 found.setdefault(int(path.name.partition("-")[0]), []).append(path)
         return self._markers[folder].get(shard, [])
 
-    def parts(self, step: Step, shard: int, marker: Marker) -> np.ndarray:
+    def parts(self, step: PipelineStep, shard: int, marker: Marker) -> np.ndarray:
         """Which lines came from which record."""
         return np.fromfile(self._base(step, shard, marker.input, f".{marker.attempt}.parts"), PART_TYPE)
 
-    def _is_whole(self, step: Step, shard: int, marker: Marker) -> bool:
+    def _is_whole(self, step: PipelineStep, shard: int, marker: Marker) -> bool:
         """Whether the kept file is as long as it was. Raises OSError where it is gone."""
         return self.kept_path(step, shard, marker).stat().st_size == marker.size
 
-    def _folder(self, step: Step) -> Path:
+    def _folder(self, step: PipelineStep) -> Path:
         return self.folder / f"{step.name}-{step.spec[:16]}"
 
-    def _base(self, step: Step, shard: int, input_digest: str, suffix: str) -> Path:
+    def _base(self, step: PipelineStep, shard: int, input_digest: str, suffix: str) -> Path:
         return self._folder(step) / f"{shard:06d}-{input_digest[:16]}{suffix}"
 
     @staticmethod
@@ -144,12 +144,12 @@ class WorkStore:
 class PreviousResults:
     """Results of single records from an earlier state of a shard; those that failed are left out."""
 
-    def __init__(self, store: WorkStore, step: Step, shard: int, marker: Marker | None):
+    def __init__(self, store: WorkStore, step: PipelineStep, shard: int, marker: Marker | None):
         self._results: dict[bytes, tuple[list[bytes], list[bytes]]] = {}
         if marker is None:
             return
-        kept = read_lines(store.kept_path(step, shard, marker))
-        dropped = read_lines(store.dropped_path(step, shard, marker))
+        kept = read_record_lines(store.kept_path(step, shard, marker))
+        dropped = read_record_lines(store.dropped_path(step, shard, marker))
         for part in store.parts(step, shard, marker):
             result = ([next(kept) for _ in range(part["n_kept"])], [next(dropped) for _ in range(part["n_dropped"])])
             if not any(map(has_failed, result[1])):

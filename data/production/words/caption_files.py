@@ -67,7 +67,7 @@ class BadCaptions(Exception):
 
 
 @dataclass
-class Transcript:
+class CaptionTranscript:
     """What is said: words, or captions where the file has no times of words.
 
     left_out: words of sounds ("[Music]"), names of speakers and what was bleeped ("[ __ ]"), and cues that could not be
@@ -81,7 +81,7 @@ class Transcript:
 
 
 @dataclass(slots=True)
-class Line:
+class CaptionLine:
     """One line of a cue. pieces: (start in ms where it is known, text with its markup)."""
 
     pieces: list[tuple[int | None, str]]
@@ -103,10 +103,10 @@ class Cue:
 
     start: int
     end: int
-    lines: list[Line]
+    lines: list[CaptionLine]
 
 
-def read_captions(path: Path, encoding: str = "utf-8", max_bytes: int = MAX_BYTES) -> Transcript:
+def read_captions(path: Path, encoding: str = "utf-8", max_bytes: int = MAX_BYTES) -> CaptionTranscript:
     """The transcript of a .vtt, .srt or .json3 file. Raises BadCaptions."""
     if not path.is_file():
         raise BadCaptions("unreadable_captions", f"{path}: no such file")
@@ -123,7 +123,7 @@ def read_captions(path: Path, encoding: str = "utf-8", max_bytes: int = MAX_BYTE
         raise BadCaptions(fault.reason, f"{path}: {fault}") from None
 
 
-def parse_captions(data: bytes, suffix: str, encoding: str = "utf-8") -> Transcript:
+def parse_captions(data: bytes, suffix: str, encoding: str = "utf-8") -> CaptionTranscript:
     """The transcript of a caption file's content. Raises BadCaptions."""
     left_out: Counter[str] = Counter()
     text = decode(data, encoding)
@@ -134,7 +134,7 @@ def parse_captions(data: bytes, suffix: str, encoding: str = "utf-8") -> Transcr
     has_times = any(line.is_timed for cue in cues for line in cue.lines)
     if suffix != ".json3":
         cues = without_rolled(cues, has_times)
-    transcript = Transcript(left_out=left_out, language=_language(text) if suffix == ".vtt" else "")
+    transcript = CaptionTranscript(left_out=left_out, language=_language(text) if suffix == ".vtt" else "")
     if has_times:
         transcript.words = _words(cues, left_out)
     else:
@@ -215,16 +215,16 @@ def _starts_with(shown: Sequence[str], before: Sequence[str]) -> bool:
     return 0 < len(old) < len(new) and new[: len(old)] == old
 
 
-def _grown(before: Sequence[str], shown: Sequence[str], cue: Cue) -> list[Line] | None:
+def _grown(before: Sequence[str], shown: Sequence[str], cue: Cue) -> list[CaptionLine] | None:
     """The new words of a cue that was painted further; None where it was not."""
     if any(line.is_timed for line in cue.lines):
         last = cue.lines[-1]
         # The segments of a live stream: the first cue of each begins with all that is on the screen.
-        goes_on = len(shown) > 1 and list(before) == [*shown[:-1], Line(last.pieces[:1]).shown]
-        return [Line(last.pieces[1:])] if goes_on and last.is_timed else None
+        goes_on = len(shown) > 1 and list(before) == [*shown[:-1], CaptionLine(last.pieces[:1]).shown]
+        return [CaptionLine(last.pieces[1:])] if goes_on and last.is_timed else None
     if not _starts_with(shown, before):
         return None
-    return [Line([(None, html.escape(" ".join(" ".join(shown).split()[len(" ".join(before).split()) :])))])]
+    return [CaptionLine([(None, html.escape(" ".join(" ".join(shown).split()[len(" ".join(before).split()) :])))])]
 
 
 def _words(cues: Sequence[Cue], left_out: Counter) -> list[Timed]:
@@ -275,7 +275,7 @@ def _captions(cues: Sequence[Cue], left_out: Counter) -> list[Timed]:
     return [[run[0] / 1000, end / 1000, " ".join(run[2])] for run, end in zip(runs, ends, strict=True)]
 
 
-def _tokens(lines: Iterable[Line], left_out: Counter) -> list[tuple[int | None, str]]:
+def _tokens(lines: Iterable[CaptionLine], left_out: Counter) -> list[tuple[int | None, str]]:
     """The words of a cue's lines with their times, without what is not speech."""
     found: list[tuple[int | None, str]] = []
     for line in lines:
@@ -286,7 +286,7 @@ def _tokens(lines: Iterable[Line], left_out: Counter) -> list[tuple[int | None, 
     return [token for token in found if not NO_WORD.fullmatch(token[1])]
 
 
-def _line_tokens(line: Line) -> list[tuple[int | None, str]]:
+def _line_tokens(line: CaptionLine) -> list[tuple[int | None, str]]:
     """The words of a line. A word that is cut into pieces (of two letters, in captions of live streams; of two
     colours, in written ones) is one, with the time of its first piece."""
     tokens: list[tuple[int | None, str]] = []
@@ -350,16 +350,16 @@ def _vtt_segments(text: str) -> list[tuple[str, int]]:
     return [(text[a:b], shift - shifts[0]) for (a, b), shift in zip(pairwise(edges), shifts, strict=True)]
 
 
-def _vtt_line(line: str, start: int, end: int, shift: int) -> Line:
+def _vtt_line(line: str, start: int, end: int, shift: int) -> CaptionLine:
     """A line cut at its times of words. Times outside of the cue say nothing: a downloader that moves the cues of a
     live stream leaves them as they were."""
     matches = list(WORD_TIME.finditer(line))
     if not matches:
-        return Line([(None, line)])
+        return CaptionLine([(None, line)])
     times = [_ms_of(match) + shift for match in matches]
     known = [start, *(time if start - SLACK_MS <= time <= end + SLACK_MS else None for time in times)]
     edges = [0, *(edge for match in matches for edge in match.span()), len(line)]
-    return Line([(at, line[a:b]) for at, a, b in zip(known, edges[::2], edges[1::2], strict=True)])
+    return CaptionLine([(at, line[a:b]) for at, a, b in zip(known, edges[::2], edges[1::2], strict=True)])
 
 
 def _srt_cues(text: str, left_out: Counter) -> list[Cue]:
@@ -370,7 +370,7 @@ def _srt_cues(text: str, left_out: Counter) -> list[Cue]:
     except (ValueError, OverflowError, pysubs2.exceptions.Pysubs2Error) as error:
         raise BadCaptions("malformed_captions", f"no SubRip: {error}") from None
     left_out["unreadable_cue"] += max(0, len(re.findall(r"^.*-->", text, re.MULTILINE)) - 1 - len(events))
-    return [Cue(e.start, e.end, [Line([(None, line)]) for line in e.text.split(r"\N")]) for e in events]
+    return [Cue(e.start, e.end, [CaptionLine([(None, line)]) for line in e.text.split(r"\N")]) for e in events]
 
 
 def _json3_cues(text: str, left_out: Counter) -> list[Cue]:
@@ -397,13 +397,13 @@ def _json3_cue(event: dict[str, Any]) -> Cue:
     if not all(isinstance(text, str) for _, text in segments):
         raise TypeError
     has_times = any(offset for offset, _ in segments)
-    lines: list[Line] = [Line([])]
+    lines: list[CaptionLine] = [CaptionLine([])]
     for offset, text in segments:
         first, *others = text.split("\n")
         at = start + offset if has_times else None
         # What is set anew is text, and must not be read as markup.
         lines[-1].pieces.append((at, html.escape(first, quote=False)))
-        lines += [Line([(at, html.escape(other, quote=False))]) for other in others]
+        lines += [CaptionLine([(at, html.escape(other, quote=False))]) for other in others]
     return Cue(start, start + duration, lines)
 
 
