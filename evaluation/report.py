@@ -15,8 +15,8 @@ from pathlib import Path
 if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from evaluation.pages.report_page import page
-from evaluation.pages.report_samples import Sample, choose_samples
+from evaluation.pages.report_page import report_page
+from evaluation.pages.report_samples import SampleView, choose_samples
 from evaluation.scoring.result_files import read_results
 from evaluation.scoring.scored import Scored
 from utils.arguments import parse_arguments
@@ -25,7 +25,7 @@ from utils.files import write_whole
 
 
 @dataclass
-class ReportArguments:
+class EvaluationReportArguments:
     """Which results are shown, and where."""
 
     folder: str = field(metadata={"positional": True, "metavar": "DIR", "help": "folder of results"})
@@ -35,13 +35,13 @@ class ReportArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Write the page."""
-    (arguments,) = parse_arguments(ReportArguments, description=__doc__.splitlines()[0], argv=argv)
+    (arguments,) = parse_arguments(EvaluationReportArguments, description=__doc__.splitlines()[0], argv=argv)
     if arguments.samples < 0:
         raise UserError(f"--samples {arguments.samples}: give a number of items, 0 for none")
     folder = Path(arguments.folder)
     output = arguments.output or folder / "report.html"
     scored = [Scored(result) for result in read_results([folder])]
-    write_whole(output, page(str(folder), by_benchmark(scored), samples_of(scored, arguments.samples)))
+    write_whole(output, report_page(str(folder), by_benchmark(scored), samples_of(scored, arguments.samples)))
     print(output)
     return 0
 
@@ -54,7 +54,7 @@ def by_benchmark(scored: Sequence[Scored]) -> dict[str, list[Scored]]:
     return groups
 
 
-def samples_of(scored: Sequence[Scored], n_samples: int) -> dict[str, list[Sample]]:
+def samples_of(scored: Sequence[Scored], n_samples: int) -> dict[str, list[SampleView]]:
     """Samples by benchmark, read with a progress bar."""
     return {name: choose_samples(inside, n_samples) for name, inside in by_benchmark(scored).items()}
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import transformers
 
 from data.video.live import live_frames
-from evaluation.nano.scoring import Commentary, kind_and_team, match, read_steps, reference, reference_steps
+from evaluation.nano.scoring import ParsedCommentary, kind_and_team, match, read_steps, reference, reference_steps
 from models.load import load_checkpoint
 from models.streaming.options import StreamOptions
 from models.streaming.session import Clock, Step, StreamingSession, comment
@@ -55,7 +55,7 @@ def show(step: Step, true: str) -> None:
     print(f"{step.start_s:5.1f}-{step.end_s:4.1f} s  {step.text:<46}  {true}", flush=True)
 
 
-def watch(arguments: WatchArguments) -> Commentary:
+def watch(arguments: WatchArguments) -> ParsedCommentary:
     """Stream the clip through the model, printing as it goes; returns what was said."""
     row = read_row(arguments)
     transformers.utils.logging.disable_progress_bar()

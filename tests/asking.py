@@ -10,7 +10,7 @@ import pytest
 
 from evaluation.scoring.result import Result
 from evaluation.tasks.item import Item
-from evaluation.tasks.prompts import Templates
+from evaluation.tasks.prompts import PromptTemplates
 from tests.videos import make_video
 
 
@@ -46,4 +46,4 @@ def ask(
 
 def items_of(task: ModuleType, arguments: object) -> dict[str, Item]:
     """A task's items by their ids."""
-    return {item.id: item for item in task.load_task(arguments, Templates()).items}
+    return {item.id: item for item in task.load_task(arguments, PromptTemplates()).items}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evaluation.runner.claims import Claims
 from evaluation.runner.run import Runner
-from evaluation.runner.store import Store
+from evaluation.runner.store import AnswerStore
 from evaluation.tasks.item import Answer, Choice, ClipPlan, Item
 
 N_VIDEOS, N_QUESTIONS = 3, 3
@@ -60,7 +60,7 @@ class MeetingPredictor:
 def work(folder: Path, rank: int, held, meeting: Barrier, waits: Sequence[Event], told) -> None:
     """Ask everything, and tell which items this process was asked, and what its store holds at its end."""
     predictor = MeetingPredictor(held, rank, meeting, waits[1 - rank])
-    store = Store(folder, SETTINGS)
+    store = AnswerStore(folder, SETTINGS)
     try:
         Runner(shared_items(), predictor, store, WaitingClaims(folder / "claims", waits[rank])).run()
     finally:

@@ -14,7 +14,7 @@ from evaluation.predictors import checkpoint as checkpoint_predictor
 from evaluation.predictors.captioner import Captioner
 from evaluation.predictors.captioner_arguments import CaptionerArguments
 from evaluation.predictors.checkpoint import CheckpointPredictor
-from evaluation.predictors.checkpoint_arguments import CheckpointArguments
+from evaluation.predictors.checkpoint_arguments import PredictorArguments
 from evaluation.predictors.clip_writer import ClipWriter
 from evaluation.tasks.item import Answer, Choice, ClipPlan, Commentary, Item, Written
 from models.streaming.prefix import PrefixReader
@@ -33,7 +33,7 @@ def predictor(tiny_checkpoint) -> CheckpointPredictor:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VIDEO_MIN_PIXELS", "784")
         patch.setenv("VIDEO_MAX_PIXELS", "31360")
-        return CheckpointPredictor.load(CheckpointArguments(str(tiny_checkpoint), device="cpu"))
+        return CheckpointPredictor.load(PredictorArguments(str(tiny_checkpoint), device="cpu"))
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.judge.judge import ApiJudge, Contest, Judging, Pair, Refusal, read_verdict
+from evaluation.judge.judge import ApiJudge, CommentaryPair, Contest, JudgeRefusal, Judging, read_verdict
 from evaluation.scoring.preference import summary
 from utils.endpoint import RequestFailed
 from utils.errors import UserError
@@ -53,10 +53,10 @@ class RuleJudge:
 
     def __init__(self, **settings):
         self.settings = {"judge": "rule", **settings}
-        self.pairs: list[Pair] = []
+        self.pairs: list[CommentaryPair] = []
         self.instead: dict[int, Exception | str] = {}
 
-    def __call__(self, pair: Pair) -> str:
+    def __call__(self, pair: CommentaryPair) -> str:
         self.pairs.append(pair)
         outcome = self.instead.get(len(self.pairs) - 1)
         if isinstance(outcome, Exception):
@@ -78,8 +78,8 @@ def test_both_orders_are_judged_with_the_model_first_in_ab(tmp_path: Path):
     judge = RuleJudge()
     (row,) = judging(tmp_path, judge).run([contest()])
     assert judge.pairs == [
-        Pair("video0_0", "a goal", "a pass", "goal for red"),
-        Pair("video0_0", "a pass", "a goal", "goal for red"),
+        CommentaryPair("video0_0", "a goal", "a pass", "goal for red"),
+        CommentaryPair("video0_0", "a pass", "a goal", "goal for red"),
     ]
     del row["key"]
     assert row == {
@@ -96,7 +96,7 @@ def test_both_orders_are_judged_with_the_model_first_in_ab(tmp_path: Path):
 
 def test_ends_without_a_winner_are_kept_apart(tmp_path: Path):
     judge = RuleJudge()
-    judge.instead = {0: Refusal("I must not"), 1: "Commentary A beats Commentary B", 2: "it is a tie"}
+    judge.instead = {0: JudgeRefusal("I must not"), 1: "Commentary A beats Commentary B", 2: "it is a tie"}
     contests = [contest(0), contest(1)]
     judged = judging(tmp_path, judge)
     rows = judged.run(contests)

@@ -12,11 +12,11 @@ import pytest
 from evaluation.judge.judge import ApiJudge
 from evaluation.livesports3kcc import llm_judge
 from evaluation.livesports3kcc.events import load_events
-from evaluation.livesports3kcc.llm_judge import JudgeArguments, judge_events, report
+from evaluation.livesports3kcc.llm_judge import JudgeArguments, judge_events, report_judgements
 from evaluation.livesports3kcc.scores import read as read_published
 from evaluation.scoring.preference import summary
 from evaluation.scoring.result import Result
-from evaluation.tasks.prompts import Templates
+from evaluation.tasks.prompts import PromptTemplates
 from tests.conftest import REPOSITORY
 from tests.contests import write_event_files
 from tests.judge_server import JudgeServer, Response, prefers_first, prefers_good, shown_texts
@@ -60,7 +60,7 @@ def test_a_judge_that_prefers_the_first_is_seen(tmp_path: Path, capsys):
         "model wins when second": 0.0,
     }
     assert f"{server.n_input} tokens in, {server.n_output} out: ${cost:.4f}" in capsys.readouterr().err
-    assert report(result, "GPT-4o") == 0
+    assert report_judgements(result, "GPT-4o") == 0
     printed = capsys.readouterr()
     assert "the one shown first wins" in printed.out
     assert "Winning Rate for ours vs. GPT-4o: 50.00%" in printed.err
@@ -140,12 +140,12 @@ def test_events_that_fail_are_said_and_tried_again(tmp_path: Path, capsys):
 
     with JudgeServer(behave) as server:
         result = judged(server, replace(arguments, num_workers=1))
-        assert report(result, "GPT-4o") == 3
+        assert report_judgements(result, "GPT-4o") == 3
         said = capsys.readouterr().err
         assert "1 of 12 events have no judgement and count as no win (v0_3: ab: RequestFailed" in said
         assert sum(bad in request["body"]["messages"][0]["content"] for request in server.requests) == 2 * 2 * 3
         server.behave, n_before = prefers_good, len(server.requests)
-        assert report(judged(server, arguments), "GPT-4o") == 0
+        assert report_judgements(judged(server, arguments), "GPT-4o") == 0
         assert len(server.requests) == n_before + 2
 
 
@@ -283,7 +283,9 @@ def test_a_users_template(tmp_path: Path):
     assert server.requests[0]["body"]["messages"][0]["content"] == "goal 0 / a dull goal 0 / a man plays ball 0"
     assert (
         result.settings["templates"]
-        != ApiJudge(connect("m", EndpointArguments(api_base="http://127.0.0.1:1")), Templates()).settings["templates"]
+        != ApiJudge(connect("m", EndpointArguments(api_base="http://127.0.0.1:1")), PromptTemplates()).settings[
+            "templates"
+        ]
     )
     (tmp_path / "judge.txt").write_text("$human $video")
     with pytest.raises(UserError, match=r"template judge\.txt"):
@@ -326,7 +328,7 @@ def test_events_of_every_source(tmp_path: Path, monkeypatch):
 def test_the_command_line_reads_the_seeds_flags(tmp_path: Path, monkeypatch):
     seen = []
     monkeypatch.setattr(llm_judge, "judge_events", lambda *arguments: seen.append(arguments))
-    monkeypatch.setattr(llm_judge, "report", lambda result, baseline: 0)
+    monkeypatch.setattr(llm_judge, "report_judgements", lambda result, baseline: 0)
     words = "--model_id LiveCC-7B-Instruct --prediction_jsonl p.jsonl --output_dir judges --num_workers 16"
     assert llm_judge.main(words.split()) == 0
     ((arguments, endpoint),) = seen

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from data.nano.corpus import CorpusArguments, make_corpus
-from evaluation.judge.judge import Pair, read_verdict
+from evaluation.judge.judge import CommentaryPair, read_verdict
 from evaluation.nano.benchmarks import BenchmarkArguments, write_benchmarks
 from evaluation.nano.rule_judge import RuleJudge
 from evaluation.scoring.result import Result
@@ -135,4 +135,4 @@ def test_options_hold_the_right_answer_once(benchmarks):
     ],
 )
 def test_rules_judge_by_events(first, second, human, verdict):
-    assert read_verdict(RuleJudge()(Pair("1", first, second, human))) == verdict
+    assert read_verdict(RuleJudge()(CommentaryPair("1", first, second, human))) == verdict

@@ -8,13 +8,13 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 from data.nano.parser import ParsedLine
 from data.nano.world import KINDS
 from evaluation.nano.scoring import (
-    Commentary,
+    ParsedCommentary,
     TimedLine,
     grounding,
     kind_and_team,
     match,
     read_steps,
-    score,
+    score_commentaries,
     word_counts,
 )
 
@@ -25,8 +25,8 @@ def line(time_s: float, kind: str, team: str, zone=None, goals=None) -> TimedLin
     return TimedLine(time_s, ParsedLine(kind, team, zone, goals), "")
 
 
-def clip(*events, n_unparsed: int = 0) -> Commentary:
-    return Commentary([line(*event) for event in events], n_unparsed, 3 * len(events), 20.0)
+def clip(*events, n_unparsed: int = 0) -> ParsedCommentary:
+    return ParsedCommentary([line(*event) for event in events], n_unparsed, 3 * len(events), 20.0)
 
 
 def some_events(numbers: np.random.Generator) -> list[TimedLine]:
@@ -65,7 +65,7 @@ def test_as_many_events_match_as_can():
     ],
 )
 def test_only_the_right_kind_side_and_time_count(said, precision, recall, team_accuracy):
-    result = score([clip(*said), clip()], [clip(*TRUE), clip()])
+    result = score_commentaries([clip(*said), clip()], [clip(*TRUE), clip()])
     assert result["precision"] == pytest.approx(precision) and result["recall"] == pytest.approx(recall)
     f1 = 2 * precision * recall / (precision + recall) if precision else 0.0
     assert result["event_f1"] == pytest.approx(f1) and result["team_accuracy"] == pytest.approx(team_accuracy)
@@ -74,7 +74,7 @@ def test_only_the_right_kind_side_and_time_count(said, precision, recall, team_a
 
 def test_kinds_lateness_and_confusions_are_counted():
     said = [(5, "pass", "red"), (6, "tackle", "red"), (8, "goal", "red"), (18, "corner", "blue")]
-    result = score([clip(*said, n_unparsed=2)], [clip(*TRUE)])
+    result = score_commentaries([clip(*said, n_unparsed=2)], [clip(*TRUE)])
     assert result["f1_per_kind"] == {"pass": 1.0, "tackle": 0.0, "shot": 0.0, "save": 0.0}
     assert result["f1_mean_over_kinds"] == 0.25 and result["n_unparsed_lines"] == 2
     assert result["timing_error_s"] == result["timing_bias_s"] == 1.0

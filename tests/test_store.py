@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from evaluation.runner.claims import Claims
-from evaluation.runner.run import FAILED, MAX_ATTEMPTS, Runner, ask, exit_status, result_of
-from evaluation.runner.store import Store
+from evaluation.runner.run import FAILED, MAX_ATTEMPTS, Runner, ask_items, exit_status, result_of
+from evaluation.runner.store import AnswerStore
 from evaluation.tasks.item import Answer, Choice, ClipPlan, Item
 from evaluation.tasks.task import Task, is_the_letter
 from tests.conftest import REPOSITORY
@@ -20,13 +20,13 @@ SETTINGS = {"benchmark": "test", "model": "m", "fingerprint": "f"}
 
 
 def item(i: int, **changes) -> Item:
-    ask = Choice(f"Question {i}?", "Answer:", ("A", "B"))
-    return dataclasses.replace(Item(f"q{i}", f"v{i // 3}", ask, "A", ClipPlan(f"v{i // 3}.mp4")), **changes)
+    ask_items = Choice(f"Question {i}?", "Answer:", ("A", "B"))
+    return dataclasses.replace(Item(f"q{i}", f"v{i // 3}", ask_items, "A", ClipPlan(f"v{i // 3}.mp4")), **changes)
 
 
 def test_an_answer_is_found_again(tmp_path):
-    Store(tmp_path, SETTINGS).add(item(0), Answer("A", {"A": 1.0, "B": 0.0}))
-    row = Store(tmp_path, SETTINGS).row(item(0))
+    AnswerStore(tmp_path, SETTINGS).add(item(0), Answer("A", {"A": 1.0, "B": 0.0}))
+    row = AnswerStore(tmp_path, SETTINGS).row(item(0))
     assert (row["response"], row["logits"], row["error"]) == ("A", {"A": 1.0, "B": 0.0}, None)
 
 
@@ -42,32 +42,32 @@ def test_an_answer_is_found_again(tmp_path):
     ],
 )
 def test_a_changed_item_finds_nothing(tmp_path, changed):
-    Store(tmp_path, SETTINGS).add(item(0), Answer("A"))
-    assert Store(tmp_path, SETTINGS).row(changed) is None
+    AnswerStore(tmp_path, SETTINGS).add(item(0), Answer("A"))
+    assert AnswerStore(tmp_path, SETTINGS).row(changed) is None
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_changed_setting_finds_nothing(tmp_path, name):
-    Store(tmp_path, SETTINGS).add(item(0), Answer("A"))
-    assert Store(tmp_path, {**SETTINGS, name: "changed"}).row(item(0)) is None
+    AnswerStore(tmp_path, SETTINGS).add(item(0), Answer("A"))
+    assert AnswerStore(tmp_path, {**SETTINGS, name: "changed"}).row(item(0)) is None
 
 
 def test_where_a_video_lies_does_not_matter(tmp_path):
-    Store(tmp_path, SETTINGS).add(item(0), Answer("A"))
-    assert Store(tmp_path, SETTINGS).is_done(item(0, clip=ClipPlan("/elsewhere/v0.mp4")))
+    AnswerStore(tmp_path, SETTINGS).add(item(0), Answer("A"))
+    assert AnswerStore(tmp_path, SETTINGS).is_done(item(0, clip=ClipPlan("/elsewhere/v0.mp4")))
 
 
 def test_a_video_that_changed_is_asked_about_again(tmp_path):
     video = tmp_path / "v.mp4"
     video.write_bytes(b"one")
     asked = item(0, clip=ClipPlan(str(video)))
-    Store(tmp_path, SETTINGS).add(asked, Answer("A"))
+    AnswerStore(tmp_path, SETTINGS).add(asked, Answer("A"))
     video.write_bytes(b"another")
-    assert Store(tmp_path, SETTINGS).row(asked) is None
+    assert AnswerStore(tmp_path, SETTINGS).row(asked) is None
 
 
 def test_a_line_cut_short_is_left_out(tmp_path):
-    store = Store(tmp_path, SETTINGS)
+    store = AnswerStore(tmp_path, SETTINGS)
     for i in range(3):
         store.add(item(i), Answer("A"))
     (path,) = tmp_path.glob("answers-*.jsonl")
@@ -75,18 +75,18 @@ def test_a_line_cut_short_is_left_out(tmp_path):
     for cut in range(len(whole)):
         path.write_bytes(whole[:cut])
         n_whole = whole[:cut].count(b"\n")
-        again = Store(tmp_path, SETTINGS)
+        again = AnswerStore(tmp_path, SETTINGS)
         assert [again.is_done(item(i)) for i in range(3)] == [i < n_whole for i in range(3)]
 
 
 def test_a_line_that_is_no_answer_is_said(tmp_path):
     (tmp_path / "answers-x-1-0.jsonl").write_text("[1]\n")
     with pytest.raises(UserError, match=r"answers-x-1-0.jsonl, line 1: not a row"):
-        Store(tmp_path, SETTINGS)
+        AnswerStore(tmp_path, SETTINGS)
 
 
 def test_two_stores_see_each_other(tmp_path):
-    first, second = Store(tmp_path, SETTINGS), Store(tmp_path, SETTINGS)
+    first, second = AnswerStore(tmp_path, SETTINGS), AnswerStore(tmp_path, SETTINGS)
     first.add(item(0), Answer("A"))
     second.add(item(1), Answer("B"))
     first.refresh()
@@ -96,7 +96,7 @@ def test_two_stores_see_each_other(tmp_path):
 
 
 def test_a_row_that_is_being_written_is_read_once_it_is_whole(tmp_path):
-    writer, reader = Store(tmp_path, SETTINGS), Store(tmp_path, SETTINGS)
+    writer, reader = AnswerStore(tmp_path, SETTINGS), AnswerStore(tmp_path, SETTINGS)
     for i in range(2):
         writer.add(item(i), Answer("é"))
     (path,) = tmp_path.glob("answers-*.jsonl")
@@ -110,18 +110,18 @@ def test_a_row_that_is_being_written_is_read_once_it_is_whole(tmp_path):
 
 
 def test_an_answer_stands_before_an_error(tmp_path):
-    store = Store(tmp_path, SETTINGS)
+    store = AnswerStore(tmp_path, SETTINGS)
     store.add(item(0), Answer("A"))
-    Store(tmp_path, SETTINGS).add_error(item(0), "late")
-    assert Store(tmp_path, SETTINGS).is_done(item(0))
+    AnswerStore(tmp_path, SETTINGS).add_error(item(0), "late")
+    assert AnswerStore(tmp_path, SETTINGS).is_done(item(0))
 
 
 def test_rows_before_a_time_do_not_count(tmp_path):
-    store = Store(tmp_path, SETTINGS)
+    store = AnswerStore(tmp_path, SETTINGS)
     store.add(item(0), Answer("A"))
     written = store.row(item(0))["written"]
-    assert Store(tmp_path, SETTINGS, since_s=written).is_done(item(0))
-    assert not Store(tmp_path, SETTINGS, since_s=written + 0.01).is_done(item(0))
+    assert AnswerStore(tmp_path, SETTINGS, since_s=written).is_done(item(0))
+    assert not AnswerStore(tmp_path, SETTINGS, since_s=written + 0.01).is_done(item(0))
 
 
 class Predictor:
@@ -143,7 +143,7 @@ class Predictor:
 
 
 def run_all(folder, items, predictor):
-    store = Store(folder, SETTINGS)
+    store = AnswerStore(folder, SETTINGS)
     Runner(items, predictor, store, Claims(folder / "claims")).run()
     task = Task("videomme", "livecc", items, is_the_letter)
     return result_of(task, predictor, store, "")
@@ -195,12 +195,12 @@ def test_answers_that_are_there_are_not_asked_for(tmp_path):
 )
 def test_what_decides_answers_is_asked_anew(tmp_path, of_task, of_model, resume):
     task = Task("videomme", "livecc", [item(0), item(4)], is_the_letter, {"multiple_choice": "a hash"})
-    ask(task, Predictor(), tmp_path)
+    ask_items(task, Predictor(), tmp_path)
     same, other = Predictor(), Predictor()
-    ask(task, same, tmp_path)
+    ask_items(task, same, tmp_path)
     for name, value in of_model.items():
         setattr(other, name, value)
-    ask(dataclasses.replace(task, **of_task), other, tmp_path, resume)
+    ask_items(dataclasses.replace(task, **of_task), other, tmp_path, resume)
     assert (same.asked, other.asked) == ([], ["q0", "q4"])
 
 
@@ -232,10 +232,10 @@ def test_a_claim_ends_with_its_process(tmp_path):
 def test_two_items_of_one_name_are_refused(tmp_path):
     task = Task("videomme", "livecc", [item(0), item(1), item(0)], is_the_letter)
     with pytest.raises(UserError, match=r"1 of its items have a name that another has too, 'q0'"):
-        ask(task, Predictor(), tmp_path)
+        ask_items(task, Predictor(), tmp_path)
 
 
 def test_settings_are_readable(tmp_path):
-    store = Store(tmp_path, SETTINGS)
+    store = AnswerStore(tmp_path, SETTINGS)
     (path,) = tmp_path.glob("settings-*.json")
     assert json.loads(path.read_text()) == SETTINGS and store.settings_key in path.name

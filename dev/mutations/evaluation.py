@@ -388,8 +388,8 @@ ASKED = (
         name="all_mvbench_tasks_are_bounded",
         promise="start and end bound only five of MVBench's tasks",
         file="evaluation/mvbench/annotations.py",
-        old="    if task_of(line) not in BOUNDED:",
-        new="    if task_of(line) not in TASKS:",
+        old="    if mvbench_task(line) not in BOUNDED:",
+        new="    if mvbench_task(line) not in TASKS:",
         tests=("tests/test_mvbench.py::test_published_folders",),
     ),
     Mutation(
@@ -737,8 +737,8 @@ COUNTED = (
         name="comparison_weighs_questions_alike",
         promise="two runs are compared by the mean that their scores are",
         file="evaluation/scoring/scored.py",
-        old="compare(first.result.outcomes, second.result.outcomes, mean_over)",
-        new="compare(first.result.outcomes, second.result.outcomes)",
+        old="compare_results(first.result.outcomes, second.result.outcomes, mean_over)",
+        new="compare_results(first.result.outcomes, second.result.outcomes)",
         tests=(f"{SCORE}::test_mvbench_is_the_mean_of_its_tasks",),
     ),
     Mutation(

@@ -10,7 +10,7 @@ from typing import Any
 from data.samples.words import SILENCE
 from data.video.clip import VideoError, live_frames
 from evaluation.predictors.checkpoint import CheckpointPredictor
-from evaluation.predictors.checkpoint_arguments import CheckpointArguments
+from evaluation.predictors.checkpoint_arguments import PredictorArguments
 from evaluation.tasks.item import Answer, Item
 from models.streaming.options import CachePolicy, RetentionOptions, StreamOptions
 from models.streaming.session import StreamingSession, comment
@@ -42,7 +42,7 @@ class GamePredictor(CheckpointPredictor):
         self.settings |= {"video_limits": asdict(self.limits), "retention": asdict(retention)}
 
     @classmethod
-    def load(cls, arguments: tuple[CheckpointArguments, GameMemory], device: str | None = None) -> "GamePredictor":
+    def load(cls, arguments: tuple[PredictorArguments, GameMemory], device: str | None = None) -> "GamePredictor":
         """Load the checkpoint that a command names; device: in place of the one it names."""
         model, memory = arguments
         retention = build_options(RetentionOptions, asdict(memory))

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from evaluation.scoring.outcome import Outcome
 from evaluation.scoring.preference import DECIDED, ORDERS
-from evaluation.tasks.prompts import Templates
+from evaluation.tasks.prompts import PromptTemplates
 from utils.endpoint import SEED, Endpoint, RequestFailed, user_message
 from utils.errors import UserError
 from utils.fingerprint import digest
@@ -42,7 +42,7 @@ _REFUSAL = re.compile(
 
 
 @dataclass(frozen=True)
-class Pair:
+class CommentaryPair:
     """What a judge is shown: two commentaries in an order, and the human's words. id: the event's."""
 
     id: str
@@ -51,20 +51,20 @@ class Pair:
     human: str
 
 
-class Refusal(Exception):
+class JudgeRefusal(Exception):
     """The judge declines; its words."""
 
 
 class Judge(Protocol):
     """settings: all that decides its verdicts, as JSON.
 
-    A call returns the verdict's text, which must name "Commentary A" (the first) or "Commentary B". It raises Refusal,
+    A call returns the verdict's text, which must name "Commentary A" (the first) or "Commentary B". It raises JudgeRefusal,
     or RequestFailed, RuntimeError or ValueError where there is no answer; a UserError ends the run.
     """
 
     settings: dict[str, Any]
 
-    def __call__(self, pair: Pair) -> str: ...
+    def __call__(self, pair: CommentaryPair) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Contest:
     shown: dict[str, Any] = field(default_factory=dict)
 
 
-def judge_prompt(templates: Templates, pair: Pair) -> str:
+def judge_prompt(templates: PromptTemplates, pair: CommentaryPair) -> str:
     """The request for a verdict, from template judge.txt."""
     return templates.fill("judge", commentary_a=pair.first, commentary_b=pair.second, human=pair.human)
 
@@ -88,18 +88,18 @@ def judge_prompt(templates: Templates, pair: Pair) -> str:
 class ApiJudge:
     """A model behind an endpoint."""
 
-    def __init__(self, endpoint: Endpoint, templates: Templates):
+    def __init__(self, endpoint: Endpoint, templates: PromptTemplates):
         self.endpoint, self.templates = endpoint, templates
-        judge_prompt(templates, Pair("", "", "", ""))  # an unfit template is an error now
+        judge_prompt(templates, CommentaryPair("", "", "", ""))  # an unfit template is an error now
         self.settings = {
             "judge": endpoint.model, "templates": templates.hashes, "temperature": 0, "seed": SEED,
             "max_tokens": MAX_VERDICT_TOKENS,
         }  # fmt: skip
 
-    def __call__(self, pair: Pair) -> str:
+    def __call__(self, pair: CommentaryPair) -> str:
         reply = self.endpoint.complete([user_message([judge_prompt(self.templates, pair)])], MAX_VERDICT_TOKENS)
         if reply.refused:
-            raise Refusal(reply.text)
+            raise JudgeRefusal(reply.text)
         return reply.text
 
 
@@ -188,11 +188,11 @@ class Judging:
         ends, verdicts, errors = {}, {}, []
         for order, texts in orders.items():
             try:
-                verdicts[order] = self.judge(Pair(contest.id, *texts, contest.human))
+                verdicts[order] = self.judge(CommentaryPair(contest.id, *texts, contest.human))
                 read = read_verdict(verdicts[order])
                 roles = ("model", "baseline") if order == "ab" else ("baseline", "model")
                 ends[order] = dict(zip("AB", roles, strict=True)).get(read, read)
-            except Refusal as refusal:
+            except JudgeRefusal as refusal:
                 verdicts[order], ends[order] = str(refusal), "refusal"
             except (RequestFailed, RuntimeError, ValueError) as error:
                 verdicts[order], ends[order] = "", "failed"

@@ -18,10 +18,10 @@ if not __package__:  # run as a file: import from the repository's root
 
 from evaluation.livesports3kcc.events import HUB_ID
 from evaluation.livesports3kcc.task import CommentaryArguments, EventArguments, load_commentaries
-from evaluation.predictors.checkpoint_arguments import CheckpointArguments
+from evaluation.predictors.checkpoint_arguments import PredictorArguments
 from evaluation.runner.command import run_task
 from evaluation.runner.predictions import generate
-from evaluation.runner.run import RunArguments
+from evaluation.runner.run import EvaluationArguments
 from utils.arguments import parse_arguments
 from utils.errors import run_command
 
@@ -36,7 +36,7 @@ def judge_command(events: EventArguments) -> str:
 def main() -> int:
     """Run the command; returns its exit status."""
     events, model, run = parse_arguments(
-        CommentaryArguments, CheckpointArguments, RunArguments, description=__doc__.splitlines()[0]
+        CommentaryArguments, PredictorArguments, EvaluationArguments, description=__doc__.splitlines()[0]
     )
     load_task = functools.partial(load_commentaries, compat=model.compat)
     work = functools.partial(generate, next_step=judge_command(events))

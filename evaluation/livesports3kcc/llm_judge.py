@@ -26,15 +26,15 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from evaluation.judge.judge import ApiJudge, Contest, Judge, Judging
-from evaluation.livesports3kcc.events import COMMAND, HUB_ID, Event, event_name, load_events
+from evaluation.livesports3kcc.events import COMMAND, HUB_ID, SportsEvent, event_name, load_events
 from evaluation.livesports3kcc.task import find_event_video
 from evaluation.runner.run import FAILED
 from evaluation.scoring.benchmarks import scores_of
 from evaluation.scoring.result import Result
 from evaluation.scoring.score_lines import print_results
 from evaluation.tasks.item import ClipPlan
-from evaluation.tasks.lines import read_lines
-from evaluation.tasks.prompts import Templates
+from evaluation.tasks.lines import read_benchmark
+from evaluation.tasks.prompts import PromptTemplates
 from utils.arguments import helped, parse_arguments
 from utils.endpoint import Endpoint, EndpointArguments, Patience, connect
 from utils.errors import UserError, run_command
@@ -113,7 +113,7 @@ def make_judge(
     arguments: JudgeArguments, endpoint_arguments: EndpointArguments, patience: Patience | None = None
 ) -> tuple[Judge, Endpoint | None]:
     """The judge asked for, and its endpoint where it has one."""
-    templates = Templates(arguments.template_dir)
+    templates = PromptTemplates(arguments.template_dir)
     if arguments.judge == "local":
         from evaluation.judge.local_judge import LocalJudge  # torch and transformers only for those who need them
 
@@ -164,7 +164,7 @@ def judge_events(
     return result
 
 
-def report(result: Result, baseline: str) -> int:
+def report_judgements(result: Result, baseline: str) -> int:
     """Print the scores and what has no judgement; returns the exit status."""
     print_results([result])
     outcomes = result.outcomes
@@ -184,7 +184,7 @@ def report(result: Result, baseline: str) -> int:
 def _read_texts(path: str) -> dict[str, str | None]:
     """Event -> what was said of it; None where the line holds an error in its place."""
     texts: dict[str, str | None] = {}
-    for line in read_lines(path):
+    for line in read_benchmark(path):
         name = event_name(line["video_id"], line["event_id"])
         if name in texts:
             raise UserError(f"{line.where}: a second line for event {name}; leave one of them out")
@@ -193,7 +193,7 @@ def _read_texts(path: str) -> dict[str, str | None]:
 
 
 def _contest(
-    event: Event, said: dict[str, str | None], captions: dict[str, str | None], video_dir: str | None
+    event: SportsEvent, said: dict[str, str | None], captions: dict[str, str | None], video_dir: str | None
 ) -> Contest:
     texts = {"commentary": said.get(event.id), "baseline caption": captions.get(event.id)}
     lacking = [name for name, text in texts.items() if text is None]
@@ -212,7 +212,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments, endpoint_arguments = parse_arguments(
         JudgeArguments, EndpointArguments, description=__doc__.splitlines()[0], argv=argv
     )
-    return report(judge_events(arguments, endpoint_arguments), arguments.baseline_id)
+    return report_judgements(judge_events(arguments, endpoint_arguments), arguments.baseline_id)
 
 
 if __name__ == "__main__":

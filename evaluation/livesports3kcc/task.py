@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 from data.video.frame_plan import FPS, VideoLimits
-from evaluation.livesports3kcc.events import COMMAND, HUB_ID, Event, load_events
+from evaluation.livesports3kcc.events import COMMAND, HUB_ID, SportsEvent, load_events
 from evaluation.tasks.item import Ask, ClipPlan, Commentary, Item, Written
 from evaluation.tasks.lines import find_video
-from evaluation.tasks.prompts import Templates
+from evaluation.tasks.prompts import PromptTemplates
 from evaluation.tasks.task import Task
 from utils.errors import UserError
 
@@ -60,7 +60,7 @@ class CommentaryArguments(EventArguments):
 
 
 @dataclass
-class CaptionArguments(EventArguments):
+class EventCaptionArguments(EventArguments):
     """What an offline model is asked."""
 
     max_new_tokens: int = field(default=512, metadata={"help": "most tokens of a caption"})
@@ -75,7 +75,7 @@ class CaptionArguments(EventArguments):
 
 def load_commentaries(
     arguments: CommentaryArguments,
-    templates: Templates,
+    templates: PromptTemplates,
     limit: int | None = None,
     compat: Literal["livecc"] | None = None,
 ) -> Task:
@@ -97,7 +97,7 @@ def load_commentaries(
     context = base_context if arguments.not_instruct_model else instruct_context
     frames = {"rule": "question", "frame_times": "end32"} if compat else {"rule": "stream"}
     items = [
-        make_item(
+        _make_item(
             event,
             Commentary(context(event, templates), arguments.max_new_tokens, arguments.repetition_penalty),
             arguments,
@@ -110,17 +110,17 @@ def load_commentaries(
     return Task("livesports3kcc", "livecc", with_videos(items, arguments), None, templates.hashes)
 
 
-def load_captions(arguments: CaptionArguments, templates: Templates, limit: int | None = None) -> Task:
+def load_captions(arguments: EventCaptionArguments, templates: PromptTemplates, limit: int | None = None) -> Task:
     """The events, to be described in one piece. Raises UserError where events or all videos are missing."""
     items = []
     for event in load_events(arguments.annotations, limit):
         window = {"start_s": event.begin, "end_s": event.end} if arguments.protocol == "official" else {}
         ask = Written(instruct_context(event, templates), arguments.max_new_tokens)
-        items.append(make_item(event, ask, arguments, **window))
+        items.append(_make_item(event, ask, arguments, **window))
     return Task("livesports3kcc", arguments.protocol, with_videos(items, arguments), None, templates.hashes)
 
 
-def instruct_context(event: Event, templates: Templates) -> str:
+def instruct_context(event: SportsEvent, templates: PromptTemplates) -> str:
     """Who speaks, what the video is called, what was said before: the last two where there is any."""
     parts = [templates.fill("commentary")]
     if event.event_title:
@@ -130,12 +130,12 @@ def instruct_context(event: Event, templates: Templates) -> str:
     return "\n".join(parts)
 
 
-def base_context(event: Event, _: Templates) -> str:
+def base_context(event: SportsEvent, _: PromptTemplates) -> str:
     """What was said before, or the title where there is nothing: what base models are trained on."""
     return (event.preasr_text or event.event_title).strip()
 
 
-def make_item(event: Event, ask: Ask, arguments: EventArguments, **plan) -> Item:
+def _make_item(event: SportsEvent, ask: Ask, arguments: EventArguments, **plan) -> Item:
     """An event as an item; plan: of its frames."""
     path, problem = find_event_video(event, arguments.video_folders)
     return Item(
@@ -155,7 +155,7 @@ def make_item(event: Event, ask: Ask, arguments: EventArguments, **plan) -> Item
     )
 
 
-def find_event_video(event: Event, folders: list[Path]) -> tuple[Path | None, str]:
+def find_event_video(event: SportsEvent, folders: list[Path]) -> tuple[Path | None, str]:
     """The event's video under its own name, else that of its id; None and what is wrong where there is none."""
     if Path(event.video).is_absolute() and Path(event.video).is_file():
         return Path(event.video), ""

@@ -21,12 +21,11 @@ from data.samples.patches import noise_like
 from data.samples.words import SILENCE, TIMED_TEXT
 from data.video.clip import VideoFile
 from data.video.frame_plan import Clip
-from evaluation.nano.scoring import Commentary as Spoken
-from evaluation.nano.scoring import grounding, read_steps, reference, score, shuffled_f1
+from evaluation.nano.scoring import ParsedCommentary, grounding, read_steps, reference, score_commentaries, shuffled_f1
 from evaluation.predictors.checkpoint import CheckpointPredictor
 from evaluation.predictors.checkpoint_arguments import model_id
 from evaluation.runner.processes import launch
-from evaluation.runner.run import ask, is_first_process
+from evaluation.runner.run import ask_items, is_first_process
 from evaluation.tasks.item import ClipPlan, Commentary, Item, Written
 from evaluation.tasks.task import Task
 from models.load import load_checkpoint
@@ -71,7 +70,7 @@ class ShownPredictor(CheckpointPredictor):
         return replace(clip, frames=noise_like(clip.frames, seed=int(Path(plan.video).stem)))
 
 
-def read_rows(events: str, limit: int | None = None) -> list[dict]:
+def read_event_rows(events: str, limit: int | None = None) -> list[dict]:
     """Rows of events.jsonl. Raises UserError where there is no such file."""
     path = Path(events)
     if not path.is_file():
@@ -116,16 +115,16 @@ def read_timed_text(text: str) -> list[tuple[float, str]]:
     return [(float(m["end"]), m["text"].removesuffix(SILENCE.strip()).strip()) for m in found if m]
 
 
-def evaluate(arguments: EvaluateArguments) -> int:
+def evaluate_clips(arguments: EvaluateArguments) -> int:
     """Comment on all clips, in several processes; the first one scores them. Returns the exit status."""
-    read_rows(arguments.events, 1)  # a missing file is said before processes start
+    read_event_rows(arguments.events, 1)  # a missing file is said before processes start
     return launch(functools.partial(_work, arguments), arguments.num_workers or os.cpu_count() or 1)
 
 
 def _work(arguments: EvaluateArguments, _: str | None) -> int:
-    rows = read_rows(arguments.events, arguments.limit)
+    rows = read_event_rows(arguments.events, arguments.limit)
     task, folder = load_task(arguments, rows), Path(arguments.output_dir)
-    answered = list(ask(task, load_predictor(arguments), folder).rows(task.items))
+    answered = list(ask_items(task, load_predictor(arguments), folder).rows(task.items))
     failed = [row["error"] for row in answered if row["error"] is not None]
     if failed:
         raise UserError(f"{len(failed)} of {len(rows)} clips have no answer, so there is no score: {failed[0]}")
@@ -138,12 +137,12 @@ def _work(arguments: EvaluateArguments, _: str | None) -> int:
 
 def score_rows(arguments: EvaluateArguments, rows: Sequence[dict], answered: Sequence[dict]) -> dict:
     """All scores of the answers to rows of events.jsonl."""
-    spoken: list[Spoken] = [
+    spoken: list[ParsedCommentary] = [
         read_steps(steps_of(said), row["duration_s"]) for said, row in zip(answered, rows, strict=True)
     ]
     true = [reference(row) for row in rows]
     return {
-        **score(spoken, true),
+        **score_commentaries(spoken, true),
         "event_f1_shuffled": shuffled_f1(spoken, true),
         "zone_words": grounding(spoken, true, "zone"),
         "score_words": grounding(spoken, true, "score"),
@@ -166,7 +165,7 @@ def print_scores(scores: dict) -> None:
 def main() -> int:
     """Run the command; returns its exit status."""
     (arguments,) = parse_arguments(EvaluateArguments, description=__doc__.splitlines()[0])
-    return evaluate(arguments)
+    return evaluate_clips(arguments)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ class TimedLine:
 
 
 @dataclass(frozen=True)
-class Commentary:
+class ParsedCommentary:
     """One clip's lines: events that were understood, and the number of lines that were not."""
 
     events: list[TimedLine]
@@ -41,7 +41,7 @@ class Commentary:
     duration_s: float
 
 
-def read_steps(steps: Sequence[tuple[float, str]], duration_s: float) -> Commentary:
+def read_steps(steps: Sequence[tuple[float, str]], duration_s: float) -> ParsedCommentary:
     """Parse what was said at each step, (end of step in seconds, text), into event lines.
 
     A line ends with . ! or ?; it may run over several steps, and what is left at the end is a line too.
@@ -57,7 +57,7 @@ def read_steps(steps: Sequence[tuple[float, str]], duration_s: float) -> Comment
             is_open = not re.search(r"[.!?][\"')]*$", word)
     parsed = [(end_s, parse_line(" ".join(words)), " ".join(words)) for end_s, words in lines]
     events = [TimedLine(end_s, said, text) for end_s, said, text in parsed if said is not None]
-    return Commentary(events, len(parsed) - len(events), n_words, duration_s)
+    return ParsedCommentary(events, len(parsed) - len(events), n_words, duration_s)
 
 
 def reference_steps(row: dict) -> list[tuple[float, str]]:
@@ -69,7 +69,7 @@ def reference_steps(row: dict) -> list[tuple[float, str]]:
     return [(cut.stop / FPS, text.removesuffix(" ...")) for cut, text in zip(slices, texts, strict=True)]
 
 
-def reference(row: dict) -> Commentary:
+def reference(row: dict) -> ParsedCommentary:
     """The true events of a row of events.jsonl, timed by the commentator's first words."""
     n_frames = int(row["duration_s"] * FPS)
     slices = step_slices(n_frames - n_frames % 2)
@@ -81,7 +81,7 @@ def reference(row: dict) -> Commentary:
         if step is not None:
             truth = ParsedLine(line["kind"], row["kits"][line["team"]], line["zone"], tuple(line["score"]))
             events.append(TimedLine(slices[step].stop / FPS, truth, line["text"]))
-    return Commentary(events, 0, sum(len(line["words"]) for line in row["lines"]), row["duration_s"])
+    return ParsedCommentary(events, 0, sum(len(line["words"]) for line in row["lines"]), row["duration_s"])
 
 
 Key = Callable[[ParsedLine], object]
@@ -115,7 +115,7 @@ def f1(n_matched: float, n_spoken: float, n_true: float) -> float:
     return 2 * n_matched / (n_spoken + n_true) if n_spoken + n_true else 0.0
 
 
-def score(spoken: Sequence[Commentary], true: Sequence[Commentary]) -> dict:
+def score_commentaries(spoken: Sequence[ParsedCommentary], true: Sequence[ParsedCommentary]) -> dict:
     """Metrics over clips: event_f1, F1 per kind and their mean, team accuracy, timing error, word rate, confusion."""
     matched, said, happened = Counter(), Counter(), Counter()
     lateness: list[float] = []
@@ -150,19 +150,19 @@ def score(spoken: Sequence[Commentary], true: Sequence[Commentary]) -> dict:
     }
 
 
-def _left_over(ours: Commentary, theirs: Commentary, pairs) -> tuple[list[TimedLine], list[TimedLine]]:
+def _left_over(ours: ParsedCommentary, theirs: ParsedCommentary, pairs) -> tuple[list[TimedLine], list[TimedLine]]:
     used, met = {i for i, _ in pairs}, {j for _, j in pairs}
     spare = [event for i, event in enumerate(ours.events) if i not in used]
     missed = [event for j, event in enumerate(theirs.events) if j not in met]
     return spare, missed
 
 
-def _other_team(ours: Commentary, theirs: Commentary, pairs) -> int:
+def _other_team(ours: ParsedCommentary, theirs: ParsedCommentary, pairs) -> int:
     """Events whose kind and time are right and whose team is wrong."""
     return len(match(*_left_over(ours, theirs, pairs), kind_only))
 
 
-def _confusions(ours: Commentary, theirs: Commentary, pairs) -> list[tuple[str, str]]:
+def _confusions(ours: ParsedCommentary, theirs: ParsedCommentary, pairs) -> list[tuple[str, str]]:
     """(true kind, spoken kind) of every event; an unmatched one goes with the nearest unmatched line within 2 s."""
     table = [(theirs.events[j].said.kind, theirs.events[j].said.kind) for _, j in pairs]
     spare, missed = _left_over(ours, theirs, pairs)
@@ -184,7 +184,7 @@ def _table(confusion: Counter) -> dict[str, dict[str, int]]:
     return rows
 
 
-def word_counts(ours: Commentary, theirs: Commentary, what: str) -> np.ndarray:
+def word_counts(ours: ParsedCommentary, theirs: ParsedCommentary, what: str) -> np.ndarray:
     """[right, spoken, true] zone or score words ("zone" | "score") on events matched by kind and time."""
     counts = np.zeros(3)
     for i, j in match(ours.events, theirs.events, kind_only):
@@ -197,7 +197,7 @@ def word_counts(ours: Commentary, theirs: Commentary, what: str) -> np.ndarray:
     return counts
 
 
-def grounding(spoken: Sequence[Commentary], true: Sequence[Commentary], what: str, seed: int = 0) -> dict:
+def grounding(spoken: Sequence[ParsedCommentary], true: Sequence[ParsedCommentary], what: str, seed: int = 0) -> dict:
     """F1 of zone or score words on matched events, minus the same when clips' commentaries are shuffled.
 
     The 95 % interval of the difference is a bootstrap over clips. Shuffled means that each clip gets the commentary of
@@ -224,12 +224,12 @@ def grounding(spoken: Sequence[Commentary], true: Sequence[Commentary], what: st
     }
 
 
-def shuffled_f1(spoken: Sequence[Commentary], true: Sequence[Commentary]) -> float:
+def shuffled_f1(spoken: Sequence[ParsedCommentary], true: Sequence[ParsedCommentary]) -> float:
     """event_f1 of every clip against the commentary of the next one."""
-    return score([*spoken[1:], *spoken[:1]], true)["event_f1"]
+    return score_commentaries([*spoken[1:], *spoken[:1]], true)["event_f1"]
 
 
-def majority(true: Sequence[Commentary], line: str, every_s: float = 2.3) -> list[Commentary]:
+def majority(true: Sequence[ParsedCommentary], line: str, every_s: float = 2.3) -> list[ParsedCommentary]:
     """The commentary that always says one line, as often as events happen: a control."""
     first_s = FIRST_STEP_FRAMES / FPS
     clips = []

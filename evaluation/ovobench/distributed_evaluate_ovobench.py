@@ -18,15 +18,15 @@ if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from evaluation.ovobench.task import OVOBenchArguments, load_task
-from evaluation.predictors.checkpoint_arguments import CheckpointArguments
+from evaluation.predictors.checkpoint_arguments import PredictorArguments
 from evaluation.runner.command import run_task
-from evaluation.runner.run import RunArguments
+from evaluation.runner.run import EvaluationArguments
 from utils.arguments import parse_arguments
 from utils.errors import run_command
 
 
 @dataclass
-class ModelArguments(CheckpointArguments):
+class OVOBenchPredictorArguments(PredictorArguments):
     """Which model answers, and how it runs."""
 
     model_name_or_path: str = field(
@@ -37,7 +37,7 @@ class ModelArguments(CheckpointArguments):
 def main() -> int:
     """Run the command; returns its exit status."""
     benchmark, model, run = parse_arguments(
-        OVOBenchArguments, ModelArguments, RunArguments, description=__doc__.splitlines()[0]
+        OVOBenchArguments, OVOBenchPredictorArguments, EvaluationArguments, description=__doc__.splitlines()[0]
     )
     return run_task(load_task, benchmark, model, run, Path(__file__).parent / "results")
 

@@ -11,17 +11,17 @@ from pathlib import Path
 from data.preview.page import POLICY
 from data.preview.page import STYLE as SHARED_STYLE
 from evaluation.pages.report_plot import COLOURS, plot
-from evaluation.pages.report_samples import Sample
-from evaluation.pages.sample_card import card
+from evaluation.pages.report_samples import SampleView
+from evaluation.pages.sample_card import sample_card
 from evaluation.scoring.failures import causes_of
 from evaluation.scoring.score_lines import floors_of, interval_of, percent, signed
-from evaluation.scoring.scored import Pair, Scored, pairs_of
+from evaluation.scoring.scored import RunPair, Scored, pairs_of
 from evaluation.scoring.stats import Estimate, Score
 
 STYLE = Path(__file__).with_name("report_page.css")
 
 
-def page(title: str, groups: dict[str, list[Scored]], samples: dict[str, list[Sample]]) -> str:
+def report_page(title: str, groups: dict[str, list[Scored]], samples: dict[str, list[SampleView]]) -> str:
     """The page. groups, samples: by benchmark."""
     style = "\n".join(path.read_text(encoding="utf-8") for path in (SHARED_STYLE, STYLE))
     links = "".join(f'<a href="#{escape(name)}">{escape(name)}</a>' for name in groups)
@@ -40,9 +40,9 @@ floor.</p><nav>{links}</nav></header>
     return html.encode("utf-8", "replace").decode()  # texts may hold halves of surrogate pairs
 
 
-def _benchmark(name: str, scored: Sequence[Scored], samples: Sequence[Sample]) -> str:
+def _benchmark(name: str, scored: Sequence[Scored], samples: Sequence[SampleView]) -> str:
     parts = [_headlines(scored), _protocols(scored), *_tables(scored), _pairs(pairs_of(scored)), _failures(scored)]
-    cards = "".join(card(sample) for sample in samples)
+    cards = "".join(sample_card(sample) for sample in samples)
     shown = f"<h3>Samples</h3>{cards}" if cards else ""
     return f'<section id="{escape(name)}"><h2>{escape(name)}</h2>{"".join(parts)}{shown}</section>\n'
 
@@ -112,7 +112,7 @@ def _side_by_side(names: Sequence[str], series: Sequence[Sequence[Score | None]]
     return _grid(("", "result", "score", "95 % interval", "items", "no answer", "floor"), rows)
 
 
-def _pairs(pairs: Sequence[Pair]) -> str:
+def _pairs(pairs: Sequence[RunPair]) -> str:
     if not pairs:
         return ""
     rows = []

@@ -26,7 +26,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampleView:
     """An item and what each result has of it. note: why there are no frames."""
 
     id: str
@@ -35,7 +35,7 @@ class Sample:
     note: str = ""
 
 
-def choose_samples(scored: Sequence[Scored], n_samples: int) -> list[Sample]:
+def choose_samples(scored: Sequence[Scored], n_samples: int) -> list[SampleView]:
     """Samples of one benchmark, half of them from those that the first result got wrong, evenly over each half."""
     first = scored[0].result.outcomes
     wrong = [outcome.id for outcome in first if outcome.value < 0.5]
@@ -48,7 +48,7 @@ def choose_samples(scored: Sequence[Scored], n_samples: int) -> list[Sample]:
     for name in tqdm(names, desc="samples", unit="item", delay=5):
         answers = [(one, outcomes[name]) for one, outcomes in zip(scored, found, strict=True) if name in outcomes]
         frames, note = read_frames(answers[0][1].shown.get("clip"))
-        samples.append(Sample(name, answers, frames, note))
+        samples.append(SampleView(name, answers, frames, note))
     return samples
 
 

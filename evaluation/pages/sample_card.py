@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from evaluation.pages.report_samples import Sample
+from evaluation.pages.report_samples import SampleView
 from evaluation.scoring.outcome import Outcome
 from evaluation.scoring.preference import DECIDED
 from evaluation.scoring.score_lines import percent
@@ -14,7 +14,7 @@ TEXT_LENGTH = 6000  # characters of any one text
 SHOWN_TAGS = 6
 
 
-def card(sample: Sample) -> str:
+def sample_card(sample: SampleView) -> str:
     """The item as HTML."""
     _, first = sample.answers[0]
     tags = " \u00b7 ".join(_text(f"{name} {value}") for name, value in list(first.tags.items())[:SHOWN_TAGS])

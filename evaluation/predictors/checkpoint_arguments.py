@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from models.checkpoint_arguments import CheckpointArguments as PlacedCheckpoint
+from models.checkpoint_arguments import CheckpointArguments
 
 
 @dataclass
-class CheckpointArguments(PlacedCheckpoint):
+class PredictorArguments(CheckpointArguments):
     """Which model answers, and how it runs."""
 
     model_name_or_path: str = field(kw_only=True, metadata={"help": "folder or hub id of a Qwen2-VL checkpoint"})

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.predictors.predictor import Predictor
-from evaluation.runner.run import FAILED, ask, is_first_process
+from evaluation.runner.run import FAILED, ask_items, is_first_process
 from evaluation.tasks.task import Task
 from utils.files import write_whole
 
@@ -17,7 +17,7 @@ def generate(task: Task, predictor: Predictor, folder: Path, resume: bool, next_
 
     next_step: the command that judges the file; {model}, {file} and {folder} in it are filled.
     """
-    rows = list(ask(task, predictor, folder, resume).rows(task.items))
+    rows = list(ask_items(task, predictor, folder, resume).rows(task.items))
     errors = [row["error"] for row in rows]
     if is_first_process():
         path = folder / f"{predictor.name}.jsonl"
@@ -30,7 +30,7 @@ def generate(task: Task, predictor: Predictor, folder: Path, resume: bool, next_
                 if row["error"] is None and (shown := item.shown)
             ],
         )
-        report(errors, path)
+        report_predictions(errors, path)
         if next_step:
             print("Judge it with:\n" + next_step.format(model=predictor.name, file=path, folder=folder.parent))
     return FAILED if any(errors) else 0
@@ -53,7 +53,7 @@ def write_predictions(path: Path, predictions: Sequence[dict]) -> None:
     write_whole(path, "".join(json.dumps(line) + "\n" for line in predictions))
 
 
-def report(errors: Sequence[str | None], path: Path) -> None:
+def report_predictions(errors: Sequence[str | None], path: Path) -> None:
     """Say how many events were answered (None), and why others were not."""
     causes = Counter(error for error in errors if error is not None)
     n_answered = len(errors) - causes.total()

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from evaluation.predictors.predictor import Predictor
 from evaluation.runner.claims import Claims
-from evaluation.runner.store import Store
+from evaluation.runner.store import AnswerStore
 from evaluation.scoring.result import Result
 from evaluation.tasks.item import Answer, Item
 from evaluation.tasks.task import Task
@@ -32,7 +32,7 @@ MAX_ATTEMPTS = 2  # a failed item is tried once more
 
 
 @dataclass
-class RunArguments:
+class EvaluationArguments:
     """What part of a benchmark is asked, and where its answers go."""
 
     output_dir: str | None = field(default=None, metadata={"help": "answers and results; default: beside the script"})
@@ -46,12 +46,12 @@ class RunArguments:
     )
 
 
-def evaluate(task: Task, predictor: Predictor, folder: Path, resume: bool = True) -> list[Result]:
+def evaluate_task(task: Task, predictor: Predictor, folder: Path, resume: bool = True) -> list[Result]:
     """Ask every item that has no answer yet, and return the results, one for each setting, all written to `folder`.
 
     Every process of a run returns the same results; a run's first process writes them.
     """
-    store = ask(task, predictor, folder, resume)
+    store = ask_items(task, predictor, folder, resume)
     results = [result_of(task, predictor, store, setting) for setting in task.settings]
     if is_first_process():
         for result in results:
@@ -61,11 +61,11 @@ def evaluate(task: Task, predictor: Predictor, folder: Path, resume: bool = True
     return results
 
 
-def ask(task: Task, predictor: Predictor, folder: Path, resume: bool = True) -> Store:
+def ask_items(task: Task, predictor: Predictor, folder: Path, resume: bool = True) -> AnswerStore:
     """Ask every item that has no answer yet; the store then has a row for each."""
     check_names(task)
     decisive = {"benchmark": task.benchmark, "protocol": task.protocol, "templates": task.templates}
-    store = Store(
+    store = AnswerStore(
         folder / "answers", {**decisive, "model": predictor.name, **predictor.settings}, time.time() * (not resume)
     )
     claims = Claims(folder / "answers" / "claims")
@@ -75,7 +75,7 @@ def ask(task: Task, predictor: Predictor, folder: Path, resume: bool = True) -> 
     return store
 
 
-def result_of(task: Task, predictor: Predictor, store: Store, setting: str) -> Result:
+def result_of(task: Task, predictor: Predictor, store: AnswerStore, setting: str) -> Result:
     """The result of one setting as the store has it."""
     items = [item for item in task.items if item.setting == setting]
     outcomes = [task.outcome(item, row) for item, row in zip(items, store.rows(items), strict=True)]
@@ -85,7 +85,7 @@ def result_of(task: Task, predictor: Predictor, store: Store, setting: str) -> R
 class Runner:
     """Asks items until each is answered or has failed MAX_ATTEMPTS times in this run."""
 
-    def __init__(self, items: Sequence[Item], predictor: Predictor, store: Store, claims: Claims):
+    def __init__(self, items: Sequence[Item], predictor: Predictor, store: AnswerStore, claims: Claims):
         self.groups = group_by_video(items)
         self.predictor, self.store, self.claims = predictor, store, claims
         self.before = {item.name: store.n_attempts(item) for item in items}  # this run began
@@ -124,13 +124,13 @@ class Runner:
                 if isinstance(said, Answer):
                     self.store.add(item, said)
                 else:
-                    self._fail(item, describe(said))
+                    self._fail(item, _describe(said))
         except (MemoryError, RuntimeError, OSError, ValueError) as error:
             # What one video can do to a model, running out of memory among it, must not end a run of days.
             log.debug("%s", traceback.format_exc())
             problem = error
         for item in waiting.values():
-            self._fail(item, describe(problem))
+            self._fail(item, _describe(problem))
 
     def _fail(self, item: Item, error: str) -> None:
         self.causes[error] += 1
@@ -144,7 +144,7 @@ class Runner:
         self.bar.update(n_done - self.bar.n)
 
 
-def describe(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     """An exception in one line."""
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
 

@@ -18,7 +18,7 @@ from utils.fingerprint import digest
 from utils.journal import Journal
 
 
-class Store:
+class AnswerStore:
     """Answers of one benchmark in one folder.
 
     settings: what decides every answer alike (benchmark, protocol, checkpoint's fingerprint, frame limits, decoding).

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from evaluation.scoring.result import Result
-from evaluation.scoring.scored import Pair, Scored, pairs_of
+from evaluation.scoring.scored import RunPair, Scored, pairs_of
 from evaluation.scoring.stats import Estimate, Score
 from evaluation.scoring.tables import Table
 
@@ -26,7 +26,7 @@ def text_lines(scored: Scored) -> Iterator[str]:
         yield from _table_lines(table, width)
 
 
-def pair_line(pair: Pair) -> str:
+def pair_line(pair: RunPair) -> str:
     """A comparison in one line."""
     c = pair.comparison
     left_out = c.only_first + c.only_second
@@ -59,7 +59,7 @@ def records(scored: Scored) -> Iterator[dict]:
             yield {"kind": "score", **what, "table": table.title, **cells, "floors": floors}
 
 
-def pair_record(pair: Pair) -> dict:
+def pair_record(pair: RunPair) -> dict:
     """A comparison for a program."""
     c = pair.comparison
     counts = ("n", "wins", "losses", "ties", "p_value", "only_first", "only_second")
@@ -70,7 +70,7 @@ def pair_record(pair: Pair) -> dict:
     }  # fmt: skip
 
 
-def all_lines(scored: Sequence[Scored], pairs: Sequence[Pair], as_json: bool) -> Iterator[str]:
+def all_lines(scored: Sequence[Scored], pairs: Sequence[RunPair], as_json: bool) -> Iterator[str]:
     """Everything that is said about some results."""
     if as_json:
         for one in scored:

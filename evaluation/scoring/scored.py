@@ -7,7 +7,7 @@ from functools import cached_property
 
 from evaluation.scoring.benchmarks import scores_of
 from evaluation.scoring.result import Result
-from evaluation.scoring.stats import Comparison, Score, compare
+from evaluation.scoring.stats import Comparison, Score, compare_results
 from evaluation.scoring.tables import Table
 
 OF_THE_MODEL = {"model", "fingerprint", "published_file"}  # settings that differ whenever two models are compared
@@ -46,7 +46,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Pair:
+class RunPair:
     """Two results on the same items. unlike: settings besides the model's in which they differ."""
 
     first: Scored
@@ -55,16 +55,16 @@ class Pair:
     unlike: tuple[str, ...]
 
 
-def pairs_of(scored: Sequence[Scored]) -> list[Pair]:
+def pairs_of(scored: Sequence[Scored]) -> list[RunPair]:
     """Every two results of one benchmark that share items, compared in the order given."""
     pairs = []
     for first, second in itertools.combinations(scored, 2):
         if first.result.benchmark != second.result.benchmark:
             continue
         mean_over = scores_of(first.result.benchmark).MEAN_OVER
-        comparison = compare(first.result.outcomes, second.result.outcomes, mean_over)
+        comparison = compare_results(first.result.outcomes, second.result.outcomes, mean_over)
         if comparison:
-            pairs.append(Pair(first, second, comparison, _unlike(first.result, second.result)))
+            pairs.append(RunPair(first, second, comparison, _unlike(first.result, second.result)))
     return pairs
 
 

@@ -106,7 +106,9 @@ def score(name: str, outcomes: Sequence[Outcome], mean_over: Sequence[str] = ())
     return Score(name, found.value, len(outcomes), n_failed, found.interval, _floors(outcomes, groups))
 
 
-def compare(first: Sequence[Outcome], second: Sequence[Outcome], mean_over: Sequence[str] = ()) -> Comparison | None:
+def compare_results(
+    first: Sequence[Outcome], second: Sequence[Outcome], mean_over: Sequence[str] = ()
+) -> Comparison | None:
     """Compare two runs item by item; None where they have no item in common. mean_over: as in `score`."""
     before, after = ({outcome.id: outcome for outcome in outcomes} for outcomes in (first, second))
     shared = [name for name in before if name in after]

@@ -17,7 +17,7 @@ from pathlib import Path
 if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from evaluation.tasks.lines import read_lines
+from evaluation.tasks.lines import read_benchmark
 from evaluation.videomme.task import read_subtitles
 from utils.arguments import parse_arguments
 from utils.errors import UserError, run_command
@@ -27,7 +27,7 @@ N_NAMED = 5  # videos without a file that are named
 
 
 @dataclass
-class SubtitleArguments:
+class AddSubtitleArguments:
     """The benchmark's lines, the folder of subtitles, and where the lines with subtitles go."""
 
     benchmark_path: str = field(metadata={"help": "videomme.jsonl: one question a line"})
@@ -38,11 +38,11 @@ class SubtitleArguments:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    (arguments,) = parse_arguments(SubtitleArguments, description=__doc__.splitlines()[0], argv=argv)
+    (arguments,) = parse_arguments(AddSubtitleArguments, description=__doc__.splitlines()[0], argv=argv)
     folder = Path(arguments.subtitle_dir)
     if not folder.is_dir():
         raise UserError(f"--subtitle_dir {folder}: no such folder")
-    lines = list(read_lines(arguments.benchmark_path))
+    lines = list(read_benchmark(arguments.benchmark_path))
     names = list(dict.fromkeys(line["videoID"] for line in lines))
     words = {name: words_of(folder, name) for name in names}
     missing = [name for name, text in words.items() if text is None]
