@@ -119,7 +119,7 @@ def test_text_after_a_long_video_stands_after_all_of_it(qwen2_5_vl: Path):
 def test_a_qwen2_vl_says_the_same_as_through_this_projects_own_loop():
     ask = "You are an expert commentator. Say what happens in the video."
     items = [item(start, end, ask, 24) for start, end in ((2, 9), (12, 18), (0, 28))]
-    ours = CheckpointPredictor.load(PredictorArguments(str(NANO), device="cpu"))
+    ours = CheckpointPredictor.load(PredictorArguments(model_name_or_path=str(NANO), device="cpu"))
     by_item = {asked.id: answer.response for asked, answer in ours.answer(items)}
     assert responses(load(NANO), *items) == [by_item[asked.id] for asked in items]
     assert len(set(by_item.values())) > 1 and max(len(text.split()) for text in by_item.values()) > 3

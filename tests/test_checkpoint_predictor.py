@@ -33,7 +33,7 @@ def predictor(tiny_checkpoint) -> CheckpointPredictor:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VIDEO_MIN_PIXELS", "784")
         patch.setenv("VIDEO_MAX_PIXELS", "31360")
-        return CheckpointPredictor.load(PredictorArguments(str(tiny_checkpoint), device="cpu"))
+        return CheckpointPredictor.load(PredictorArguments(model_name_or_path=str(tiny_checkpoint), device="cpu"))
 
 
 @pytest.fixture(scope="module")

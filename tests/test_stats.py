@@ -80,7 +80,7 @@ def test_without_clusters_the_interval_is_that_of_the_t_distribution():
     draw = random.Random(11)
     values = [draw.choice([0, 0, 0.5, 1]) for _ in range(37)]
     theirs = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    assert estimate(values, range(37)).interval == pytest.approx((theirs.low, theirs.high), abs=1e-4)
+    assert estimate(values, range(37)).interval == pytest.approx((theirs.low, theirs.high), abs=1e-9)
 
 
 def test_a_score_is_clustered_by_video():
@@ -120,7 +120,7 @@ def test_all_right_is_not_certain():
 
 @pytest.mark.parametrize("degrees", [1, 2, 3, 5, 30, 1000])
 def test_quantiles_of_t(degrees: int):
-    assert t_quantile(degrees) == pytest.approx(scipy.stats.t.ppf(0.975, degrees), rel=0.008)
+    assert t_quantile(degrees) == pytest.approx(scipy.stats.t.ppf(0.975, degrees), rel=1e-9)
 
 
 def test_groups_weigh_alike_at_every_level():
@@ -181,7 +181,7 @@ def test_a_pair_is_surer_than_two_scores():
     paired = compare_results(*runs).difference
     assert paired.interval[0] > 0
     theirs = scipy.stats.ttest_rel(better, base).confidence_interval(0.95)
-    assert paired.interval == pytest.approx((theirs.low, theirs.high), abs=1e-5)
+    assert paired.interval == pytest.approx((theirs.low, theirs.high), abs=1e-9)
     assert half_width(paired.interval) < 0.6 * half_width(score("", runs[0]).interval)
 
 
@@ -192,7 +192,7 @@ def test_a_comparison_is_clustered_by_video():
     first = [outcome(name, 0, cluster=video) for name, video, _ in names]
     second = [outcome(name, gain, cluster=video) for name, video, gain in reversed(names)]
     theirs = scipy.stats.ttest_1samp(gains, 0).confidence_interval(0.95)
-    assert compare_results(first, second).difference.interval == pytest.approx((theirs.low, theirs.high), abs=1e-5)
+    assert compare_results(first, second).difference.interval == pytest.approx((theirs.low, theirs.high), abs=1e-9)
 
 
 def test_a_comparison_weighs_groups_as_the_score_does():

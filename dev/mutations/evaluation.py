@@ -696,8 +696,8 @@ COUNTED = (
         name="sign_test_one_sided",
         promise="the sign test is exact and two-sided",
         file="evaluation/scoring/stats.py",
-        old="    return min(1.0, 2 * tail / 2**n)",
-        new="    return min(1.0, tail / 2**n)",
+        old="    return min(1.0, 2 * float(bdtr(",
+        new="    return min(1.0, 1 * float(bdtr(",
         tests=(f"{STATS}::test_sign_test",),
     ),
     Mutation(

@@ -58,8 +58,8 @@ class JudgeRefusal(Exception):
 class Judge(Protocol):
     """settings: all that decides its verdicts, as JSON.
 
-    A call returns the verdict's text, which must name "Commentary A" (the first) or "Commentary B". It raises JudgeRefusal,
-    or RequestFailed, RuntimeError or ValueError where there is no answer; a UserError ends the run.
+    A call returns the verdict's text, which must name "Commentary A" (the first) or "Commentary B". It raises
+    JudgeRefusal, or RequestFailed, RuntimeError or ValueError where there is no answer; a UserError ends the run.
     """
 
     settings: dict[str, Any]

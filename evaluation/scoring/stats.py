@@ -8,7 +8,8 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
+
+from scipy.special import bdtr, stdtrit  # scipy.stats has the same, and takes a second longer to import
 
 from evaluation.scoring.outcome import Outcome
 
@@ -126,9 +127,7 @@ def compare_results(
 
 def sign_test(wins: int, losses: int) -> float:
     """Exact two-sided p of so uneven a split of wins + losses fair coins."""
-    n = wins + losses
-    tail = sum(math.comb(n, k) for k in range(min(wins, losses) + 1))
-    return min(1.0, 2 * tail / 2**n)
+    return min(1.0, 2 * float(bdtr(min(wins, losses), wins + losses, 0.5)))
 
 
 def _group(outcome: Outcome, mean_over: Sequence[str]) -> Group:
@@ -173,17 +172,8 @@ def _unvaried(value: float, n: int, bounds: tuple[float, float]) -> tuple[float,
 
 
 def t_quantile(degrees: int) -> float:
-    """The two-sided 95 % quantile of Student's t (Abramowitz & Stegun 26.7.5, within 0.7 % from 2 degrees on)."""
-    if degrees == 1:
-        return math.tan(math.pi * CONFIDENCE / 2)  # the Cauchy distribution
-    z, n = NormalDist().inv_cdf((1 + CONFIDENCE) / 2), degrees
-    return (
-        z
-        + (z**3 + z) / (4 * n)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
-        + (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / (92160 * n**4)
-    )
+    """The two-sided 95 % quantile of Student's t."""
+    return float(stdtrit(degrees, (1 + CONFIDENCE) / 2))
 
 
 def _floors(outcomes: Sequence[Outcome], groups: Sequence[Group]) -> tuple[Floor, ...]:
