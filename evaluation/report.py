@@ -17,8 +17,7 @@ if not __package__:  # run as a file: import from the repository's root
 
 from evaluation.pages.report_page import report_page
 from evaluation.pages.report_samples import SampleView, choose_samples
-from evaluation.scoring.result_files import read_results
-from evaluation.scoring.scored import Scored
+from evaluation.scoring.scored_runs import ScoredRun, read_runs
 from utils.arguments import parse_arguments
 from utils.errors import UserError, run_command
 from utils.files import write_whole
@@ -40,21 +39,21 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"--samples {arguments.samples}: give a number of items, 0 for none")
     folder = Path(arguments.folder)
     output = arguments.output or folder / "report.html"
-    scored = [Scored(result) for result in read_results([folder])]
+    scored = [ScoredRun(run) for run in read_runs([folder])]
     write_whole(output, report_page(str(folder), by_benchmark(scored), samples_of(scored, arguments.samples)))
     print(output)
     return 0
 
 
-def by_benchmark(scored: Sequence[Scored]) -> dict[str, list[Scored]]:
+def by_benchmark(scored: Sequence[ScoredRun]) -> dict[str, list[ScoredRun]]:
     """Results by benchmark."""
-    groups: dict[str, list[Scored]] = {}
+    groups: dict[str, list[ScoredRun]] = {}
     for one in scored:
-        groups.setdefault(one.result.benchmark, []).append(one)
+        groups.setdefault(one.run.benchmark, []).append(one)
     return groups
 
 
-def samples_of(scored: Sequence[Scored], n_samples: int) -> dict[str, list[SampleView]]:
+def samples_of(scored: Sequence[ScoredRun], n_samples: int) -> dict[str, list[SampleView]]:
     """Samples by benchmark, read with a progress bar."""
     return {name: choose_samples(inside, n_samples) for name, inside in by_benchmark(scored).items()}
 

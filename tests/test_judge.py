@@ -102,7 +102,7 @@ def test_ends_without_a_winner_are_kept_apart(tmp_path: Path):
     rows = judged.run(contests)
     assert [(row["ab_winner"], row["ba_winner"]) for row in rows] == [("tie", "tie"), ("tie", "ours")]
     assert [(row["ab_end"], row["ba_end"]) for row in rows] == [("refusal", "unparsable"), ("tie", "model")]
-    outcomes = judged.outcomes(contests, rows)
+    outcomes = judged.results(contests, rows)
     assert [outcome.value for outcome in outcomes] == [0.0, 0.5]
     assert not any(outcome.failed for outcome in outcomes)
     lines = {row.name: row.value for row in summary(outcomes)[1].rows}
@@ -119,7 +119,7 @@ def test_a_failed_event_is_tried_once_more_and_stays_in_the_denominator(tmp_path
     # 0 and 1: event 0; 2 and 3: event 1; then both again, of which the first order of event 0 is call 4.
     assert [row["error"] for row in rows] == ["ba: RequestFailed: still down", None, "no commentary"]
     assert [row["ab_winner"] for row in rows] == ["tie", "ours", "tie"]
-    outcomes = judged.outcomes(contests, rows)
+    outcomes = judged.results(contests, rows)
     assert [(outcome.value, outcome.failed) for outcome in outcomes] == [(0.0, True), (1.0, False), (0.0, True)]
     assert summary(outcomes)[0].rows[0].value == pytest.approx(1 / 3)
     again = RuleJudge()

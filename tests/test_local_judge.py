@@ -20,8 +20,8 @@ def test_a_local_judge_of_this_project(tmp_path: Path, tiny_checkpoint: Path, mo
 
     arguments = replace(write_event_files(tmp_path, 2), judge="local", judge_model_path=str(tiny_checkpoint))
     result = judge_events(replace(arguments, device="cpu"), EndpointArguments())
-    assert len(result.outcomes) == 2
-    assert not any(outcome.failed for outcome in result.outcomes)
+    assert len(result.results) == 2
+    assert not any(outcome.failed for outcome in result.results)
     assert len(result.settings["checkpoint"]) == 16
     judge = LocalJudge(str(tiny_checkpoint), PromptTemplates(), "cpu")
     pairs = [CommentaryPair("x", *texts) for texts in itertools.permutations(("a goal", "a pass", "red scores"))]

@@ -272,7 +272,7 @@ def test_the_command_of_sports(tmp_path, tiny_checkpoint, monkeypatch, small, pr
     make_videos(tmp_path / "videos", "game.mp4")
     flags = ("--model_name_or_path", tiny_checkpoint, "--benchmark_path", path, "--protocol", protocol)
     result = ask(sports_script, monkeypatch, tmp_path / "results", *flags, status=3)
-    assert [(outcome.id, outcome.failed) for outcome in result.outcomes] == [
+    assert [(outcome.id, outcome.failed) for outcome in result.results] == [
         ("game_1", False), ("game_2", False), ("other_1", True),
     ]  # fmt: skip
 
@@ -285,4 +285,4 @@ def test_the_command_of_streaming(tmp_path, tiny_checkpoint, monkeypatch, small,
     make_videos(tmp_path / "real", "sample_7.mp4")
     flags = ("--model_name_or_path", tiny_checkpoint, "--benchmark_path", path, "--protocol", protocol)
     result = ask(streaming_script, monkeypatch, tmp_path / "results", *flags)
-    assert [outcome.failed for outcome in result.outcomes] == [False, False]
+    assert [outcome.failed for outcome in result.results] == [False, False]

@@ -6,12 +6,12 @@ import statistics
 import pytest
 import scipy.stats
 
-from evaluation.scoring.outcome import Outcome
+from evaluation.scoring.results import ItemResult
 from evaluation.scoring.stats import Floor, compare_results, estimate, score, sign_test, t_quantile
 
 
-def outcome(name: str, value: float, cluster: str = "", truth=None, **tags: str) -> Outcome:
-    return Outcome(name, cluster or name, value, tags=tags, truth=truth)
+def outcome(name: str, value: float, cluster: str = "", truth=None, **tags: str) -> ItemResult:
+    return ItemResult(name, cluster or name, value, tags=tags, truth=truth)
 
 
 def half_width(interval: tuple[float, float]) -> float:
@@ -136,7 +136,7 @@ def test_groups_weigh_alike_at_every_level():
 
 
 def test_failed_items_are_counted_and_stay_in_the_denominator():
-    found = score("all", [outcome("1", 1), Outcome("2", "2", 0.0, failed=True)])
+    found = score("all", [outcome("1", 1), ItemResult("2", "2", 0.0, failed=True)])
     assert (found.value, found.n, found.n_failed) == (0.5, 2, 1)
 
 
@@ -153,7 +153,7 @@ def test_floors():
 
 
 def test_chance_is_known_where_options_are():
-    outcomes = [Outcome(str(n), str(n), 0, truth="A", shown={"options": list(range(n))}) for n in (2, 4)]
+    outcomes = [ItemResult(str(n), str(n), 0, truth="A", shown={"options": list(range(n))}) for n in (2, 4)]
     assert score("all", outcomes).floors[-1] == Floor("chance", pytest.approx((1 / 2 + 1 / 4) / 2))
     assert score("one", [outcome("1", 1)]).floors == ()
 

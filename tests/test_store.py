@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from evaluation.runner.claims import Claims
-from evaluation.runner.run import FAILED, MAX_ATTEMPTS, Runner, ask_items, exit_status, result_of
+from evaluation.runner.file_locks import FileLocks
+from evaluation.runner.run import FAILED, MAX_ATTEMPTS, Runner, ask_items, exit_status, run_of
 from evaluation.runner.store import AnswerStore
 from evaluation.tasks.item import Answer, Choice, ClipPlan, Item
 from evaluation.tasks.task import Task, is_the_letter
@@ -144,9 +144,9 @@ class Predictor:
 
 def run_all(folder, items, predictor):
     store = AnswerStore(folder, SETTINGS)
-    Runner(items, predictor, store, Claims(folder / "claims")).run()
+    Runner(items, predictor, store, FileLocks(folder / "claims")).run()
     task = Task("videomme", "livecc", items, is_the_letter)
-    return result_of(task, predictor, store, "")
+    return run_of(task, predictor, store, "")
 
 
 def test_failures_are_rows_tried_again_and_counted(tmp_path, capsys):
@@ -154,24 +154,24 @@ def test_failures_are_rows_tried_again_and_counted(tmp_path, capsys):
     predictor = Predictor({"q1": 1, "q4": 9})
     result = run_all(tmp_path, items, predictor)
     assert predictor.asked.count("q1") == 2 and predictor.asked.count("q4") == MAX_ATTEMPTS
-    assert [outcome.failed for outcome in result.outcomes] == [i == 4 for i in range(9)]
-    assert result.outcomes[4].value == 0 and "broken" in result.outcomes[4].shown["error"]
+    assert [outcome.failed for outcome in result.results] == [i == 4 for i in range(9)]
+    assert result.results[4].value == 0 and "broken" in result.results[4].shown["error"]
     assert exit_status([result]) == FAILED and "1 items" in capsys.readouterr().err
     again = Predictor()
-    assert not any(outcome.failed for outcome in run_all(tmp_path, items, again).outcomes) and again.asked == ["q4"]
+    assert not any(outcome.failed for outcome in run_all(tmp_path, items, again).results) and again.asked == ["q4"]
 
 
 def test_an_error_of_a_whole_video_ends_neither_the_run_nor_its_neighbours(tmp_path):
     items = [item(i) for i in range(9)]
     result = run_all(tmp_path, items, Predictor({"q7": 9}))
-    assert [outcome.id for outcome in result.outcomes if outcome.failed] == ["q7", "q8"]
+    assert [outcome.id for outcome in result.results if outcome.failed] == ["q7", "q8"]
 
 
 def test_a_missing_video_is_a_row(tmp_path):
     items = [item(0, clip=None, problem="no video"), item(1)]
     predictor = Predictor()
     result = run_all(tmp_path, items, predictor)
-    assert [outcome.failed for outcome in result.outcomes] == [True, False] and predictor.asked == ["q1"]
+    assert [outcome.failed for outcome in result.results] == [True, False] and predictor.asked == ["q1"]
 
 
 def test_answers_that_are_there_are_not_asked_for(tmp_path):
@@ -217,16 +217,16 @@ def test_two_processes_share_the_videos(tmp_path):
 
 
 def test_a_claim_ends_with_its_process(tmp_path):
-    taking = "import sys; from evaluation.runner.claims import Claims"
-    holds = f"{taking}; print(Claims(sys.argv[1]).take('v'), flush=True); input()"
+    taking = "import sys; from evaluation.runner.file_locks import FileLocks"
+    holds = f"{taking}; print(FileLocks(sys.argv[1]).acquire('v'), flush=True); input()"
     words = [sys.executable, "-c", holds, str(tmp_path / "claims")]
     with subprocess.Popen(words, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "True\n"
-        claims = Claims(tmp_path / "claims")
-        assert not claims.take("v") and claims.take("another")
+        locks = FileLocks(tmp_path / "claims")
+        assert not locks.acquire("v") and locks.acquire("another")
         holder.kill()
         holder.wait()
-        assert claims.take("v")
+        assert locks.acquire("v")
 
 
 def test_two_items_of_one_name_are_refused(tmp_path):

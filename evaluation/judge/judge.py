@@ -12,8 +12,8 @@ from typing import Any, Literal, Protocol
 
 from tqdm import tqdm
 
-from evaluation.scoring.outcome import Outcome
 from evaluation.scoring.preference import DECIDED, ORDERS
+from evaluation.scoring.results import ItemResult
 from evaluation.tasks.prompts import PromptTemplates
 from utils.endpoint import SEED, Endpoint, RequestFailed, user_message
 from utils.errors import UserError
@@ -168,9 +168,9 @@ class Judging:
                     bar.update()
         return [self._row(contest) for contest in contests]
 
-    def outcomes(self, contests: Sequence[Contest], rows: Sequence[dict[str, Any]]) -> list[Outcome]:
+    def results(self, contests: Sequence[Contest], rows: Sequence[dict[str, Any]]) -> list[ItemResult]:
         """What statistics need of each row (evaluation/scoring/preference.py)."""
-        return [self._outcome(contest, row) for contest, row in zip(contests, rows, strict=True)]
+        return [self._result(contest, row) for contest, row in zip(contests, rows, strict=True)]
 
     def _judge_all(self, contests: list[Contest], n_threads: int, stop: Callable[[], object]) -> Iterator[None]:
         pool = ThreadPoolExecutor(n_threads, thread_name_prefix="judge")
@@ -221,12 +221,12 @@ class Judging:
             return self._made(contest, dict.fromkeys(ORDERS, "failed"), nothing, contest.problem)
         return self._rows[self.key(contest)]
 
-    def _outcome(self, contest: Contest, row: dict[str, Any]) -> Outcome:
+    def _result(self, contest: Contest, row: dict[str, Any]) -> ItemResult:
         failed = row["error"] is not None
         ends = dict.fromkeys(ORDERS, "failed") if failed else {order: row[f"{order}_end"] for order in ORDERS}
         agreed = "agree" if ends["ab"] == ends["ba"] else "differ"
         decided = all(end in DECIDED for end in ends.values())
-        return Outcome(
+        return ItemResult(
             contest.id,
             contest.video_id,
             0.0 if failed else sum(end == "model" for end in ends.values()) / len(ORDERS),

@@ -30,8 +30,8 @@ from evaluation.livesports3kcc.events import COMMAND, HUB_ID, SportsEvent, event
 from evaluation.livesports3kcc.task import find_event_video
 from evaluation.runner.run import FAILED
 from evaluation.scoring.benchmarks import scores_of
-from evaluation.scoring.result import Result
-from evaluation.scoring.score_lines import print_results
+from evaluation.scoring.results import BenchmarkRun
+from evaluation.scoring.score_lines import print_runs
 from evaluation.tasks.item import ClipPlan
 from evaluation.tasks.lines import read_benchmark
 from evaluation.tasks.prompts import PromptTemplates
@@ -135,7 +135,7 @@ def make_judge(
 
 def judge_events(
     arguments: JudgeArguments, endpoint_arguments: EndpointArguments, patience: Patience | None = None
-) -> Result:
+) -> BenchmarkRun:
     """Judge all events; writes and returns the result."""
     contests = load_contests(arguments)
     judge, endpoint = make_judge(arguments, endpoint_arguments, patience)
@@ -157,24 +157,24 @@ def judge_events(
     published = folder / f"{arguments.baseline_id}_{arguments.model_id}.jsonl"
     write_whole(published, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     settings = {**judge.settings, "baseline": arguments.baseline_id, "n_events": len(contests)}
-    outcomes = judging.outcomes(contests, rows)
+    results = judging.results(contests, rows)
     setting = f"vs-{arguments.baseline_id}"
-    result = Result(arguments.benchmark, arguments.protocol, arguments.model_id, setting, outcomes, settings)
-    result.write(folder)
-    return result
+    run = BenchmarkRun(arguments.benchmark, arguments.protocol, arguments.model_id, setting, results, settings)
+    run.write(folder)
+    return run
 
 
-def report_judgements(result: Result, baseline: str) -> int:
+def report_judgements(run: BenchmarkRun, baseline: str) -> int:
     """Print the scores and what has no judgement; returns the exit status."""
-    print_results([result])
-    outcomes = result.outcomes
-    rate = sum(outcome.value for outcome in outcomes) / len(outcomes)
-    failed = [outcome for outcome in outcomes if outcome.failed]
-    print(f"Winning Rate for {result.model} vs. {baseline}: {rate:.2%}", file=sys.stderr)
+    print_runs([run])
+    results = run.results
+    rate = sum(result.value for result in results) / len(results)
+    failed = [result for result in results if result.failed]
+    print(f"Winning Rate for {run.model} vs. {baseline}: {rate:.2%}", file=sys.stderr)
     if failed:
-        causes = "; ".join(f"{outcome.id}: {outcome.shown['error']}" for outcome in failed[:3])
+        causes = "; ".join(f"{result.id}: {result.shown['error']}" for result in failed[:3])
         print(
-            f"{len(failed)} of {len(outcomes)} events have no judgement and count as no win ({causes}"
+            f"{len(failed)} of {len(results)} events have no judgement and count as no win ({causes}"
             f"{', ...' if len(failed) > 3 else ''}); run again to have them judged",
             file=sys.stderr,
         )

@@ -13,15 +13,15 @@ from data.preview.page import STYLE as SHARED_STYLE
 from evaluation.pages.report_plot import COLOURS, plot
 from evaluation.pages.report_samples import SampleView
 from evaluation.pages.sample_card import sample_card
-from evaluation.scoring.failures import causes_of
+from evaluation.scoring.results import causes_of
 from evaluation.scoring.score_lines import floors_of, interval_of, percent, signed
-from evaluation.scoring.scored import RunPair, Scored, pairs_of
+from evaluation.scoring.scored_runs import RunPair, ScoredRun, pairs_of
 from evaluation.scoring.stats import Estimate, Score
 
 STYLE = Path(__file__).with_name("report_page.css")
 
 
-def report_page(title: str, groups: dict[str, list[Scored]], samples: dict[str, list[SampleView]]) -> str:
+def report_page(title: str, groups: dict[str, list[ScoredRun]], samples: dict[str, list[SampleView]]) -> str:
     """The page. groups, samples: by benchmark."""
     style = "\n".join(path.read_text(encoding="utf-8") for path in (SHARED_STYLE, STYLE))
     links = "".join(f'<a href="#{escape(name)}">{escape(name)}</a>' for name in groups)
@@ -40,17 +40,17 @@ floor.</p><nav>{links}</nav></header>
     return html.encode("utf-8", "replace").decode()  # texts may hold halves of surrogate pairs
 
 
-def _benchmark(name: str, scored: Sequence[Scored], samples: Sequence[SampleView]) -> str:
+def _benchmark(name: str, scored: Sequence[ScoredRun], samples: Sequence[SampleView]) -> str:
     parts = [_headlines(scored), _protocols(scored), *_tables(scored), _pairs(pairs_of(scored)), _failures(scored)]
     cards = "".join(sample_card(sample) for sample in samples)
     shown = f"<h3>Samples</h3>{cards}" if cards else ""
     return f'<section id="{escape(name)}"><h2>{escape(name)}</h2>{"".join(parts)}{shown}</section>\n'
 
 
-def _headlines(scored: Sequence[Scored]) -> str:
+def _headlines(scored: Sequence[ScoredRun]) -> str:
     rows = [
         [
-            _key(i) + escape(one.result.model), escape(one.result.setting), escape(one.result.protocol),
+            _key(i) + escape(one.run.model), escape(one.run.setting), escape(one.run.protocol),
             *_cells(one.headline), escape(floors_of(one.headline)),
         ]
         for i, one in enumerate(scored)
@@ -74,8 +74,8 @@ def _alone(place: int, found: Score, n: int) -> list[Score | None]:
     return [found if i == place else None for i in range(n)]
 
 
-def _protocols(scored: Sequence[Scored]) -> str:
-    differences = {one.result.protocol: one.differences for one in scored if one.differences}
+def _protocols(scored: Sequence[ScoredRun]) -> str:
+    differences = {one.run.protocol: one.differences for one in scored if one.differences}
     return "".join(
         f'<div class="notes">protocol {escape(name)}:'
         f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in texts)}</ul></div>"
@@ -83,7 +83,7 @@ def _protocols(scored: Sequence[Scored]) -> str:
     )
 
 
-def _tables(scored: Sequence[Scored]) -> Iterable[str]:
+def _tables(scored: Sequence[ScoredRun]) -> Iterable[str]:
     """A plot and a table for each table of the benchmark, all results side by side; the headline has its own."""
     titles = dict.fromkeys(table.title for one in scored for table in one.tables[1:])
     for title in titles:
@@ -102,7 +102,7 @@ def _row(table, name: str) -> Score | None:
     return next((row for row in table.rows if row.name == name), None) if table else None
 
 
-def _side_by_side(names: Sequence[str], series: Sequence[Sequence[Score | None]], scored: Sequence[Scored]) -> str:
+def _side_by_side(names: Sequence[str], series: Sequence[Sequence[Score | None]], scored: Sequence[ScoredRun]) -> str:
     rows = []
     for i, name in enumerate(names):
         for j, scores in enumerate(series):
@@ -130,11 +130,11 @@ def _pairs(pairs: Sequence[RunPair]) -> str:
     return f"<h3>Item by item</h3>{_grid(names, rows)}"
 
 
-def _failures(scored: Sequence[Scored]) -> str:
+def _failures(scored: Sequence[ScoredRun]) -> str:
     rows = [
         [_key(i) + escape(one.name), f"{cause.n:,}", escape(cause.text), escape(", ".join(cause.items))]
         for i, one in enumerate(scored)
-        for cause in causes_of(one.result.outcomes)
+        for cause in causes_of(one.run.results)
     ]
     if not rows:
         return ""

@@ -10,8 +10,8 @@ from data.preview.page import thumbnail
 from data.video.clip import VideoError, read_clip
 from data.video.frame_folder import read_frame_folder
 from data.video.frame_plan import Clip, VideoLimits
-from evaluation.scoring.outcome import Outcome
-from evaluation.scoring.scored import Scored
+from evaluation.scoring.results import ItemResult
+from evaluation.scoring.scored_runs import ScoredRun
 
 N_FRAMES = 4
 LIMITS = VideoLimits(min_pixels=28 * 28 * 36, total_pixels=28 * 28 * 100 * N_FRAMES, max_frames=N_FRAMES)
@@ -30,23 +30,23 @@ class SampleView:
     """An item and what each result has of it. note: why there are no frames."""
 
     id: str
-    answers: list[tuple[Scored, Outcome]]
+    answers: list[tuple[ScoredRun, ItemResult]]
     frames: list[Frame]
     note: str = ""
 
 
-def choose_samples(scored: Sequence[Scored], n_samples: int) -> list[SampleView]:
+def choose_samples(scored: Sequence[ScoredRun], n_samples: int) -> list[SampleView]:
     """Samples of one benchmark, half of them from those that the first result got wrong, evenly over each half."""
-    first = scored[0].result.outcomes
-    wrong = [outcome.id for outcome in first if outcome.value < 0.5]
-    right = [outcome.id for outcome in first if outcome.value >= 0.5]
+    first = scored[0].run.results
+    wrong = [result.id for result in first if result.value < 0.5]
+    right = [result.id for result in first if result.value >= 0.5]
     n_wrong = min(len(wrong), max(n_samples // 2, n_samples - len(right)))
     chosen = {*spread(wrong, n_wrong), *spread(right, n_samples - n_wrong)}
-    names = [outcome.id for outcome in first if outcome.id in chosen]
-    found = [{outcome.id: outcome for outcome in one.result.outcomes if outcome.id in chosen} for one in scored]
+    names = [result.id for result in first if result.id in chosen]
+    found = [{result.id: result for result in one.run.results if result.id in chosen} for one in scored]
     samples = []
     for name in tqdm(names, desc="samples", unit="item", delay=5):
-        answers = [(one, outcomes[name]) for one, outcomes in zip(scored, found, strict=True) if name in outcomes]
+        answers = [(one, results[name]) for one, results in zip(scored, found, strict=True) if name in results]
         frames, note = read_frames(answers[0][1].shown.get("clip"))
         samples.append(SampleView(name, answers, frames, note))
     return samples
@@ -59,7 +59,7 @@ def spread(names: Sequence[str], n: int) -> list[str]:
 
 
 def read_frames(clip: object) -> tuple[list[Frame], str]:
-    """Small frames of the clip that an outcome names (a ClipPlan's fields), or why there are none.
+    """Small frames of the clip that an item's result names (a ClipPlan's fields), or why there are none.
 
     Result files may come from anyone: only plain local files and folders are opened.
     """

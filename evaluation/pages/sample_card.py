@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from html import escape
 
 from evaluation.pages.report_samples import SampleView
-from evaluation.scoring.outcome import Outcome
 from evaluation.scoring.preference import DECIDED
+from evaluation.scoring.results import ItemResult
 from evaluation.scoring.score_lines import percent
-from evaluation.scoring.scored import Scored
+from evaluation.scoring.scored_runs import ScoredRun
 
 TEXT_LENGTH = 6000  # characters of any one text
 SHOWN_TAGS = 6
@@ -24,19 +24,19 @@ def sample_card(sample: SampleView) -> str:
         for frame in sample.frames
     )
     note = f'<p class="notes">{_text(sample.note)}</p>' if sample.note else ""
-    answers = "".join(_answer(scored, outcome) for scored, outcome in sample.answers)
+    answers = "".join(_answer(scored, result) for scored, result in sample.answers)
     return f"""<article><h4>{_text(sample.id)} <small>{tags}</small></h4>
 <div class="film">{film}</div>{note}{_question(first)}<div class="beside">{answers}{_reference(first)}</div></article>
 """
 
 
-def _question(outcome: Outcome) -> str:
-    question, options = outcome.shown.get("question"), outcome.shown.get("options")
+def _question(result: ItemResult) -> str:
+    question, options = result.shown.get("question"), result.shown.get("options")
     parts = [f'<p class="question">{_text(question)}</p>' if question else ""]
     if isinstance(options, list | tuple):
-        parts.append(f'<ul class="options">{"".join(_option(option, outcome.truth) for option in options)}</ul>')
-    elif outcome.truth is not None:
-        parts.append(f'<p class="options">truth: <span class="good">{_text(outcome.truth)}</span></p>')
+        parts.append(f'<ul class="options">{"".join(_option(option, result.truth) for option in options)}</ul>')
+    elif result.truth is not None:
+        parts.append(f'<p class="options">truth: <span class="good">{_text(result.truth)}</span></p>')
     return "".join(parts)
 
 
@@ -45,31 +45,31 @@ def _option(option: object, truth: object) -> str:
     return f'<li class="good">{_text(option)} \u2713</li>' if right else f"<li>{_text(option)}</li>"
 
 
-def _answer(scored: Scored, outcome: Outcome) -> str:
+def _answer(scored: ScoredRun, result: ItemResult) -> str:
     """What one model said, and what it was worth."""
-    kind = "bad" if outcome.value < 0.5 else "good"
-    head = f'<span class="who">{_text(scored.name)}</span> <span class="{kind}">{_worth(outcome)}</span>'
-    if outcome.failed:
-        return f'<div class="answer">{head} no answer: {_text(outcome.shown.get("error", ""))}</div>'
+    kind = "bad" if result.value < 0.5 else "good"
+    head = f'<span class="who">{_text(scored.name)}</span> <span class="{kind}">{_worth(result)}</span>'
+    if result.failed:
+        return f'<div class="answer">{head} no answer: {_text(result.shown.get("error", ""))}</div>'
     verdict = ", ".join(
-        f"{order}: {_text(outcome.shown[name])}{' won' if outcome.shown[name] in DECIDED else ''}"
+        f"{order}: {_text(result.shown[name])}{' won' if result.shown[name] in DECIDED else ''}"
         for name, order in (("ab", "shown first"), ("ba", "shown second"))
-        if name in outcome.shown
+        if name in result.shown
     )
     judged = f" <small>{verdict}</small>" if verdict else ""
-    return f'<div class="answer">{head}{_confidence(outcome)}{judged}{_said(outcome)}</div>'
+    return f'<div class="answer">{head}{_confidence(result)}{judged}{_said(result)}</div>'
 
 
-def _worth(outcome: Outcome) -> str:
-    words = ("lost", "won") if "ab" in outcome.shown else ("wrong", "right")
-    return {0.0: words[0], 1.0: words[1]}.get(outcome.value) or percent(outcome.value)
+def _worth(result: ItemResult) -> str:
+    words = ("lost", "won") if "ab" in result.shown else ("wrong", "right")
+    return {0.0: words[0], 1.0: words[1]}.get(result.value) or percent(result.value)
 
 
-def _said(outcome: Outcome) -> str:
-    steps = outcome.shown.get("steps")
+def _said(result: ItemResult) -> str:
+    steps = result.shown.get("steps")
     if isinstance(steps, list) and steps and all(isinstance(step, list) and len(step) == 3 for step in steps):
         return _steps(steps)
-    said = outcome.shown.get("commentary", outcome.answer)
+    said = result.shown.get("commentary", result.answer)
     return f"<p>{_text(said)}</p>" if said is not None else ""
 
 
@@ -87,23 +87,23 @@ def _second(time_s: object) -> str:
     return f"{time_s:.0f}" if isinstance(time_s, int | float) else _text(time_s)
 
 
-def _confidence(outcome: Outcome) -> str:
+def _confidence(result: ItemResult) -> str:
     """The probability of the chosen option among the options."""
-    logits = outcome.shown.get("logits")
-    if not isinstance(logits, dict) or outcome.answer not in logits:
+    logits = result.shown.get("logits")
+    if not isinstance(logits, dict) or result.answer not in logits:
         return ""
     highest = max(logits.values())
     total = sum(math.exp(value - highest) for value in logits.values())
-    share = math.exp(logits[outcome.answer] - highest) / total
+    share = math.exp(logits[result.answer] - highest) / total
     return f" <small>probability {share:.2f} among {len(logits)} options</small>"
 
 
-def _reference(outcome: Outcome) -> str:
+def _reference(result: ItemResult) -> str:
     """The human's words, and the captions that a judge compared with."""
     parts = [
-        f'<div class="answer"><span class="who">{label}</span><p>{_text(outcome.shown[name])}</p></div>'
+        f'<div class="answer"><span class="who">{label}</span><p>{_text(result.shown[name])}</p></div>'
         for name, label in (("reference", "human"), ("baseline", "baseline"))
-        if outcome.shown.get(name)
+        if result.shown.get(name)
     ]
     return "".join(parts)
 

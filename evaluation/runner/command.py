@@ -10,7 +10,7 @@ from evaluation.predictors.checkpoint_arguments import PredictorArguments
 from evaluation.predictors.predictor import Predictor
 from evaluation.runner.processes import launch
 from evaluation.runner.run import EvaluationArguments, evaluate_task, exit_status, is_first_process
-from evaluation.scoring.score_lines import print_results
+from evaluation.scoring.score_lines import print_runs
 from evaluation.tasks.prompts import PromptTemplates
 from evaluation.tasks.task import Task
 
@@ -28,10 +28,10 @@ def load_checkpoint_predictor(arguments: PredictorArguments, device: str | None)
 
 def score_task(task: Task, predictor: Predictor, folder: Path, resume: bool) -> int:
     """Ask what has no answer yet and print the scores; returns the exit status."""
-    results = evaluate_task(task, predictor, folder, resume)
+    runs = evaluate_task(task, predictor, folder, resume)
     if is_first_process():
-        print_results(results)
-    return exit_status(results)
+        print_runs(runs)
+    return exit_status(runs)
 
 
 def run_task(

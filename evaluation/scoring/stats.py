@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from scipy.special import bdtr, stdtrit  # scipy.stats has the same, and takes a second longer to import
 
-from evaluation.scoring.outcome import Outcome
+from evaluation.scoring.results import ItemResult
 
 CONFIDENCE = 0.95
 LONGEST_ANSWER = 24  # characters of a constant answer that a floor's name shows
@@ -37,7 +37,7 @@ class Floor:
 
 @dataclass(frozen=True)
 class Score:
-    """A named mean over n outcomes, of which n_failed had no answer and count as 0. value, interval, floors: 0 to 1."""
+    """A named mean over n items, of which n_failed had no answer and count as 0. value, interval, floors: 0 to 1."""
 
     name: str
     value: float
@@ -95,23 +95,23 @@ def estimate(
     return Estimate(value, _interval(value, list(sums.values()), bounds))
 
 
-def score(name: str, outcomes: Sequence[Outcome], mean_over: Sequence[str] = ()) -> Score:
-    """The score of some outcomes (at least one).
+def score(name: str, results: Sequence[ItemResult], mean_over: Sequence[str] = ()) -> Score:
+    """The score of some items' results (at least one).
 
     mean_over: categories, outermost first, whose groups weigh alike: ("group", "task") is the mean over groups of the
     mean over each group's tasks.
     """
-    groups = [_group(outcome, mean_over) for outcome in outcomes]
-    found = estimate([outcome.value for outcome in outcomes], [outcome.cluster for outcome in outcomes], groups)
-    n_failed = sum(outcome.failed for outcome in outcomes)
-    return Score(name, found.value, len(outcomes), n_failed, found.interval, _floors(outcomes, groups))
+    groups = [_group(result, mean_over) for result in results]
+    found = estimate([result.value for result in results], [result.cluster for result in results], groups)
+    n_failed = sum(result.failed for result in results)
+    return Score(name, found.value, len(results), n_failed, found.interval, _floors(results, groups))
 
 
 def compare_results(
-    first: Sequence[Outcome], second: Sequence[Outcome], mean_over: Sequence[str] = ()
+    first: Sequence[ItemResult], second: Sequence[ItemResult], mean_over: Sequence[str] = ()
 ) -> Comparison | None:
     """Compare two runs item by item; None where they have no item in common. mean_over: as in `score`."""
-    before, after = ({outcome.id: outcome for outcome in outcomes} for outcomes in (first, second))
+    before, after = ({result.id: result for result in results} for results in (first, second))
     shared = [name for name in before if name in after]
     if not shared:
         return None
@@ -130,8 +130,8 @@ def sign_test(wins: int, losses: int) -> float:
     return min(1.0, 2 * float(bdtr(min(wins, losses), wins + losses, 0.5)))
 
 
-def _group(outcome: Outcome, mean_over: Sequence[str]) -> Group:
-    return tuple(outcome.tags.get(category, "") for category in mean_over)
+def _group(result: ItemResult, mean_over: Sequence[str]) -> Group:
+    return tuple(result.tags.get(category, "") for category in mean_over)
 
 
 def _weights(groups: Sequence[Group]) -> list[float]:
@@ -176,22 +176,22 @@ def t_quantile(degrees: int) -> float:
     return float(stdtrit(degrees, (1 + CONFIDENCE) / 2))
 
 
-def _floors(outcomes: Sequence[Outcome], groups: Sequence[Group]) -> tuple[Floor, ...]:
-    """The best constant answer, the best constant answer of each group, and chance, as far as the outcomes tell."""
+def _floors(results: Sequence[ItemResult], groups: Sequence[Group]) -> tuple[Floor, ...]:
+    """The best constant answer, the best constant answer of each group, and chance, as far as the results tell."""
     weights = _weights(groups)
     floors = []
-    if all(isinstance(outcome.truth, str | int) for outcome in outcomes):
+    if all(isinstance(result.truth, str | int) for result in results):
         worth: dict[tuple[Group, str], list[float]] = defaultdict(list)
-        for outcome, group, weight in zip(outcomes, groups, weights, strict=True):
-            worth[(), str(outcome.truth)].append(weight)
+        for result, group, weight in zip(results, groups, weights, strict=True):
+            worth[(), str(result.truth)].append(weight)
             if group:
-                worth[group, str(outcome.truth)].append(weight)
+                worth[group, str(result.truth)].append(weight)
         best = {group: max(_worths(worth, group)) for group, _ in worth}
         value, answer = best.pop(())
         floors.append(Floor(f"always {answer[:LONGEST_ANSWER]}", value))
         if len(best) > 1:
             floors.append(Floor("majority of each task", math.fsum(value for value, _ in best.values())))
-    n_options = [_n_options(outcome) for outcome in outcomes]
+    n_options = [_n_options(result) for result in results]
     if all(n_options):
         floors.append(Floor("chance", math.fsum(w / n for w, n in zip(weights, n_options, strict=True))))
     return tuple(floors)
@@ -202,6 +202,6 @@ def _worths(worth: dict[tuple[Group, str], list[float]], group: Group) -> list[t
     return [(math.fsum(weights), answer) for (where, answer), weights in worth.items() if where == group]
 
 
-def _n_options(outcome: Outcome) -> int:
-    options = outcome.shown.get("options")
+def _n_options(result: ItemResult) -> int:
+    options = result.shown.get("options")
     return len(options) if isinstance(options, list | tuple) else 0
