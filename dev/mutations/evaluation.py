@@ -784,9 +784,9 @@ COUNTED = (
     Mutation(
         name="the_page_trusts_texts",
         promise="texts of strangers are escaped on the report's page",
-        file="evaluation/pages/sample_card.py",
-        old='    return escape(text if len(text) <= TEXT_LENGTH else text[:TEXT_LENGTH] + " \\u2026")',
-        new='    return text if len(text) <= TEXT_LENGTH else text[:TEXT_LENGTH] + " \\u2026"',
+        file="evaluation/pages/report_page.py",
+        old="autoescape=True",
+        new="autoescape=False",
         tests=("tests/test_report.py::test_the_page_is_whole_and_safe",),
     ),
 )

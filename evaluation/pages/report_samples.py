@@ -1,5 +1,6 @@
-"""Items to look at: some that were answered rightly and some that were not, with frames where the video is there."""
+"""Samples of a report: items answered rightly and wrongly, their frames where the video is there, and their worth."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,9 @@ from data.preview.page import thumbnail
 from data.video.clip import VideoError, read_clip
 from data.video.frame_folder import read_frame_folder
 from data.video.frame_plan import Clip, VideoLimits
+from evaluation.scoring.preference import DECIDED
 from evaluation.scoring.results import ItemResult
+from evaluation.scoring.score_lines import percent
 from evaluation.scoring.scored_runs import ScoredRun
 
 N_FRAMES = 4
@@ -81,3 +84,47 @@ def _read(clip: dict) -> Clip:
     if not path.is_file():
         raise VideoError(f"{path}: no such file any more")
     return read_clip(path, *window, limits=LIMITS, rule="question")
+
+
+def is_right(result: ItemResult, option: object) -> bool:
+    """Whether an option is the true one, "B" or "B. text"."""
+    truth = result.truth
+    return truth is not None and (str(option) == str(truth) or str(option).startswith(f"{truth}."))
+
+
+def worth(result: ItemResult) -> str:
+    """A result in a word, or in per cent where it is in between."""
+    words = ("lost", "won") if "ab" in result.shown else ("wrong", "right")
+    return {0.0: words[0], 1.0: words[1]}.get(result.value) or percent(result.value)
+
+
+def confidence(result: ItemResult) -> str:
+    """The probability of the chosen option among the options; "" where it is not known."""
+    logits = result.shown.get("logits")
+    if not isinstance(logits, dict) or result.answer not in logits:
+        return ""
+    highest = max(logits.values())
+    total = sum(math.exp(value - highest) for value in logits.values())
+    share = math.exp(logits[result.answer] - highest) / total
+    return f"probability {share:.2f} among {len(logits)} options"
+
+
+def verdict(result: ItemResult) -> str:
+    """How a judged commentary fared in each order; "" where none was judged."""
+    return ", ".join(
+        f"{order}: {result.shown[name]}{' won' if result.shown[name] in DECIDED else ''}"
+        for name, order in (("ab", "shown first"), ("ba", "shown second"))
+        if name in result.shown
+    )
+
+
+def spoken_steps(result: ItemResult) -> list[tuple[str, str, str]] | None:
+    """(start, end, text) of the steps that are not silent; None where the result is no commentary by steps."""
+    steps = result.shown.get("steps")
+    if not (isinstance(steps, list) and steps and all(isinstance(step, list) and len(step) == 3 for step in steps)):
+        return None
+    return [(_second(start_s), _second(end_s), str(text)) for start_s, end_s, text in steps if str(text).strip(" .")]
+
+
+def _second(time_s: object) -> str:
+    return f"{time_s:.0f}" if isinstance(time_s, int | float) else str(time_s)
