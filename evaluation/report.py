@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def by_benchmark(scored: Sequence[ScoredRun]) -> dict[str, list[ScoredRun]]:
-    """Results by benchmark."""
+    """Group scored runs by benchmark."""
     groups: dict[str, list[ScoredRun]] = {}
     for one in scored:
         groups.setdefault(one.run.benchmark, []).append(one)

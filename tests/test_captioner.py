@@ -20,9 +20,8 @@ from data.video.frame_plan import VideoLimits
 from evaluation.livesports3kcc import distributed_generate_caption
 from evaluation.predictors.api_captioner import ApiCaptioner
 from evaluation.predictors.captioner import Captioner
-from evaluation.predictors.captioner_arguments import CaptionerArguments
 from evaluation.predictors.checkpoint import CheckpointPredictor
-from evaluation.predictors.checkpoint_arguments import PredictorArguments
+from evaluation.predictors.predictor_arguments import CaptionerArguments, PredictorArguments
 from evaluation.runner.run import FAILED
 from evaluation.tasks.item import Answer, ClipPlan, Item, Written
 from models.load import CHAT_TEMPLATE

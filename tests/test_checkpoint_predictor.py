@@ -12,10 +12,9 @@ from data.video.clip import VideoFile
 from evaluation.livesports3kqa import distributed_evaluate_livesports3kqa as sports
 from evaluation.predictors import checkpoint as checkpoint_predictor
 from evaluation.predictors.captioner import Captioner
-from evaluation.predictors.captioner_arguments import CaptionerArguments
 from evaluation.predictors.checkpoint import CheckpointPredictor
-from evaluation.predictors.checkpoint_arguments import PredictorArguments
 from evaluation.predictors.clip_writer import ClipWriter
+from evaluation.predictors.predictor_arguments import CaptionerArguments, PredictorArguments
 from evaluation.tasks.item import Answer, Choice, ClipPlan, Commentary, Item, Written
 from models.streaming.prefix import PrefixReader
 from models.streaming.session import Step

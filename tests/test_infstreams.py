@@ -9,7 +9,7 @@ from evaluation.infstreams.game_predictor import MAX_PIXELS, GameMemory, GamePre
 from evaluation.infstreams.task import GameArguments, covers, cut, load_task, load_windows, stretches
 from evaluation.livesports3kcc.events import load_events
 from evaluation.predictors.checkpoint import CheckpointPredictor
-from evaluation.predictors.checkpoint_arguments import PredictorArguments
+from evaluation.predictors.predictor_arguments import PredictorArguments
 from evaluation.runner.run import FAILED
 from evaluation.tasks.item import ClipPlan, Commentary, Item
 from evaluation.tasks.prompts import PromptTemplates

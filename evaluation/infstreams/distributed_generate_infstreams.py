@@ -20,8 +20,8 @@ if not __package__:  # run as a file: import from the repository's root
 
 from evaluation.infstreams.game_predictor import GameMemory, GamePredictor
 from evaluation.infstreams.task import GameArguments, GameWindow, covers, cut, load_task, load_windows, write_events
-from evaluation.predictors.checkpoint_arguments import PredictorArguments
 from evaluation.predictors.predictor import Predictor
+from evaluation.predictors.predictor_arguments import PredictorArguments
 from evaluation.runner.command import run_task
 from evaluation.runner.predictions import prediction, report_predictions, write_predictions
 from evaluation.runner.run import FAILED, EvaluationArguments, ask_items, is_first_process
@@ -65,7 +65,7 @@ def comment_games(
 
 
 def hear(window: GameWindow, items: Sequence[Item], rows: Sequence[dict]) -> tuple[str, str | None]:
-    """What was said in a window, and why nothing counts where a part of it has no answer."""
+    """Speech inside a window, and the error for which it does not count."""
     covering = [row for item, row in zip(items, rows, strict=True) if covers(item, window)]
     error = next((row["error"] for row in covering if row["error"] is not None), None)
     steps = [step for row in covering for step in row["steps"] or ()]

@@ -10,7 +10,7 @@ from typing import Any
 from data.samples.words import SILENCE
 from data.video.clip import VideoError, live_frames
 from evaluation.predictors.checkpoint import CheckpointPredictor
-from evaluation.predictors.checkpoint_arguments import PredictorArguments
+from evaluation.predictors.predictor_arguments import PredictorArguments
 from evaluation.tasks.item import Answer, Item
 from models.streaming.options import CachePolicy, RetentionOptions, StreamOptions
 from models.streaming.session import StreamingSession, comment
@@ -65,7 +65,7 @@ class GamePredictor(CheckpointPredictor):
             yield item, Answer(said, steps=steps, seconds=round(time.perf_counter() - started, 4))
 
     def comment(self, item: Item) -> list[tuple[float, float, str]]:
-        """(start_s, end_s, text) of every step, in the video's time."""
+        """Comment on a stretch: (start_s, end_s, text) of every step, in the video's time."""
         plan, ask = item.clip, item.ask
         frames = live_frames(
             plan.video, limits=self.limits, start_s=plan.start_s or 0.0,

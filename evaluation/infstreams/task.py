@@ -49,7 +49,7 @@ class GameArguments:
 
     @property
     def video_folder(self) -> Path:
-        """Where the games are."""
+        """Folder of the games."""
         return Path(self.video_dir) if self.video_dir else Path(self.windows_path).parent
 
 
@@ -152,7 +152,7 @@ def covers(item: Item, window: GameWindow) -> bool:
 
 
 def cut(steps: Sequence[tuple[float, float, str]], window: GameWindow) -> str:
-    """What was said in a window: the steps that end in (begin, end], as the published scorer takes them."""
+    """Speech inside a window: the steps that end in (begin, end], as the published scorer takes them."""
     inside = (text for _, end_s, text in steps if window.begin < int(end_s) <= window.end)
     return " ".join(said for text in inside if (said := text.removesuffix(SILENCE).strip()))
 

@@ -1,4 +1,4 @@
-"""Which of two commentaries is closer to the human's: pairs judged in both orders, verdicts read strictly, rows kept.
+"""Judging of commentary pairs by closeness to the human's: both orders, verdicts read strictly, rows kept.
 
 A judge is anything that is called with a pair and returns its verdict's text: a model behind an endpoint (ApiJudge), an
 open model in this process (evaluation/judge/local_judge.py), or rules (the nano world's).
@@ -43,7 +43,7 @@ _REFUSAL = re.compile(
 
 @dataclass(frozen=True)
 class CommentaryPair:
-    """What a judge is shown: two commentaries in an order, and the human's words. id: the event's."""
+    """Input of a judge: two commentaries in an order, and the human's words. id: the event's."""
 
     id: str
     first: str
@@ -52,7 +52,7 @@ class CommentaryPair:
 
 
 class JudgeRefusal(Exception):
-    """The judge declines; its words."""
+    """Raised where the judge declines, with its words."""
 
 
 class Judge(Protocol):
@@ -143,7 +143,7 @@ class Judging:
                 self._rows[row["key"]] = row
 
     def key(self, contest: Contest) -> str:
-        """What identifies a row: the judge with all its settings, the names and the three texts."""
+        """Key of a row: the judge with all its settings, the names and the three texts."""
         texts = [contest.commentary, contest.baseline, contest.human]
         return digest([self.judge.settings, self.names, contest.id, texts])
 
@@ -151,8 +151,8 @@ class Judging:
         self,
         contests: Sequence[Contest],
         n_threads: int = 1,
-        status: Callable[[], str] = str,
-        stop: Callable[[], object] = str,
+        status: Callable[[], str] = lambda: "",
+        stop: Callable[[], object] = lambda: None,
     ) -> list[dict[str, Any]]:
         """A row for every contest, in their order; those that failed are tried once more at the end.
 
@@ -169,7 +169,7 @@ class Judging:
         return [self._row(contest) for contest in contests]
 
     def results(self, contests: Sequence[Contest], rows: Sequence[dict[str, Any]]) -> list[ItemResult]:
-        """What statistics need of each row (evaluation/scoring/preference.py)."""
+        """Results of the rows, as evaluation/scoring/preference.py counts them."""
         return [self._result(contest, row) for contest, row in zip(contests, rows, strict=True)]
 
     def _judge_all(self, contests: list[Contest], n_threads: int, stop: Callable[[], object]) -> Iterator[None]:

@@ -20,8 +20,8 @@ if not __package__:  # run as a file: import from the repository's root
 
 from evaluation.livesports3kcc.distributed_generate_livecc import judge_command
 from evaluation.livesports3kcc.task import EventCaptionArguments, load_captions
-from evaluation.predictors.captioner_arguments import CaptionerArguments
 from evaluation.predictors.predictor import Predictor
+from evaluation.predictors.predictor_arguments import CaptionerArguments
 from evaluation.runner.command import run_task
 from evaluation.runner.predictions import generate
 from evaluation.runner.run import EvaluationArguments

@@ -87,7 +87,7 @@ class JudgeArguments:
 
 
 def load_contests(arguments: JudgeArguments) -> list[Contest]:
-    """An event each, in the annotations' order. Raises UserError where a file is missing or fits no event."""
+    """Load a contest for each event, in their order. Raises UserError where a file is missing or fits no event."""
     if not Path(arguments.baseline_jsonl).is_file():
         raise UserError(
             f"--baseline_jsonl {arguments.baseline_jsonl}: no such file. Get the published GPT-4o captions:\n"
@@ -112,7 +112,7 @@ def load_contests(arguments: JudgeArguments) -> list[Contest]:
 def make_judge(
     arguments: JudgeArguments, endpoint_arguments: EndpointArguments, patience: Patience | None = None
 ) -> tuple[Judge, Endpoint | None]:
-    """The judge asked for, and its endpoint where it has one."""
+    """Make the judge asked for, and its endpoint where it has one."""
     templates = PromptTemplates(arguments.template_dir)
     if arguments.judge == "local":
         from evaluation.judge.local_judge import LocalJudge  # torch and transformers only for those who need them

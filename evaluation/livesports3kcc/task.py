@@ -33,7 +33,7 @@ class EventArguments:
 
     @property
     def video_folders(self) -> list[Path]:
-        """Where videos are looked for."""
+        """Folders in which videos are looked for."""
         if self.video_dir:
             return [Path(self.video_dir)]
         given = Path(self.annotations)
@@ -121,7 +121,7 @@ def load_captions(arguments: EventCaptionArguments, templates: PromptTemplates, 
 
 
 def instruct_context(event: SportsEvent, templates: PromptTemplates) -> str:
-    """Who speaks, what the video is called, what was said before: the last two where there is any."""
+    """Context for an instructed model: the request, then title and earlier speech where there are any."""
     parts = [templates.fill("commentary")]
     if event.event_title:
         parts.append(templates.fill("commentary_title", title=event.event_title))
@@ -131,7 +131,7 @@ def instruct_context(event: SportsEvent, templates: PromptTemplates) -> str:
 
 
 def base_context(event: SportsEvent, _: PromptTemplates) -> str:
-    """What was said before, or the title where there is nothing: what base models are trained on."""
+    """Context for a base model, as in its training: earlier speech, or the title where there is none."""
     return (event.preasr_text or event.event_title).strip()
 
 
@@ -169,7 +169,7 @@ def find_event_video(event: SportsEvent, folders: list[Path]) -> tuple[Path | No
 
 
 def with_videos(items: list[Item], arguments: EventArguments) -> list[Item]:
-    """The items. Raises UserError where none of them has its video, or a video_id has two."""
+    """Check the items and return them. Raises UserError where none of them has its video, or a video_id has two."""
     found: dict[str, str] = {}
     for item in items:
         if item.clip and found.setdefault(item.video_id, item.clip.video) != item.clip.video:

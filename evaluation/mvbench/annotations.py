@@ -65,7 +65,7 @@ def read_questions(name: str, limit: int | None = None) -> list[BenchmarkLine]:
 
 
 def file_stem(task: str) -> str:
-    """Episodic Reasoning -> episodic_reasoning."""
+    """File stem of a task: Episodic Reasoning -> episodic_reasoning."""
     return task.lower().replace(" ", "_").replace("-", "_")
 
 

@@ -16,7 +16,7 @@ if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from evaluation.mvbench.task import MVBenchArguments, load_task
-from evaluation.predictors.checkpoint_arguments import PredictorArguments
+from evaluation.predictors.predictor_arguments import PredictorArguments
 from evaluation.runner.command import run_task
 from evaluation.runner.run import EvaluationArguments
 from utils.arguments import parse_arguments

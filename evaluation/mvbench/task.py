@@ -61,6 +61,6 @@ def options_of(line: BenchmarkLine) -> dict[str, str]:
 
 
 def plan(line: BenchmarkLine, path: Path, protocol: str) -> ClipPlan:
-    """What is shown: the whole video, or with `official` what lies between the bounds of a bounded task."""
+    """Clip plan: the whole video, or with `official` what lies between the bounds of a bounded task."""
     bounds = bounds_of(line) if protocol == "official" else {}
     return ClipPlan(str(path), **bounds, folder_fps=FOLDER_FPS[protocol] if path.is_dir() else None)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from data.nano.questions import QUESTIONS
 from data.samples.annotations import AnnotationFile, Sample, resolve_media
-from evaluation.predictors.checkpoint_arguments import PredictorArguments
+from evaluation.predictors.predictor_arguments import PredictorArguments
 from evaluation.runner.command import run_task
 from evaluation.runner.run import EvaluationArguments
 from evaluation.tasks.item import ClipPlan, Commentary, Item, MidStream

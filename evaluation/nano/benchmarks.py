@@ -77,11 +77,11 @@ class NarratedClip:
 
     @property
     def words(self) -> str:
-        """All that the commentator says."""
+        """The commentator's words."""
         return " ".join(line["text"] for line in self.row["lines"])
 
     def team(self, line: dict) -> str:
-        """Whose event a line is."""
+        """Team of a line's event."""
         return f"The {self.row['kits'][line['team']]} team."
 
     def passes(self, until_s: float) -> int:
@@ -114,7 +114,7 @@ class Options:
 
 
 def read_matches(corpus: Path) -> list[NarratedClip]:
-    """The clips of a corpus that something is said about. Raises UserError where it is none."""
+    """Read the clips of a corpus that have commentary. Raises UserError where it is none."""
     events = corpus / "events.jsonl"
     if not events.is_file():
         raise UserError(f"{corpus}: no events.jsonl there; make it with python -m data.nano.corpus --split test ...")

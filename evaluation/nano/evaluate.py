@@ -23,7 +23,7 @@ from data.video.clip import VideoFile
 from data.video.frame_plan import Clip
 from evaluation.nano.scoring import ParsedCommentary, grounding, read_steps, reference, score_commentaries, shuffled_f1
 from evaluation.predictors.checkpoint import CheckpointPredictor
-from evaluation.predictors.checkpoint_arguments import model_id
+from evaluation.predictors.predictor_arguments import model_id
 from evaluation.runner.processes import launch
 from evaluation.runner.run import ask_items, is_first_process
 from evaluation.tasks.item import ClipPlan, Commentary, Item, Written
@@ -93,7 +93,7 @@ def load_task(arguments: EvaluateArguments, rows: Sequence[dict]) -> Task:
 
 
 def load_predictor(arguments: EvaluateArguments) -> ShownPredictor:
-    """The model, on a CPU in float32, which is where the nano world's numbers come from."""
+    """Load the model on a CPU in float32, as for all recorded numbers of the nano world."""
     name = arguments.model_name_or_path
     checkpoint = load_checkpoint(name, device="cpu", dtype="float32")
     use_threads(checkpoint.model)
@@ -103,7 +103,7 @@ def load_predictor(arguments: EvaluateArguments) -> ShownPredictor:
 
 
 def steps_of(row: dict) -> list[tuple[float, str]]:
-    """A stored row as (end of step in seconds, text)."""
+    """Steps of a stored row: (end of step in seconds, text)."""
     if row["steps"] is None:
         return read_timed_text(row["response"])
     return [(end_s, text) for _, end_s, text in row["steps"]]
@@ -152,7 +152,7 @@ def score_rows(arguments: EvaluateArguments, rows: Sequence[dict], answered: Seq
 
 
 def print_scores(scores: dict) -> None:
-    """The headline for people, everything for programs."""
+    """Print the headline to a terminal, all scores as JSON elsewhere."""
     if not sys.stdout.isatty():
         print(json.dumps(scores))
         return

@@ -16,7 +16,7 @@ class RuleJudge:
     settings: ClassVar[dict[str, Any]] = {"judge": "nano rules", "events": "kind and team, F1"}
 
     def __call__(self, pair: CommentaryPair) -> str:
-        """The verdict's text, as of any judge."""
+        """Text of the verdict."""
         true = events(pair.human)
         first, second = (_likeness(events(text), true) for text in (pair.first, pair.second))
         if first == second:

@@ -30,7 +30,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class SampleView:
-    """An item and what each result has of it. note: why there are no frames."""
+    """An item with each run's result of it. note: why there are no frames."""
 
     id: str
     answers: list[tuple[ScoredRun, ItemResult]]
@@ -93,7 +93,7 @@ def is_right(result: ItemResult, option: object) -> bool:
 
 
 def worth(result: ItemResult) -> str:
-    """A result in a word, or in per cent where it is in between."""
+    """Worth of a result: a word, or per cent where it is in between."""
     words = ("lost", "won") if "ab" in result.shown else ("wrong", "right")
     return {0.0: words[0], 1.0: words[1]}.get(result.value) or percent(result.value)
 
@@ -110,7 +110,7 @@ def confidence(result: ItemResult) -> str:
 
 
 def verdict(result: ItemResult) -> str:
-    """How a judged commentary fared in each order; "" where none was judged."""
+    """Verdicts on a judged commentary in each order; "" where there are none."""
     return ", ".join(
         f"{order}: {result.shown[name]}{' won' if result.shown[name] in DECIDED else ''}"
         for name, order in (("ab", "shown first"), ("ba", "shown second"))

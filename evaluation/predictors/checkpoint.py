@@ -15,8 +15,8 @@ from data.samples.words import SILENCE
 from data.video.clip import VideoError, VideoFile
 from data.video.frame_folder import read_frame_folder
 from data.video.frame_plan import Clip
-from evaluation.predictors.checkpoint_arguments import PredictorArguments, model_id
 from evaluation.predictors.open_video import OpenVideo
+from evaluation.predictors.predictor_arguments import PredictorArguments, model_id
 from evaluation.tasks.item import Answer, Choice, ClipPlan, Commentary, Item, MidStream, Written, group_by_clip
 from models.load import Checkpoint, load_checkpoint
 from models.streaming.options import RetentionOptions, StreamOptions

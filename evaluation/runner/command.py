@@ -1,4 +1,4 @@
-"""What every evaluation command does once its flags are read: processes, model, items, answers, scores."""
+"""Course of every evaluation command once its flags are read: processes, model, items, answers, scores."""
 
 import functools
 import logging
@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from evaluation.predictors.checkpoint_arguments import PredictorArguments
 from evaluation.predictors.predictor import Predictor
+from evaluation.predictors.predictor_arguments import PredictorArguments
 from evaluation.runner.processes import launch
 from evaluation.runner.run import EvaluationArguments, evaluate_task, exit_status, is_first_process
 from evaluation.scoring.score_lines import print_runs
@@ -20,7 +20,7 @@ Work = Callable[[Task, Predictor, Path, bool], int]
 
 
 def load_checkpoint_predictor(arguments: PredictorArguments, device: str | None) -> Predictor:
-    """A checkpoint that answers. Imported here, so that --help and a look at the data do not wait for torch."""
+    """Load a checkpoint as a predictor. Imported here: --help and a look at the data need not wait for torch."""
     from evaluation.predictors.checkpoint import CheckpointPredictor
 
     return CheckpointPredictor.load(arguments, device)

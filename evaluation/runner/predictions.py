@@ -1,4 +1,4 @@
-"""What a model said about events, as one file in the published format: for commands whose answers are judged later."""
+"""Predictions about events as one file in the published format, for commands whose answers are judged later."""
 
 import json
 import sys
@@ -37,7 +37,7 @@ def generate(task: Task, predictor: Predictor, folder: Path, resume: bool, next_
 
 
 def prediction(video_id: str, event_id: str | int, begin: float, end: float, text: str) -> dict:
-    """A line of the file; an event id that is a number is written as one."""
+    """Make a line of the file; an event id that is a number is written as one."""
     number = int(event_id) if str(event_id).isdecimal() else None
     return {
         "video_id": video_id,
@@ -54,7 +54,7 @@ def write_predictions(path: Path, predictions: Sequence[dict]) -> None:
 
 
 def report_predictions(errors: Sequence[str | None], path: Path) -> None:
-    """Say how many events were answered (None), and why others were not."""
+    """Print how many events were answered (None), and why others were not."""
     causes = Counter(error for error in errors if error is not None)
     n_answered = len(errors) - causes.total()
     print(f"{n_answered} of {len(errors)} events are in {path}; they have no score before they are judged.")

@@ -75,7 +75,7 @@ def ask_items(task: Task, predictor: Predictor, folder: Path, resume: bool = Tru
 
 
 def run_of(task: Task, predictor: Predictor, store: AnswerStore, setting: str) -> BenchmarkRun:
-    """The run of one setting as the store has it."""
+    """Build the run of one setting from the store's rows."""
     items = [item for item in task.items if item.setting == setting]
     results = [task.result(item, row) for item, row in zip(items, store.rows(items), strict=True)]
     return BenchmarkRun(task.benchmark, task.protocol, predictor.name, setting, results, store.settings)
@@ -144,7 +144,7 @@ class Runner:
 
 
 def _describe(error: Exception) -> str:
-    """An exception in one line."""
+    """Describe an exception in one line."""
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
 
 
@@ -172,7 +172,7 @@ def is_first_process() -> bool:
 
 
 def exit_status(runs: Sequence[BenchmarkRun]) -> int:
-    """0, or FAILED where an item has no answer."""
+    """Exit status: 0, or FAILED where an item has no answer."""
     n_failed = sum(result.failed for run in runs for result in run.results)
     if n_failed and is_first_process():
         print(

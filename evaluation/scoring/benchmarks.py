@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parents[1]
 
 
 class Scores(Protocol):
-    """What every scores.py holds.
+    """Contents of every scores.py.
 
     PROTOCOLS: protocol -> how it differs from the other one. MEAN_OVER: categories whose groups weigh alike in the
     headline (stats.score). PUBLISHED: patterns of published result files, for `read`. summary: tables, the first row

@@ -1,4 +1,4 @@
-"""Pairwise judgements: how often a commentary is preferred, and what the judge prefers whatever it reads.
+"""Scores of pairwise judgements: the win rate of a commentary, and the judge's own biases.
 
 Every event is judged twice, "ab" with the model's commentary first and "ba" with the baseline's first. An item's
 value is the share of the two that the model wins. Its `shown` holds what statistics need: ab and ba ("model",
@@ -28,7 +28,7 @@ def summary(results: Sequence[ItemResult]) -> list[Table]:
 
 
 def judge_table(results: Sequence[ItemResult]) -> Table:
-    """What the judge does whatever it reads; judgements without a winner are in the last rows only."""
+    """The judge's biases, independent of the texts; judgements without a winner are in the last rows only."""
     judged = [result for result in results if "ab" in result.shown]
     rows = [
         _share("the one shown first wins", judged, _first_wins, Floor("no bias", 0.5)),
@@ -69,7 +69,7 @@ def length_ratio(result: ItemResult) -> float | None:
 
 
 def _first_wins(result: ItemResult) -> float | None:
-    """Of the decided judgements of an event, how many the one shown first won."""
+    """Share of an event's decided judgements that the one shown first won."""
     decided = [(order, result.shown[order]) for order in ORDERS if result.shown[order] in DECIDED]
     first = {"ab": "model", "ba": "baseline"}
     return sum(winner == first[order] for order, winner in decided) / len(decided) if decided else None

@@ -47,12 +47,12 @@ class BenchmarkRun:
 
     @property
     def file_name(self) -> str:
-        """The name under which it is kept."""
+        """Name of the run's file."""
         parts = (self.model, self.setting, self.protocol)
         return "_".join(part for part in parts if part) + ".result.json"
 
     def write(self, folder: Path) -> Path:
-        """Write it whole into a folder; returns the file."""
+        """Write the run's file into a folder; returns its path."""
         path, kept = folder / self.file_name, {"format": FORMAT, **asdict(self)}
         settings = kept.pop("settings")
         kept |= {"outcomes": kept.pop("results"), "settings": settings}  # the format's name for results

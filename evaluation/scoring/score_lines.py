@@ -27,7 +27,7 @@ def text_lines(scored: ScoredRun) -> Iterator[str]:
 
 
 def pair_line(pair: RunPair) -> str:
-    """A comparison in one line."""
+    """Format a comparison as one line."""
     c = pair.comparison
     left_out = c.only_first + c.only_second
     names = f"{pair.second.name} against {pair.first.name}"
@@ -60,7 +60,7 @@ def records(scored: ScoredRun) -> Iterator[dict]:
 
 
 def pair_record(pair: RunPair) -> dict:
-    """A comparison for a program."""
+    """Format a comparison as a record."""
     c = pair.comparison
     counts = ("n", "wins", "losses", "ties", "p_value", "only_first", "only_second")
     return {
@@ -71,7 +71,7 @@ def pair_record(pair: RunPair) -> dict:
 
 
 def all_lines(scored: Sequence[ScoredRun], pairs: Sequence[RunPair], as_json: bool) -> Iterator[str]:
-    """Everything that is said about some runs."""
+    """All lines about some runs."""
     if as_json:
         for one in scored:
             yield from (json.dumps(record) for record in records(one))

@@ -30,12 +30,12 @@ class ScoredRun:
 
     @property
     def headline(self) -> Score:
-        """The score that stands for the run."""
+        """Headline score of the run."""
         return self.tables[0].rows[0]
 
     @property
     def n_failed(self) -> int:
-        """Items without an answer."""
+        """Number of items without an answer."""
         return sum(result.failed for result in self.run.results)
 
     @property
@@ -122,7 +122,7 @@ def _read(path: Path, benchmark: str | None) -> BenchmarkRun:
 
 
 def _is_sound(result: ItemResult) -> bool:
-    """Whether the fields are what statistics take them for."""
+    """Whether the fields have the types and ranges that statistics need."""
     is_share = isinstance(result.value, int | float) and 0 <= result.value <= 1
     are_names = all(isinstance(name, str) for name in (result.id, result.cluster))
     are_tags = isinstance(result.tags, dict) and all(isinstance(tag, str) for tag in result.tags.values())

@@ -1,4 +1,4 @@
-"""How sure a score is, how it compares with another run's, and what a model reaches that sees nothing.
+"""Statistics of scores: confidence intervals, comparisons of two runs, and floors that need no video.
 
 Questions about one video are not independent, so error bars are clustered by video: a cluster's deviations are summed
 before they are squared (Miller 2024, "Adding Error Bars to Evals", arXiv:2411.00640, section 2.2).
@@ -29,7 +29,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Floor:
-    """What is reached without looking at a video. name: how."""
+    """Score that is reached without looking at a video. name: how."""
 
     name: str
     value: float
@@ -126,7 +126,7 @@ def compare_results(
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """Exact two-sided p of so uneven a split of wins + losses fair coins."""
+    """Exact two-sided p value of the sign test (binomial with p = 0.5)."""
     return min(1.0, 2 * float(bdtr(min(wins, losses), wins + losses, 0.5)))
 
 
@@ -198,7 +198,7 @@ def _floors(results: Sequence[ItemResult], groups: Sequence[Group]) -> tuple[Flo
 
 
 def _worths(worth: dict[tuple[Group, str], list[float]], group: Group) -> list[tuple[float, str]]:
-    """What each constant answer is worth inside a group."""
+    """Score of each constant answer inside a group."""
     return [(math.fsum(weights), answer) for (where, answer), weights in worth.items() if where == group]
 
 

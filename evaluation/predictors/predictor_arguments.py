@@ -1,9 +1,20 @@
-"""Which model writes captions: the flags, apart from the captioners, whose imports take seconds."""
+"""Flags of the predictors, apart from the predictors themselves, whose imports take seconds."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
-from models.checkpoint_arguments import PlacementArguments
+from models.checkpoint_arguments import CheckpointArguments, PlacementArguments
 from utils.errors import UserError
+
+
+@dataclass
+class PredictorArguments(CheckpointArguments):
+    """Which model answers, and how it runs."""
+
+    model_name_or_path: str = field(kw_only=True, metadata={"help": "folder or hub id of a Qwen2-VL checkpoint"})
+    compat: Literal["livecc"] | None = field(
+        default=None, metadata={"help": "stream as the published code does (livecc): positions, frames, turns"}
+    )
 
 
 @dataclass
@@ -26,3 +37,8 @@ class CaptionerArguments(PlacementArguments):
             raise UserError("give --model_name_or_path or --api_model, and not both")
         if self.max_images < 2:
             raise UserError(f"--max_images {self.max_images}: give at least 2")
+
+
+def model_id(name_or_path: str) -> str:
+    """The name under which a model's results stand: the last part of its path or hub id."""
+    return name_or_path.rstrip("/").rsplit("/", 1)[-1]
