@@ -18,7 +18,7 @@ if not __package__:  # run as a file: import from the repository's root
 from evaluation.pages.report_page import report_page
 from evaluation.pages.report_samples import SampleView, choose_samples
 from evaluation.scoring.scored_runs import ScoredRun, read_runs
-from utils.arguments import parse_arguments
+from utils.arguments import helped, parse_arguments
 from utils.errors import UserError, run_command
 from utils.files import write_whole
 
@@ -28,8 +28,8 @@ class EvaluationReportArguments:
     """Which results are shown, and where."""
 
     folder: str = field(metadata={"positional": True, "metavar": "DIR", "help": "folder of results"})
-    output: Path | None = field(default=None, metadata={"help": "the page; default: DIR/report.html"})
-    samples: int = field(default=12, metadata={"help": "items of each benchmark shown with frames and answers"})
+    output: Path | None = helped(None, "the page; default: DIR/report.html")
+    samples: int = helped(12, "items of each benchmark shown with frames and answers")
 
 
 def main(argv: list[str] | None = None) -> int:

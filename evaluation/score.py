@@ -20,7 +20,7 @@ from evaluation.runner.run import FAILED
 from evaluation.scoring.benchmarks import scores_of
 from evaluation.scoring.score_lines import print_runs
 from evaluation.scoring.scored_runs import read_runs
-from utils.arguments import parse_arguments
+from utils.arguments import helped, parse_arguments
 from utils.errors import run_command
 
 
@@ -32,7 +32,7 @@ class ScoreArguments:
     results: list[str] = field(
         metadata={"positional": True, "metavar": "RESULT", "help": "files of results, or folders of them"}
     )
-    json: bool | None = field(default=None, metadata={"help": "JSON lines; by default where the output is no terminal"})
+    json: bool | None = helped(None, "JSON lines; by default where the output is no terminal")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -4,9 +4,10 @@ import dataclasses
 import itertools
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from data.samples.patches import MERGE, PATCH
 from data.samples.words import SILENCE
 from data.video.clip import VideoError, live_frames
 from evaluation.predictors.checkpoint import CheckpointPredictor
@@ -14,19 +15,19 @@ from evaluation.predictors.predictor_arguments import PredictorArguments
 from evaluation.tasks.item import Answer, Item
 from models.streaming.options import CachePolicy, RetentionOptions, StreamOptions
 from models.streaming.session import StreamingSession, comment
+from utils.arguments import helped
 from utils.errors import UserError
 from utils.options import build_options, flags_of
 
-MAX_PIXELS = 384 * 28 * 28  # of a frame, as in the published runs
+MAX_PIXELS = 384 * (PATCH * MERGE) ** 2  # of a frame, as in the published runs
 
 
 @dataclass
 class GameMemory(flags_of(RetentionOptions)):
     """What the model remembers of a game."""
 
-    cache_policy: CachePolicy = field(
-        default="window",
-        metadata={"help": "window (bounded for ever), reprefill (text; frames are dropped) or full (everything)"},
+    cache_policy: CachePolicy = helped(
+        "window", "window (bounded for ever), reprefill (text; frames are dropped) or full (everything)"
     )
 
 

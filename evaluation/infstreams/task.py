@@ -15,6 +15,7 @@ from evaluation.tasks.item import ClipPlan, Commentary, Item
 from evaluation.tasks.lines import BenchmarkLine, find_video, read_benchmark
 from evaluation.tasks.prompts import PromptTemplates
 from evaluation.tasks.task import Task
+from utils.arguments import helped
 from utils.errors import UserError
 from utils.files import write_whole
 
@@ -26,17 +27,11 @@ class GameArguments:
     """The windows, their games, and how they are commented."""
 
     windows_path: str = field(metadata={"help": "the benchmark's file of windows (JSON lines: video, title, content)"})
-    video_dir: str | None = field(
-        default=None, metadata={"help": "folder of the games; default: that of the windows' file"}
-    )
-    start_s: float = field(default=1000.0, metadata={"help": "second of each game at which the commentary starts"})
-    chunk_s: float | None = field(
-        default=None, metadata={"help": "start anew after so many seconds (published: 100); default: never"}
-    )
-    max_new_tokens: int = field(default=20, metadata={"help": "most tokens a step"})
-    repetition_penalty: float = field(
-        default=1.05, metadata={"help": "divides the scores of tokens that are still in the context"}
-    )
+    video_dir: str | None = helped(None, "folder of the games; default: that of the windows' file")
+    start_s: float = helped(1000.0, "second of each game at which the commentary starts")
+    chunk_s: float | None = helped(None, "start anew after so many seconds (published: 100); default: never")
+    max_new_tokens: int = helped(20, "most tokens a step")
+    repetition_penalty: float = helped(1.05, "divides the scores of tokens that are still in the context")
 
     def __post_init__(self) -> None:
         if self.start_s < 0 or (self.chunk_s is not None and not self.chunk_s >= 1):

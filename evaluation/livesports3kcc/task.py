@@ -1,16 +1,18 @@
 """LiveSports-3K-CC: 1,702 events of sports videos, to be commented as they happen or to be described afterwards."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from data.video.frame_plan import FPS, VideoLimits
+from data.samples.words import FPS
+from data.video.frame_plan import VideoLimits
 from evaluation.livesports3kcc.events import COMMAND, HUB_ID, SportsEvent, load_events
 from evaluation.tasks.item import Ask, ClipPlan, Commentary, Item, Written
 from evaluation.tasks.lines import find_video
 from evaluation.tasks.prompts import PromptTemplates
 from evaluation.tasks.task import Task
+from utils.arguments import helped
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -23,13 +25,8 @@ VIDEO_COMMAND = f"{COMMAND} && cat {DATA}/videos.tar.part.* | tar -x -C {DATA}"
 class EventArguments:
     """The events, and their videos."""
 
-    annotations: str = field(
-        default=HUB_ID, metadata={"help": "events: a JSONL, JSON or parquet file, a copy of the data set, or a hub id"}
-    )
-    video_dir: str | None = field(
-        default=None,
-        metadata={"help": f"folder of the videos; default: beside the annotations' file, then {DATA}"},
-    )
+    annotations: str = helped(HUB_ID, "events: a JSONL, JSON or parquet file, a copy of the data set, or a hub id")
+    video_dir: str | None = helped(None, f"folder of the videos; default: beside the annotations' file, then {DATA}")
 
     @property
     def video_folders(self) -> list[Path]:
@@ -45,13 +42,9 @@ class EventArguments:
 class CommentaryArguments(EventArguments):
     """What a streaming model is asked."""
 
-    not_instruct_model: bool = field(
-        default=False, metadata={"help": "for base models: only earlier speech, or the title where there is none"}
-    )
-    max_new_tokens: int = field(default=32, metadata={"help": "most tokens a step"})
-    repetition_penalty: float = field(
-        default=1.15, metadata={"help": "divides the scores of tokens that are already in the context"}
-    )
+    not_instruct_model: bool = helped(False, "for base models: only earlier speech, or the title where there is none")
+    max_new_tokens: int = helped(32, "most tokens a step")
+    repetition_penalty: float = helped(1.15, "divides the scores of tokens that are already in the context")
 
     def __post_init__(self) -> None:
         check_tokens(self.max_new_tokens)
@@ -63,10 +56,9 @@ class CommentaryArguments(EventArguments):
 class EventCaptionArguments(EventArguments):
     """What an offline model is asked."""
 
-    max_new_tokens: int = field(default=512, metadata={"help": "most tokens of a caption"})
-    protocol: Literal["official", "livecc"] = field(
-        default="official",
-        metadata={"help": "official: frames of the event; livecc: frames of the whole video, as in the published code"},
+    max_new_tokens: int = helped(512, "most tokens of a caption")
+    protocol: Literal["official", "livecc"] = helped(
+        "official", "official: frames of the event; livecc: frames of the whole video, as in the published code"
     )
 
     def __post_init__(self) -> None:

@@ -1,6 +1,6 @@
 """LiveSports-3K-QA: questions with four options about short sports videos, some of which need text to be read."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +18,7 @@ from evaluation.tasks.multiple_choice import (
 )
 from evaluation.tasks.prompts import PromptTemplates
 from evaluation.tasks.task import Task, is_the_letter
+from utils.arguments import helped
 from utils.errors import UserError
 
 HUB = HubSet("stdKonjac/LiveSports-3K", "LiveSports_3K_QA")
@@ -30,14 +31,12 @@ REMEDY = (
 class LiveSports3KQAArguments:
     """The questions, their videos, and how they are asked."""
 
-    benchmark_path: str = field(
-        default=HUB.id, metadata={"help": "a file of questions, a folder copied from the hub, or the hub's id"}
+    benchmark_path: str = helped(HUB.id, "a file of questions, a folder copied from the hub, or the hub's id")
+    video_dir: str | None = helped(
+        None, f"folder of the videos; default: videos/ beside the questions, or {HUB.folder}"
     )
-    video_dir: str | None = field(
-        default=None, metadata={"help": f"folder of the videos; default: videos/ beside the questions, or {HUB.folder}"}
-    )
-    protocol: Literal["livecc", "official"] = field(
-        default="livecc", metadata={"help": "livecc: logits of the option letters; official: a written letter"}
+    protocol: Literal["livecc", "official"] = helped(
+        "livecc", "livecc: logits of the option letters; official: a written letter"
     )
 
 

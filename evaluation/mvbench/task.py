@@ -10,6 +10,7 @@ from evaluation.tasks.lines import BenchmarkLine
 from evaluation.tasks.multiple_choice import choice, lettered, listed_options, right_letter, with_letters
 from evaluation.tasks.prompts import PromptTemplates
 from evaluation.tasks.task import Task, is_the_letter
+from utils.arguments import helped
 
 FOLDER_FPS = {"livecc": 2.0, "official": 3.0}  # TVQA's frames were taken 3 a second
 
@@ -23,9 +24,9 @@ class MVBenchArguments:
             "help": "a file of lines, the benchmark's folder of json/ and video/, or a hub id (OpenGVLab/MVBench)"
         }
     )
-    video_dir: str | None = field(default=None, metadata={"help": "folder of the videos; default: video/ beside them"})
-    protocol: Literal["livecc", "official"] = field(
-        default="livecc", metadata={"help": "livecc: whole videos, folders at 2 fps; official: start to end, at 3 fps"}
+    video_dir: str | None = helped(None, "folder of the videos; default: video/ beside them")
+    protocol: Literal["livecc", "official"] = helped(
+        "livecc", "livecc: whole videos, folders at 2 fps; official: start to end, at 3 fps"
     )
 
 

@@ -20,7 +20,7 @@ from evaluation.tasks.item import ClipPlan, Commentary, Item, MidStream
 from evaluation.tasks.prompts import PromptTemplates
 from evaluation.tasks.task import Task, is_the_letter
 from models.streaming.options import DEFAULT_QUERY
-from utils.arguments import parse_arguments
+from utils.arguments import helped, parse_arguments
 from utils.errors import run_command
 
 KIND_OF = {wording: kind for kind, (wordings, _) in QUESTIONS.items() for wording in wordings}
@@ -34,7 +34,7 @@ class AskArguments:
     annotations: str = field(
         metadata={"help": "commentary.jsonl of data.nano.corpus, split test: streams and questions"}
     )
-    repetition_penalty: float = field(default=1.0, metadata={"help": "1.0: none"})
+    repetition_penalty: float = helped(1.0, "1.0: none")
 
 
 def load_task(arguments: AskArguments, templates: PromptTemplates, limit: int | None = None) -> Task:

@@ -33,7 +33,7 @@ from data.nano.palette import KITS
 from data.nano.questions import QUESTIONS
 from data.nano.world import KINDS
 from data.samples.annotations import AnnotationFile, Sample
-from utils.arguments import parse_arguments
+from utils.arguments import helped, parse_arguments
 from utils.errors import UserError, run_command
 from utils.files import write_whole
 
@@ -55,7 +55,7 @@ class BenchmarkArguments:
 
     corpus: str = field(metadata={"help": "folder made by data.nano.corpus, split test"})
     output_dir: str = field(metadata={"help": "folder to fill"})
-    seed: int = field(default=0, metadata={"help": "of wrong options and their order"})
+    seed: int = helped(0, "of wrong options and their order")
 
 
 @dataclass(frozen=True)

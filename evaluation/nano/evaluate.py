@@ -29,8 +29,9 @@ from evaluation.runner.run import ask_items, is_first_process
 from evaluation.tasks.item import ClipPlan, Commentary, Item, Written
 from evaluation.tasks.task import Task
 from models.load import load_checkpoint
+from models.streaming.options import DEFAULT_QUERY
 from models.streaming.threads import use_threads
-from utils.arguments import parse_arguments
+from utils.arguments import helped, parse_arguments
 from utils.errors import UserError, run_command
 from utils.files import write_whole
 from utils.fingerprint import checkpoint_fingerprint
@@ -45,17 +46,17 @@ class EvaluateArguments:
     model_name_or_path: str = field(metadata={"help": "checkpoint folder"})
     events: str = field(metadata={"help": "events.jsonl of data.nano.corpus: the held-out clips and their truth"})
     output_dir: str = field(metadata={"help": "answers and scores go here"})
-    view: Literal["video", "noise", "other_video"] = field(
-        default="video", metadata={"help": "what the model sees: the clip, noise in its place, or another clip"}
+    view: Literal["video", "noise", "other_video"] = helped(
+        "video", "what the model sees: the clip, noise in its place, or another clip"
     )
-    style: Literal["stream", "caption"] = field(
-        default="stream", metadata={"help": "caption: all frames first, then the whole timed commentary as one answer"}
+    style: Literal["stream", "caption"] = helped(
+        "stream", "caption: all frames first, then the whole timed commentary as one answer"
     )
-    query: str = field(default="Please describe the video.", metadata={"help": "what the model is asked"})
-    max_new_tokens: int = field(default=24, metadata={"help": "tokens of one step"})
-    repetition_penalty: float = field(default=1.0, metadata={"help": "1.0: none; lines of a match repeat themselves"})
-    limit: int | None = field(default=None, metadata={"help": "only the first N clips"})
-    num_workers: int = field(default=0, metadata={"help": "processes of one thread each; 0: one per core"})
+    query: str = helped(DEFAULT_QUERY, "what the model is asked")
+    max_new_tokens: int = helped(24, "tokens of one step")
+    repetition_penalty: float = helped(1.0, "1.0: none; lines of a match repeat themselves")
+    limit: int | None = helped(None, "only the first N clips")
+    num_workers: int = helped(0, "processes of one thread each; 0: one per core")
 
 
 class ShownPredictor(CheckpointPredictor):

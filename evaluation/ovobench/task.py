@@ -12,6 +12,7 @@ from evaluation.tasks.lines import BenchmarkLine, find_video, read_benchmark
 from evaluation.tasks.multiple_choice import choice, lettered, listed_options, with_letters, written_choice
 from evaluation.tasks.prompts import PromptTemplates
 from evaluation.tasks.task import Task, is_the_letter
+from utils.arguments import helped
 from utils.errors import UserError
 
 LINES = "ovo-bench-formatted.jsonl"
@@ -31,8 +32,8 @@ class OVOBenchArguments:
     """The benchmark's folder, and what is asked."""
 
     benchmark_dir: str = field(metadata={"help": f"folder of the videos' folders and {LINES}"})
-    protocol: Literal["livecc", "official"] = field(
-        default="livecc", metadata={"help": "livecc: logits, CRR clips from ask_time; official: written, clips from 0"}
+    protocol: Literal["livecc", "official"] = helped(
+        "livecc", "livecc: logits, CRR clips from ask_time; official: written, clips from 0"
     )
 
 

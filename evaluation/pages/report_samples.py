@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data.preview.page import thumbnail
+from data.samples.patches import MERGE, PATCH
 from data.video.clip import VideoError, read_clip
 from data.video.frame_folder import read_frame_folder
 from data.video.frame_plan import Clip, VideoLimits
@@ -17,7 +18,8 @@ from evaluation.scoring.score_lines import percent
 from evaluation.scoring.scored_runs import ScoredRun
 
 N_FRAMES = 4
-LIMITS = VideoLimits(min_pixels=28 * 28 * 36, total_pixels=28 * 28 * 100 * N_FRAMES, max_frames=N_FRAMES)
+TOKEN = (PATCH * MERGE) ** 2  # pixels of a visual token
+LIMITS = VideoLimits(min_pixels=36 * TOKEN, total_pixels=100 * TOKEN * N_FRAMES, max_frames=N_FRAMES)
 
 
 @dataclass(frozen=True)

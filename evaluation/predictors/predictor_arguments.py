@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from models.checkpoint_arguments import CheckpointArguments, PlacementArguments
+from utils.arguments import helped
 from utils.errors import UserError
 
 
@@ -12,8 +13,8 @@ class PredictorArguments(CheckpointArguments):
     """Which model answers, and how it runs."""
 
     model_name_or_path: str = field(kw_only=True, metadata={"help": "folder or hub id of a Qwen2-VL checkpoint"})
-    compat: Literal["livecc"] | None = field(
-        default=None, metadata={"help": "stream as the published code does (livecc): positions, frames, turns"}
+    compat: Literal["livecc"] | None = helped(
+        None, "stream as the published code does (livecc): positions, frames, turns"
     )
 
 
@@ -21,16 +22,11 @@ class PredictorArguments(CheckpointArguments):
 class CaptionerArguments(PlacementArguments):
     """Which model writes, and how it runs."""
 
-    model_name_or_path: str | None = field(
-        default=None, metadata={"help": "folder or hub id of any image-text-to-text model of transformers"}
+    model_name_or_path: str | None = helped(None, "folder or hub id of any image-text-to-text model of transformers")
+    api_model: str | None = helped(
+        None, "in its place: a model behind an OpenAI-compatible endpoint, such as gpt-4o-2024-08-06"
     )
-    api_model: str | None = field(
-        default=None,
-        metadata={"help": "in its place: a model behind an OpenAI-compatible endpoint, such as gpt-4o-2024-08-06"},
-    )
-    max_images: int = field(
-        default=32, metadata={"help": "frames, evenly spread, for an endpoint or a model that takes no videos"}
-    )
+    max_images: int = helped(32, "frames, evenly spread, for an endpoint or a model that takes no videos")
 
     def __post_init__(self) -> None:
         if (self.model_name_or_path is None) == (self.api_model is None):

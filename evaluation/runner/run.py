@@ -12,7 +12,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -23,6 +23,7 @@ from evaluation.runner.store import AnswerStore
 from evaluation.scoring.results import BenchmarkRun
 from evaluation.tasks.item import Answer, Item
 from evaluation.tasks.task import Task
+from utils.arguments import helped
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -35,15 +36,11 @@ MAX_ATTEMPTS = 2  # a failed item is tried once more
 class EvaluationArguments:
     """What part of a benchmark is asked, and where its answers go."""
 
-    output_dir: str | None = field(default=None, metadata={"help": "answers and results; default: beside the script"})
-    limit: int | None = field(default=None, metadata={"help": "only the first N lines of the benchmark"})
-    num_workers: int = field(
-        default=0, metadata={"help": "processes; 0: one for each GPU; torchrun's number where it starts them"}
-    )
-    resume: bool = field(default=True, metadata={"help": "--resume False forgets the answers of earlier runs"})
-    template_dir: str | None = field(
-        default=None, metadata={"help": "folder whose templates replace those of evaluation/templates"}
-    )
+    output_dir: str | None = helped(None, "answers and results; default: beside the script")
+    limit: int | None = helped(None, "only the first N lines of the benchmark")
+    num_workers: int = helped(0, "processes; 0: one for each GPU; torchrun's number where it starts them")
+    resume: bool = helped(True, "--resume False forgets the answers of earlier runs")
+    template_dir: str | None = helped(None, "folder whose templates replace those of evaluation/templates")
 
 
 def evaluate_task(task: Task, predictor: Predictor, folder: Path, resume: bool = True) -> list[BenchmarkRun]:

@@ -13,6 +13,7 @@ from evaluation.tasks.multiple_choice import LETTERED, choice, lettered, listed_
 from evaluation.tasks.multiple_choice import written_choice as ask_for_letter
 from evaluation.tasks.prompts import PromptTemplates
 from evaluation.tasks.task import Task, is_the_letter
+from utils.arguments import helped
 from utils.errors import UserError
 
 HUB = HubSet("mjuicem/StreamingBench", "Real_Time_Visual_Understanding", "Real_Time_Visual_Understanding")
@@ -31,12 +32,9 @@ class StreamingBenchArguments:
     benchmark_path: str = field(
         metadata={"help": "Real_Time_Visual_Understanding.csv, questions_real.json, lines of either, or the hub's id"}
     )
-    video_dir: str | None = field(
-        default=None, metadata={"help": "folder of the videos; default: videos/ or real/ beside the questions"}
-    )
-    protocol: Literal["livecc", "official"] = field(
-        default="livecc",
-        metadata={"help": "livecc: all video up to the question, logits; official: its last 60 s, a written letter"},
+    video_dir: str | None = helped(None, "folder of the videos; default: videos/ or real/ beside the questions")
+    protocol: Literal["livecc", "official"] = helped(
+        "livecc", "livecc: all video up to the question, logits; official: its last 60 s, a written letter"
     )
 
 

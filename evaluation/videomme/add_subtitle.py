@@ -19,7 +19,7 @@ if not __package__:  # run as a file: import from the repository's root
 
 from evaluation.tasks.lines import read_benchmark
 from evaluation.videomme.task import read_subtitles
-from utils.arguments import parse_arguments
+from utils.arguments import helped, parse_arguments
 from utils.errors import UserError, run_command
 from utils.files import write_whole
 
@@ -33,7 +33,7 @@ class AddSubtitleArguments:
     benchmark_path: str = field(metadata={"help": "videomme.jsonl: one question a line"})
     subtitle_dir: str = field(metadata={"help": "folder of {videoID}.srt"})
     output: str = field(metadata={"help": "the lines with their subtitles; may be the benchmark file itself"})
-    silent: bool = field(default=True, metadata={"help": "--silent False: a video without a file is an error"})
+    silent: bool = helped(True, "--silent False: a video without a file is an error")
 
 
 def main(argv: list[str] | None = None) -> None:

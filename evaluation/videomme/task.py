@@ -12,6 +12,7 @@ from evaluation.tasks.multiple_choice import choice, lettered, names_the_letter
 from evaluation.tasks.prompts import PromptTemplates
 from evaluation.tasks.task import Task, is_the_letter
 from evaluation.videomme.scores import export
+from utils.arguments import helped
 from utils.errors import UserError
 
 PLAIN, SUBTITLED = "no_subtitles", "with_subtitles"
@@ -23,15 +24,11 @@ class VideoMMEArguments:
     """The benchmark file, its videos, and what is asked."""
 
     benchmark_path: str = field(metadata={"help": "videomme.jsonl: one question a line"})
-    video_dir: str | None = field(
-        default=None, metadata={"help": "folder of {videoID}.mp4; default: videos/ beside the benchmark file"}
-    )
-    with_subtitles: bool = field(default=False, metadata={"help": "show the subtitles as well"})
-    both_settings: bool = field(
-        default=False, metadata={"help": "ask without and with subtitles in one run, which share each video"}
-    )
-    protocol: Literal["livecc", "official"] = field(
-        default="livecc", metadata={"help": "livecc: logits of the option letters; official: a written letter"}
+    video_dir: str | None = helped(None, "folder of {videoID}.mp4; default: videos/ beside the benchmark file")
+    with_subtitles: bool = helped(False, "show the subtitles as well")
+    both_settings: bool = helped(False, "ask without and with subtitles in one run, which share each video")
+    protocol: Literal["livecc", "official"] = helped(
+        "livecc", "livecc: logits of the option letters; official: a written letter"
     )
 
     @property
