@@ -74,7 +74,7 @@ def qwen2_5_vl(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(path: Path, **flags) -> Captioner:
-    return Captioner.load(CaptionerArguments(str(path), device="cpu", **flags))
+    return Captioner.load(CaptionerArguments(model_name_or_path=str(path), device="cpu", **flags))
 
 
 def item(start_s: float, end_s: float, text: str = "Describe the video.", n_tokens: int = 12) -> Item:

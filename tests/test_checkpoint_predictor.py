@@ -122,7 +122,10 @@ def test_a_clip_holds_the_frames_of_its_window(predictor, videos, tmp_path):
 @pytest.mark.parametrize(("options", "spaced"), [(LETTERS, True), (tuple("0123456789"), False)])
 def test_options_are_weighed_as_transformers_weighs_them(predictor, tiny_checkpoint, videos, options, spaced):
     """Its own model, fed by its own processor, with the beginning of the answer and each option behind the prompt."""
-    plan, theirs = ClipPlan(videos[1]), Captioner.load(CaptionerArguments(str(tiny_checkpoint), device="cpu"))
+    plan, theirs = (
+        ClipPlan(videos[1]),
+        Captioner.load(CaptionerArguments(model_name_or_path=str(tiny_checkpoint), device="cpu")),
+    )
     with VideoFile(plan.video) as video:
         clip = predictor.read(plan, video)
     for question in QUESTIONS:
