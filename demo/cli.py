@@ -49,7 +49,8 @@ def main() -> int:
     )
     check(source, model, speech, memory, output)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
-    logging.getLogger("models").setLevel(logging.INFO)
+    for folder in ("data", "models"):
+        logging.getLogger(folder).setLevel(logging.INFO)
     with claimed_stdout() as stdout:
         # torch and transformers load only now: --help and a mistyped flag need not wait for them.
         from demo.viewing import Viewing

@@ -99,7 +99,7 @@ def test_pausing_pauses_and_seeking_starts_anew(tab, server):
     tab.pause()
     (viewer,) = server.viewers.seated
     until(lambda: not viewer.run.player.playing)
-    until(lambda: not viewer.run.stream.frames and not viewer.run.stream.busy)  # what had come is said
+    until(lambda: not viewer.run.stream.queue.n_waiting and not viewer.run.stream.busy)  # what had come is said
     until_all_is_told(tab, server)
     said, n_told = len(tab.steps), tab.run("livecc.connection.seq")
     tab.wait("n => livecc.connection.seq >= n", n_told + 2)  # two reports of the load, one a second

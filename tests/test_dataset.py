@@ -147,7 +147,7 @@ def test_each_turn_shows_its_own_pictures(open_samples, chat, tmp_path):
 
 def test_an_example_is_what_the_librarys_processor_makes(open_samples, repository, tmp_path):
     """transformers' own template, tokens, grids and patches, for two turns with pictures and films of several sizes."""
-    from models.load import load_processor  # here, for spawned workers import this file
+    from data.samples.checkpoint_config import load_processor  # here, for spawned workers import this file
     from models.vision import normalize_patches
 
     processor, _ = load_processor(repository / "tests/golden/tiny_model")

@@ -54,8 +54,11 @@ def test_question_in_mid_stream():
 
 
 def test_question_about_a_whole_video():
-    first, *answer = run(EXAMPLES[2]).splitlines()
-    assert re.match(r"\d+ frames of \(\d+, \d+\) pixels", first) and "".join(answer).strip()
+    """The answer is the score at the match's end."""
+    first, answer = run(EXAMPLES[2]).splitlines()
+    match = json.loads((REPOSITORY / "demo/sources/match_1.events.json").read_text())
+    assert re.match(r"16 frames of \(\d+, \d+\) pixels", first)
+    assert match["lines"][-1]["score"] == [0, 2] and "nil two" in answer
 
 
 def test_the_7b_example_compiles_and_names_what_exists():

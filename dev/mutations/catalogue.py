@@ -3,6 +3,7 @@
 from dev.mutations.data import DATA
 from dev.mutations.evaluation import EVALUATION
 from dev.mutations.mutation import Mutation
+from dev.mutations.pages import PAGES
 from dev.mutations.production import PRODUCTION
 from dev.mutations.serving import SERVING
 from dev.mutations.streaming import STREAMING
@@ -15,5 +16,6 @@ AREAS: dict[str, tuple[Mutation, ...]] = {
     "evaluation": EVALUATION,
     "production": PRODUCTION,
     "serving": SERVING,
+    "pages": PAGES,
 }
 MUTATIONS = tuple(mutation for area in AREAS.values() for mutation in area)

@@ -117,7 +117,7 @@ POSITIONS = (
     Mutation(
         name="recorded_position_mode_ignored",
         promise="a checkpoint runs with the positions that it was trained with",
-        file="models/load.py",
+        file="data/samples/checkpoint_config.py",
         old='(recorded, "from its config.json")',
         new='(None, "from its config.json")',
         tests=("tests/test_load.py::test_position_mode",),

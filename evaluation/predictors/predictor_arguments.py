@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from models.checkpoint_arguments import CheckpointArguments, PlacementArguments
+from models.checkpoint_arguments import DTYPES, CheckpointArguments, PlacementArguments
 from utils.arguments import helped
 from utils.errors import UserError
 
@@ -33,6 +33,8 @@ class CaptionerArguments(PlacementArguments):
             raise UserError("give --model_name_or_path or --api_model, and not both")
         if self.max_images < 2:
             raise UserError(f"--max_images {self.max_images}: give at least 2")
+        if self.dtype not in (None, *DTYPES):
+            raise UserError(f"--dtype {self.dtype}: choose {', '.join(DTYPES)}")
 
 
 def model_id(name_or_path: str) -> str:
