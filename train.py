@@ -29,7 +29,7 @@ import torch.distributed as dist
 
 from data.loading.collate import collate, pack
 from data.loading.dataset import AnnotationDataset, DataArguments, SampleEncoder
-from data.loading.loader import SampleLoader
+from data.loading.loader import LoaderOptions, SampleLoader
 from data.loading.mixing import make_order
 from data.samples.annotations import AnnotationError
 from data.video.decode_cache import DecodeCache
@@ -127,15 +127,17 @@ def make_loader(
         dataset,
         make_order(sizes, weights, seed, args.process_index, args.world_size),
         pack if packed else functools.partial(collate, pad_id=pad_id),
-        batch_size=args.per_device_train_batch_size,
-        accumulation=args.gradient_accumulation_steps,
-        max_bad_samples=data_args.max_bad_samples,
-        num_workers=args.dataloader_num_workers,
-        prefetch_factor=args.dataloader_prefetch_factor,
-        start_method=getattr(args, "dataloader_multiprocessing_context", None),
-        prefetch_bytes=data_args.prefetch_mb * 10**6,
-        max_tokens=packed,
-        batches_per_epoch=n_updates * args.gradient_accumulation_steps if packed and n_updates else None,
+        LoaderOptions(
+            batch_size=args.per_device_train_batch_size,
+            max_tokens=packed,
+            accumulation=args.gradient_accumulation_steps,
+            batches_per_epoch=n_updates * args.gradient_accumulation_steps if packed and n_updates else None,
+            max_bad_samples=data_args.max_bad_samples,
+            num_workers=args.dataloader_num_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            start_method=getattr(args, "dataloader_multiprocessing_context", None),
+            prefetch_bytes=data_args.prefetch_mb * 10**6,
+        ),
     )
 
 

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from data.video.frame_plan import SIZE_FACTOR
 from models.checkpoint_arguments import CheckpointArguments
 from models.streaming.options import DEFAULT_QUERY, CachePolicy, RetentionOptions, StreamOptions
 from utils.arguments import helped
@@ -16,7 +17,7 @@ NANO_NOTE = (
     "This small model knows only its own drawn football world. For real videos: python demo/cli.py "
     "--model_name_or_path chenjoya/LiveCC-7B-Instruct --video FILE (16 GB of weights; a GPU)."
 )
-LIVE_MAX_PIXELS = 384 * 28 * 28  # of a frame in the live loop: 384 visual tokens for two frames
+LIVE_MAX_PIXELS = 384 * SIZE_FACTOR**2  # of a frame in the live loop: 384 visual tokens for two frames
 
 
 @dataclass

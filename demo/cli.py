@@ -21,6 +21,7 @@ from dataclasses import replace
 
 from data.sources.reconnection import Reconnection
 from data.sources.spec import check_frame_times, parse_spec
+from data.video.frame_plan import SIZE_FACTOR
 from demo.arguments import (
     LIVE_MAX_PIXELS,
     NANO_CHECKPOINT,
@@ -80,7 +81,7 @@ def check(
     Reconnection(stall_s=source.stall_s, max_retries=source.max_retries)
     if speech.query is not None and not speech.query.strip():
         raise UserError("--query is empty: say what the commentary should be, or leave the flag out")
-    if source.max_pixels is not None and source.max_pixels < 28 * 28:
+    if source.max_pixels is not None and source.max_pixels < SIZE_FACTOR**2:
         raise UserError(f"--max_pixels {source.max_pixels}: one visual token takes 28*28 = 784 pixels at least")
     if speech.compat and memory.cache_policy not in (None, "full"):
         raise UserError(f"--compat {speech.compat} keeps everything; leave --cache_policy {memory.cache_policy} out")

@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from data.samples.conversation import IGNORED
+
 
 def supervised_rows(hidden_BTH: Tensor, labels_BT: Tensor) -> tuple[Tensor, Tensor]:
     """Hidden states that predict a supervised token, and that token: [N, H], int64 [N].
@@ -14,7 +16,7 @@ def supervised_rows(hidden_BTH: Tensor, labels_BT: Tensor) -> tuple[Tensor, Tens
     In streaming data they are a few per cent of all rows; the others would multiply the vocabulary matrix in vain.
     """
     targets = labels_BT[:, 1:]
-    rows = targets != -100
+    rows = targets != IGNORED
     return hidden_BTH[:, :-1][rows], targets[rows]
 
 

@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader
 
 from data.loading.collate import collate
 from data.loading.dataset import AnnotationDataset, BadSample, DataArguments, Example, SampleEncoder
-from data.loading.loader import SampleLoader
+from data.loading.loader import LoaderOptions, SampleLoader
 from data.loading.mixing import MixedOrder
 from data.nano.tokenizer import train_tokenizer
-from data.preview.model_view import frames_of, view_turns
+from data.preview.model_view import frames_from_patches, view_turns
 from data.samples.conversation import IGNORED, ChatFormat
 from data.samples.elements import TextElement
 from data.samples.patches import cut_patches
@@ -330,7 +330,7 @@ def test_two_files_come_as_they_are_mixed_from_two_workers(tmp_path, chat):
         path.write_text("".join(json.dumps(sample) + "\n" for sample in samples))
     dataset = AnnotationDataset(paths, SampleEncoder(chat, LIMITS, "mrope"))
     order = MixedOrder(sizes, (1.0, 2.0), seed=3)
-    loader = SampleLoader(dataset, order, list, batch_size=2, num_workers=2, max_bad_samples=0.9)
+    loader = SampleLoader(dataset, order, list, LoaderOptions(2, num_workers=2, max_bad_samples=0.9))
     drawn = [example for batch in islice(loader, 5) for example in batch]
     loader.close()
     names = [f"{path.stem} {i}." for path, size in zip(paths, sizes, strict=True) for i in range(size)]
@@ -392,7 +392,7 @@ def test_examples_can_be_viewed_from_ids_and_patches(open_samples, chat):
 def test_patches_are_put_together_again():
     frames = torch.randint(0, 256, (4, 3, 56, 84), dtype=torch.uint8)
     patches, grid = cut_patches(frames)
-    assert torch.equal(frames_of(patches, grid), frames)
+    assert torch.equal(frames_from_patches(patches, grid), frames)
 
 
 def test_arguments_have_the_published_defaults():

@@ -7,8 +7,10 @@ import os
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 import data.video.decode_cache
+import data.video.tensor_file
 from data.video.clip import VideoError, read_clip
 from data.video.decode_cache import DecodeCache
 from data.video.frame_plan import VideoLimits
@@ -112,13 +114,16 @@ def test_a_changed_video_is_decoded_again_in_the_same_place(tmp_path, decoded):
     assert len(list(cache.folder.rglob("*.clip"))) == 1
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "noise"])
+OLDER = (20).to_bytes(8, "little") + b'{"shape": [2, 3, 4]}' + bytes(300)  # a header and bare bytes
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "noise", "older"])
 def test_a_damaged_entry_is_made_again(video, tmp_path, decoded, damage):
     cache = DecodeCache(tmp_path)
     cache.read_clip(video, limits=LIMITS)
     (entry,) = cache.folder.rglob("*.clip")
     stored = entry.read_bytes()
-    entry.write_bytes({"cut": stored[:-5], "empty": b"", "noise": bytes(range(256)) * 8}[damage])
+    entry.write_bytes({"cut": stored[:-5], "empty": b"", "noise": bytes(range(256)) * 8, "older": OLDER}[damage])
     assert same(cache.read_clip(video, limits=LIMITS), read_clip(video, limits=LIMITS))
     assert len(decoded) == 2
 
@@ -160,10 +165,11 @@ def test_errors(video, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="decode cache"):
         DecodeCache(tmp_path / "file")
 
-    def full(*_):
-        raise OSError(28, "No space left on device")
+    def full(tensors, path, metadata):
+        path.write_bytes(b"the beginning")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(data.video.decode_cache, "_write", full)
+    monkeypatch.setattr(data.video.tensor_file, "save_file", full)
     with pytest.raises(UserError, match="No space left on device"):
         cache.read_clip(video, limits=LIMITS)
     assert not list(cache.folder.rglob("*.partial"))

@@ -16,10 +16,11 @@ FILES = [path for folder in FOLDERS for path in sorted((REPOSITORY / folder).rgl
 TREES = {path.relative_to(REPOSITORY).as_posix(): ast.parse(path.read_text("utf-8")) for path in FILES}
 # What is declared once, and where; a second assignment of the name, or of the number in its place, is a fault.
 DECLARED_ONCE = {
-    "FPS": "data/samples/words.py",
+    "FPS": "data/video/frame_plan.py",
     "FIRST_STEP_FRAMES": "data/samples/words.py",
     "STEP_FRAMES": "data/samples/words.py",
     "SILENCE": "data/samples/words.py",
+    "SIZE_FACTOR": "data/video/frame_plan.py",
     "PATCH": "data/samples/patches.py",
     "MERGE": "data/samples/patches.py",
     "IGNORED": "data/samples/conversation.py",
@@ -109,6 +110,13 @@ def test_constants_are_declared_once(name):
         if isinstance(target, ast.Name) and target.id == name
     ]
     assert declared == [DECLARED_ONCE[name]]
+
+
+def test_numbers_that_have_a_name_are_not_written_out():
+    """The ignored label is IGNORED, and a visual token's pixels are SIZE_FACTOR squared."""
+    code = {path: ast.unparse(tree) for path, tree in TREES.items()}
+    assert [path for path, text in code.items() if re.search(r"(?<![\w.])-100\b", text)] == [DECLARED_ONCE["IGNORED"]]
+    assert [path for path, text in code.items() if "28 * 28" in text] == []
 
 
 def test_few_public_names_stand_for_two_things():

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from data.loading.bad_samples import BadSampleLog, TooManyBadSamples, write_report
 from data.loading.dataset import BadSample, Example
-from data.loading.loader import SHARED_FROM_BYTES, SampleLoader, epoch_length, size_of
+from data.loading.loader import SHARED_FROM_BYTES, LoaderOptions, SampleLoader, epoch_length, size_of
 from data.loading.mixing import MixedOrder
 from data.loading.order import SampleOrder
 from tests.conftest import REPOSITORY as ROOT
@@ -56,7 +56,8 @@ def numbers_of(examples: list[Example]) -> list[int]:
 
 def make_loader(dataset: Dataset, rank: int = 0, world: int = 1, seed: int = 0, **options) -> SampleLoader:
     order = SampleOrder(len(dataset), seed, rank, world)
-    return SampleLoader(dataset, order, numbers_of, **{"batch_size": 2, "max_bad_samples": 0.9, **options})
+    options = LoaderOptions(**{"batch_size": 2, "max_bad_samples": 0.9, **options})
+    return SampleLoader(dataset, order, numbers_of, options)
 
 
 def take(loader: SampleLoader, n: int) -> list[list[int]]:
@@ -196,7 +197,7 @@ def test_workers_deliver_the_same_batches():
 def test_examples_come_unchanged_from_workers(patches):
     dataset = Numbers(3, patches=patches)
     order = SampleOrder(3)
-    loader = SampleLoader(dataset, order, lambda examples: examples[0], batch_size=1, num_workers=1)
+    loader = SampleLoader(dataset, order, lambda examples: examples[0], LoaderOptions(num_workers=1))
     example, expected = next(iter(loader)), dataset[next(order.from_position(0))]
     loader.close()
     for name, value in vars(expected).items():
@@ -245,12 +246,12 @@ def test_resume_on_other_data_is_refused():
 
 def test_resume_on_another_mix_is_refused():
     state = make_loader(Numbers(10)).state_dict()
-    mixed = SampleLoader(Numbers(10), MixedOrder((4, 6), (1, 1)), numbers_of, batch_size=2)
+    mixed = SampleLoader(Numbers(10), MixedOrder((4, 6), (1, 1)), numbers_of, LoaderOptions(2))
     with pytest.raises(
         UserError, match=r"by size \(10 samples.*of \[4, 6\] samples with weights .*--annotation_weights"
     ):
         mixed.load_state_dict(state)
-    reweighted = SampleLoader(Numbers(10), MixedOrder((4, 6), (1, 2)), numbers_of, batch_size=2)
+    reweighted = SampleLoader(Numbers(10), MixedOrder((4, 6), (1, 2)), numbers_of, LoaderOptions(2))
     with pytest.raises(UserError, match=r"weights \[1.0, 1.0\].*weights \[1.0, 2.0\]"):
         reweighted.load_state_dict(json.loads(json.dumps(mixed.state_dict())))
     reweighted.load_state_dict(reweighted.state_dict())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data.nano.commentator import HELD_OUT_WORDINGS, WORDINGS, ZONE_PHRASES, score_phrase
-from data.nano.parser import ParsedLine, parse_line
+from data.nano.parser import ParsedLine, parse_event_line
 from data.nano.world import FLANKS, ZONES
 
 LINES = Path(__file__).with_name("nano_lines.tsv")
@@ -31,7 +31,7 @@ def test_there_are_two_hundred_lines():
 
 @pytest.mark.parametrize("row", read_lines(), ids=lambda row: row["line"])
 def test_hand_written_line(row):
-    assert parse_line(row["line"]) == expected(row)
+    assert parse_event_line(row["line"]) == expected(row)
 
 
 @pytest.mark.parametrize("wordings", [WORDINGS, HELD_OUT_WORDINGS], ids=["training", "held out"])
@@ -41,4 +41,4 @@ def test_commentators_wordings(wordings):
             zones = (FLANKS if kind in ("corner", "throw-in") else ZONES) if "{z}" in wording else (None,)
             for zone in zones:
                 line = wording.format(T="White", t="white", z=ZONE_PHRASES.get(zone, ""), s=score_phrase(score))
-                assert parse_line(line) == ParsedLine(kind, "white", zone, score if "{s}" in wording else None)
+                assert parse_event_line(line) == ParsedLine(kind, "white", zone, score if "{s}" in wording else None)

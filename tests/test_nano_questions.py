@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from data.nano.questions import N_ASKED, QUESTIONS, answer, ask
+from data.nano.questions import N_ASKED, QUESTIONS, answer, draw_questions
 from data.nano.states import STATE_QUERY, describe_state
 from data.nano.world import LENGTH_M, WIDTH_M, play_window
 
@@ -29,7 +29,7 @@ def test_the_state_of_play_is_always_asked_for():
     moment = play_window(np.random.default_rng(1), 20.0, 5.0, open_play=True).at(4.0)
     orders = set()
     for seed in range(30):
-        asked = ask(moment, KITS, np.random.default_rng(seed))
+        asked = draw_questions(moment, KITS, np.random.default_rng(seed))
         assert len(asked) == N_ASKED and len({question for question, _ in asked}) == N_ASKED
         assert (STATE_QUERY, describe_state(moment, KITS)) in asked
         orders.add([question for question, _ in asked].index(STATE_QUERY))

@@ -5,9 +5,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data.nano.commentator import HELD_OUT_WORDINGS, WORDINGS, score_phrase, speak
+from data.nano.commentator import HELD_OUT_WORDINGS, WORDINGS, narrate, score_phrase
 from data.nano.palette import KITS, PITCHES, draw_look, kit_pairs
-from data.nano.render import Painter
+from data.nano.render import MatchPainter
 from data.nano.states import PHASES, describe_state, phase_of
 from data.nano.world import FLANKS, KINDS, LENGTH_M, WIDTH_M, ZONES, play_window
 from utils.errors import UserError
@@ -62,7 +62,7 @@ def test_the_state_names_the_side_that_has_the_ball(played):
 
 def test_every_event_is_spoken_soon_after_it_is_seen(played):
     rng = np.random.default_rng(0)
-    lines = [line for window in played for line in speak(window.events, ("red", "blue"), rng)]
+    lines = [line for window in played for line in narrate(window.events, ("red", "blue"), rng)]
     assert len(lines) == sum(len(window.events) for window in played)
     delays = [line.start_s - line.event.time_s for line in lines]
     assert min(delays) >= 0.2
@@ -72,7 +72,7 @@ def test_every_event_is_spoken_soon_after_it_is_seen(played):
 
 
 def test_words_follow_each_other(played):
-    for line in speak(played[0].events, ("red", "blue"), np.random.default_rng(1)):
+    for line in narrate(played[0].events, ("red", "blue"), np.random.default_rng(1)):
         times = [t for start, end, _ in line.words for t in (start, end)]
         assert times == sorted(times)
 
@@ -110,8 +110,8 @@ def test_frames_look_alike_at_every_size(size_hw):
     window = windows(2)[1]
     look = draw_look(np.random.default_rng(3), "train")
     still = type(look)(look.kits, look.pitch_rgb, noise=0.0, jitter=0.0)
-    frame = Painter(still, np.random.default_rng(4), size_hw).frame(window.at(4.0))
-    small = Painter(still, np.random.default_rng(4), (84, 140)).frame(window.at(4.0))
+    frame = MatchPainter(still, np.random.default_rng(4), size_hw).frame(window.at(4.0))
+    small = MatchPainter(still, np.random.default_rng(4), (84, 140)).frame(window.at(4.0))
     assert frame.shape == (*size_hw, 3) and frame.dtype == np.uint8
     step = size_hw[0] // 84
     shrunk = frame.reshape(84, step, 140, step, 3).mean(axis=(1, 3))
@@ -122,7 +122,7 @@ def test_frames_look_alike_at_every_size(size_hw):
 def test_players_and_ball_wear_their_sides_colours(played, seed):
     look = draw_look(np.random.default_rng(seed), "train")
     still = type(look)(look.kits, look.pitch_rgb, noise=0.0, jitter=0.0)
-    painter, seen = Painter(still, np.random.default_rng(4), (336, 560)), Counter()
+    painter, seen = MatchPainter(still, np.random.default_rng(4), (336, 560)), Counter()
     kits = [KITS[name] for name in look.kits]
     for moment in (moment for window in played[:6] for moment in window.moments[::40] if moment.phase == "carry"):
         frame, shot = painter.frame(moment), painter.camera.at(moment.time_s)
@@ -142,7 +142,7 @@ def test_players_and_ball_wear_their_sides_colours(played, seed):
 def test_scoreboard_shows_kits_and_score():
     window = windows(1)[0]
     look = draw_look(np.random.default_rng(5), "test")
-    frame = Painter(look, np.random.default_rng(6), (84, 140)).frame(window.at(1.0))
+    frame = MatchPainter(look, np.random.default_rng(6), (84, 140)).frame(window.at(1.0))
     for team, column in ((0, 32), (1, 108)):
         seen = frame[4:10, column : column + 3].reshape(-1, 3).mean(axis=0)
         assert np.abs(seen - np.array(KITS[look.kits[team]])).max() < 20

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from data.loading.collate import collate, pack
 from data.loading.dataset import AnnotationDataset, BadSample, Example, SampleEncoder
-from data.loading.loader import SURVEY_ROWS, SampleLoader
+from data.loading.loader import SURVEY_ROWS, LoaderOptions, SampleLoader
 from data.loading.mixing import MixedOrder
 from data.loading.order import SampleOrder
 from data.loading.packing import LOOKAHEAD_ROWS, RowPacker
@@ -258,7 +258,7 @@ def numbers_of(examples: list[Example]) -> list[int]:
 def make_loader(dataset, rank=0, world=1, order=None, **options) -> SampleLoader:
     order = order or SampleOrder(len(dataset), 0, rank, world)
     options = {"batch_size": 1, "max_bad_samples": 0.9, "max_tokens": 128, "batches_per_epoch": 10**6, **options}
-    return SampleLoader(dataset, order, numbers_of, **options)
+    return SampleLoader(dataset, order, numbers_of, LoaderOptions(**options))
 
 
 def rows_of(loader: SampleLoader, n: int) -> list[list[int]]:

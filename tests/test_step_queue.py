@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from data.samples.words import FPS
+from data.video.frame_plan import FPS
 from data.video.live import TimedFrame
 from demo.viewing import Viewing
 from evaluation.predictors.checkpoint import comment as evaluations_comment

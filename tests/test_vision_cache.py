@@ -211,7 +211,13 @@ def garble(media, checkpoint, cache):
         entry.write_bytes(bytes(range(256)) * 4)
 
 
-@pytest.mark.parametrize("change", [change_video, touch_video, tear, flip_a_byte, empty, garble])
+def write_as_before(media, checkpoint, cache):
+    """An older form: a header and bare bytes."""
+    for entry in entries(cache.folder):
+        entry.write_bytes((28).to_bytes(8, "little") + b'{"made_of": {}, "crc32": 0} ' + bytes(28 + 256))
+
+
+@pytest.mark.parametrize("change", [change_video, touch_video, tear, flip_a_byte, empty, garble, write_as_before])
 def test_what_changed_or_is_damaged_is_not_used(checkpoint, media, tmp_path, reads, change):
     write_samples(media / "all.jsonl", [stream(0)])
     cache = open_cache(checkpoint, tmp_path / "cache")

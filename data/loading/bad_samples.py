@@ -9,6 +9,7 @@ from pathlib import Path
 
 from data.loading.dataset import BadSample
 from utils.errors import UserError
+from utils.files import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -100,5 +101,4 @@ def write_report(path: Path, logs: Iterable[BadSampleLog], stopped: bool = False
         "counts_in_good_samples": dict(merged.counts),
         "samples": list(merged.records.values()),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(report, indent=1, ensure_ascii=False) + "\n")

@@ -1,4 +1,4 @@
-"""A limit in bytes on what loader workers have ready: who is done waits until there is room for it.
+"""Byte budget of the loader's workers: a sample that is ready waits until there is room for it.
 
 Counted are samples handed over and not yet taken. A worker that waits holds one sample of its own. The sample that
 is taken next never waits, so workers cannot wait for each other.

@@ -79,4 +79,4 @@ def _visual(examples: Sequence[Example]) -> dict[str, Any]:
 
 
 def _dtype(example: Example) -> torch.dtype:
-    return next(part.dtype for part in example.parts if part.is_cached)
+    return next(part.dtype for part in example.parts or () if part.is_cached)

@@ -37,15 +37,13 @@ class DataArguments:
         default=32768, metadata={"help": "tokens; over it, earlier speech is cut, then the sample is bad"}
     )
     frame_times: FrameTimes = field(
-        default="grid",
-        metadata={"help": "time of a frame: on the 2 fps grid, or its end as published (end32)"},
+        default="grid", metadata={"help": "time of a frame: on the 2 fps grid, or its end as published (end32)"}
     )
     decode_cache: str | None = field(
         default=None, metadata={"help": "folder that keeps decoded frames, for small data read many times"}
     )
     vision_cache: str | None = field(
-        default=None,
-        metadata={"help": "folder that keeps the frozen tower's features (needs --freeze_modules visual)"},
+        default=None, metadata={"help": "folder that keeps the frozen tower's features (needs --freeze_modules visual)"}
     )
     vision_cache_gb: float | None = field(
         default=None, metadata={"help": "size at which the vision cache stops growing; default: no limit"}
@@ -59,8 +57,7 @@ class DataArguments:
         default=0.01, metadata={"help": "share of samples that may be bad before the run stops"}
     )
     bad_sample_report: str | None = field(
-        default=None,
-        metadata={"help": "JSON report of bad samples; default: bad_samples.json in --output_dir"},
+        default=None, metadata={"help": "JSON report of bad samples; default: bad_samples.json in --output_dir"}
     )
 
 

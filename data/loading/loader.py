@@ -24,6 +24,8 @@ from data.loading.dataset import BadSample, Example
 from data.loading.mixing import MixedOrder
 from data.loading.order import SampleOrder
 from data.loading.packing import LOOKAHEAD, RowPacker
+from data.samples.conversation import IGNORED
+from data.samples.patches import grid_tokens
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -31,15 +33,35 @@ logger = logging.getLogger(__name__)
 # A worker hands larger arrays over in shared memory. Smaller ones travel by pipe: a shared tensor costs an
 # open file for as long as it lives, and a batch of small clips holds hundreds of them.
 SHARED_FROM_BYTES = 1 << 20
-MERGED_PATCHES = 4  # patches that become one visual token
 OWNER_CHECK_S = 1.0
 SURVEY_ROWS = 8  # packed rows of each process from which the length of an epoch is estimated
+
+
+@dataclasses.dataclass(frozen=True)
+class LoaderOptions:
+    """How samples become batches, and how many processes read them.
+
+    batch_size: samples that make a batch; max_tokens: in its place, of a packed row. accumulation: batches of one
+    update. batches_per_epoch: of a run of a fixed number of steps; None: as many as the data gives. max_bad_samples:
+    largest share, in 0..1. prefetch_factor, start_method: of torch's workers. prefetch_bytes: what workers may have
+    ready, beside one sample each (data/loading/byte_budget.py); None: no limit.
+    """
+
+    batch_size: int = 1
+    max_tokens: int | None = None
+    accumulation: int = 1
+    batches_per_epoch: int | None = None
+    max_bad_samples: float = 0.01
+    num_workers: int = 0
+    prefetch_factor: int | None = None
+    start_method: str | None = None
+    prefetch_bytes: int | None = None
 
 
 class SampleLoader:
     """Batches of good samples in a fixed order, one epoch per iteration.
 
-    collate: list of Examples -> the batch. batch_size samples make one, or with max_tokens as many as
+    collate: list of Examples -> the batch: options.batch_size of them, or with max_tokens as many as
     data/loading/packing.py puts into a row. The state is the place in the order after the last batch given, and the
     places of what the packer holds; what workers decoded ahead of it is decoded again after a resume. `totals`
     counts what was handed out since the run began: samples, tokens, supervised_tokens, visual_tokens; `wait_s` is
@@ -48,44 +70,26 @@ class SampleLoader:
     How many rows an epoch has is known only when it is over. So batches_per_epoch is given (a run of a fixed number
     of steps), or estimated once by `survey` and kept in the state. Either way it is the same on every rank, and no
     rank runs out of samples, since the order has no end: ranks stay in step.
-
-    prefetch_bytes: what workers may have ready, beside one sample each (data/loading/byte_budget.py); None: no limit.
     """
 
     def __init__(
         self,
         dataset: Dataset,
         order: SampleOrder | MixedOrder,
-        collate: Callable[[list[Example]], dict[str, Any]],
-        *,
-        batch_size: int,
-        accumulation: int = 1,
-        max_bad_samples: float = 0.01,
-        num_workers: int = 0,
-        prefetch_factor: int | None = None,
-        start_method: str | None = None,
-        prefetch_bytes: int | None = None,
-        max_tokens: int | None = None,
-        batches_per_epoch: int | None = None,
+        collate: Callable[[list[Example]], Any],
+        options: LoaderOptions,
     ) -> None:
-        self.dataset, self.order, self.collate, self.batch_size = dataset, order, collate, batch_size
-        self.accumulation = accumulation
+        self.dataset, self.order, self.collate, self.options = dataset, order, collate, options
         # Small data: neither a row nor the look ahead takes more than about one pass.
         share = max(1, order.n_samples // order.world)
-        self.packer = RowPacker(max_tokens, min(LOOKAHEAD, share), share) if max_tokens else None
-        if batches_per_epoch is None and not max_tokens:
-            batches_per_epoch = epoch_length(order, batch_size, accumulation)
-        self.batches_per_epoch = batches_per_epoch
-        self.bad = BadSampleLog(max_bad_samples)
+        self.packer = RowPacker(options.max_tokens, min(LOOKAHEAD, share), share) if options.max_tokens else None
+        self.batches_per_epoch = options.batches_per_epoch
+        if self.batches_per_epoch is None and not self.packer:
+            self.batches_per_epoch = epoch_length(order, options.batch_size, options.accumulation)
+        self.bad = BadSampleLog(options.max_bad_samples)
         self.position = self.batches = 0
         self.totals = {"samples": 0, "tokens": 0, "supervised_tokens": 0, "visual_tokens": 0}
         self.wait_s = 0.0
-        self.workers = {
-            "num_workers": num_workers,
-            "prefetch_factor": prefetch_factor if num_workers else None,
-            "multiprocessing_context": start_method if num_workers else None,
-        }
-        self.prefetch_bytes = prefetch_bytes if num_workers else None
         self.budget: ByteBudget | None = None
         self._held_places: list[int] = []  # of samples that a resumed packer has to hold again
         self._stream: Iterator[Example | BadSample] | None = None
@@ -117,35 +121,36 @@ class SampleLoader:
         sum_over_ranks: a list of numbers -> their sums over the ranks; every rank must call. The rows are not
         lost: their samples are held and come first.
         """
-        if self.batches_per_epoch is not None:
+        packer = self.packer
+        if self.batches_per_epoch is not None or packer is None:
             return
-        rows = [self._next_row() for _ in range(SURVEY_ROWS)]
-        self.packer.put_back([sample for row in rows for sample in row])
+        rows = [self._next_row(packer) for _ in range(SURVEY_ROWS)]
+        packer.put_back([sample for row in rows for sample in row])
         n_samples, n_rows = sum_over_ranks([float(sum(map(len, rows))), float(len(rows))])
         rows_of_rank = math.ceil(self.order.n_samples * n_rows / n_samples / self.order.world)
-        self.batches_per_epoch = whole_updates(rows_of_rank, self.accumulation)
+        self.batches_per_epoch = whole_updates(rows_of_rank, self.options.accumulation)
         logger.info(
             "%.2f samples in a row of at most %d tokens: an epoch is taken as %d rows of each process",
             n_samples / n_rows,
-            self.packer.max_tokens,
+            packer.max_tokens,
             self.batches_per_epoch,
         )
 
     def _next_examples(self) -> list[Example]:
         if self.packer:
-            return [example for _, example in self._next_row()]
-        return [self._draw()[1] for _ in range(self.batch_size)]
+            return [example for _, example in self._next_row(self.packer)]
+        return [self._draw()[1] for _ in range(self.options.batch_size)]
 
-    def _next_row(self) -> list[tuple[int, Example]]:
+    def _next_row(self, packer: RowPacker) -> list[tuple[int, Example]]:
         for place in self._held_places:
             item = self._next_item()
             # It was counted when it was first drawn; only what has gone bad since is news.
             if isinstance(item, BadSample):
                 self.bad.add(item)
             else:
-                self.packer.held.append((place, item))
+                packer.held.append((place, item))
         self._held_places = []
-        return self.packer.next_row(self._draw)
+        return packer.next_row(self._draw)
 
     def _draw(self) -> tuple[int, Example]:
         """The next good sample and its place; a bad one's turn goes to the next of this process's order."""
@@ -166,15 +171,19 @@ class SampleLoader:
         item = next(self._stream)
         if self.budget:
             self.budget.take(size_of(item))
-        return item if isinstance(item, BadSample) else _from_worker(item)
+        return item if isinstance(item, BadSample) else _map_fields(item, _to_tensor)
 
     def _open_stream(self) -> DataLoader:
         # One process, one stream for the whole run: workers persist over epochs and decode ahead across their
         # border.
         indices = _Indices(self.order, self.position, self._held_places)
-        if self.prefetch_bytes is not None:
-            context = multiprocessing.get_context(self.workers["multiprocessing_context"])
-            self.budget = ByteBudget(self.prefetch_bytes, context)
+        options = self.options
+        workers: dict[str, Any] = {}
+        if options.num_workers:
+            context = multiprocessing.get_context(options.start_method)
+            workers = {"prefetch_factor": options.prefetch_factor, "multiprocessing_context": context}
+            if options.prefetch_bytes is not None:
+                self.budget = ByteBudget(options.prefetch_bytes, context)
         # Its own generator: the default one would draw from the global state, and a resumed run would then
         # differ.
         generator = torch.Generator().manual_seed(self.order.seed)
@@ -185,15 +194,16 @@ class SampleLoader:
             collate_fn=_as_is,
             generator=generator,
             worker_init_fn=functools.partial(_end_with_owner, os.getpid()),
-            **self.workers,
+            num_workers=options.num_workers,
+            **workers,
         )
 
     def _count(self, examples: list[Example]) -> None:
         for example in examples:
             self.totals["samples"] += 1
             self.totals["tokens"] += len(example.input_ids)
-            self.totals["supervised_tokens"] += int((example.labels != -100).sum())
-            self.totals["visual_tokens"] += int(example.grid_thw.prod(-1).sum()) // MERGED_PATCHES
+            self.totals["supervised_tokens"] += int((example.labels != IGNORED).sum())
+            self.totals["visual_tokens"] += sum(map(grid_tokens, example.grid_thw.tolist()))
 
     def state_dict(self) -> dict[str, Any]:
         """Where this process stands after the last batch handed out; plain JSON values."""
@@ -222,8 +232,8 @@ class SampleLoader:
         if self.batches_per_epoch is None:
             self.batches_per_epoch = state.get("batches_per_epoch")
         if updates is not None and self.batches_per_epoch is not None:
-            epochs, update = divmod(updates, -(-self.batches_per_epoch // self.accumulation))
-            self.batches = epochs * self.batches_per_epoch + update * self.accumulation
+            epochs, update = divmod(updates, -(-self.batches_per_epoch // self.options.accumulation))
+            self.batches = epochs * self.batches_per_epoch + update * self.options.accumulation
         self._take_held(state.get("held", []), same_world=saved["world"] == self.order.world)
         if saved["world"] != self.order.world:
             self.position = -(-self.position * saved["world"] // self.order.world)
@@ -347,10 +357,6 @@ class _WorkerDataset(Dataset):
 
 def _as_is(item: Any) -> Any:
     return item
-
-
-def _from_worker(example: Example) -> Example:
-    return _map_fields(example, _to_tensor)
 
 
 def _map_fields(example: Example, change: Callable[[Any], Any]) -> Example:

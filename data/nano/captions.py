@@ -1,4 +1,4 @@
-"""Captions as the web has them: what a corpus's commentators say, misheard, late, and without anybody having asked.
+"""Noisy captions, as the web has them: what a corpus's commentators say, misheard, late and without a query.
 
     python -m data.nano.captions --corpus outputs/nano/train --output outputs/nano/train/captions.jsonl
 
@@ -21,7 +21,7 @@ from utils.files import write_whole
 
 
 @dataclass
-class CaptionArguments:
+class NoiseArguments:
     """Whose words, and how noisy they get."""
 
     corpus: str = field(metadata={"help": "folder of python -m data.nano.corpus"})
@@ -36,7 +36,7 @@ class CaptionArguments:
 
 def main() -> None:
     """Run the command."""
-    (arguments,) = parse_arguments(CaptionArguments, description=__doc__.splitlines()[0])
+    (arguments,) = parse_arguments(NoiseArguments, description=__doc__.splitlines()[0])
     source, output = Path(arguments.corpus) / "commentary.jsonl", Path(arguments.output)
     if not source.is_file():
         raise UserError(f"{source}: no such file; make the corpus with python -m data.nano.corpus")
@@ -46,11 +46,11 @@ def main() -> None:
     file = AnnotationFile(source)
     samples = [file[i] for i in range(len(file))]
     vocabulary = sorted({word.text.strip(".,!?") for sample in samples for word in sample.words.words})
-    write_whole(output, "".join(json.dumps(noisy(sample, vocabulary, arguments)) + "\n" for sample in samples))
+    write_whole(output, "".join(json.dumps(add_noise(sample, vocabulary, arguments)) + "\n" for sample in samples))
     print(f"{len(samples)} captions in {output}")
 
 
-def noisy(sample, vocabulary: list[str], arguments: CaptionArguments) -> list:
+def add_noise(sample, vocabulary: list[str], arguments: NoiseArguments) -> list:
     """A commentary sample as an annotation line of captions; depends on seed and line number alone."""
     rng = np.random.default_rng((arguments.seed, sample.index))
     late_s, is_plain = rng.uniform(0, arguments.most_late_s), rng.random() < arguments.plain

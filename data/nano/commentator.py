@@ -1,4 +1,4 @@
-"""Says every event of a match in one of several wordings, word by word with times.
+"""Commentator: every event of a match in one of several wordings, word by word with times.
 
 A line starts a short reaction after its event can be seen, or when the line before it has ended. Fields of a wording:
 {T} / {t} team colour with and without a capital, {z} zone phrase, {s} score, home goals first as on the board.
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.nano.world import Event
+from data.nano.world import MatchEvent
 
 NUMBERS = ("nil", "one", "two", "three", "four", "five")
 ZONE_PHRASES = {
@@ -54,10 +54,10 @@ PAUSE_S = 0.10  # between two lines
 
 
 @dataclass(frozen=True)
-class Line:
+class SpokenLine:
     """A spoken event: its words with times in seconds from the window's start."""
 
-    event: Event
+    event: MatchEvent
     words: tuple[tuple[float, float, str], ...]
 
     @property
@@ -79,7 +79,7 @@ def score_phrase(score: tuple[int, int]) -> str:
     return f"{NUMBERS[home]} all" if home == away and home else f"{NUMBERS[home]} {NUMBERS[away]}"
 
 
-def word_line(event: Event, kits: tuple[str, str], rng: np.random.Generator, held_out: bool) -> str:
+def word_line(event: MatchEvent, kits: tuple[str, str], rng: np.random.Generator, held_out: bool) -> str:
     """Choose a wording for an event and fill it in."""
     choices = (HELD_OUT_WORDINGS if held_out else WORDINGS)[event.kind]
     colour = kits[event.team]
@@ -88,7 +88,9 @@ def word_line(event: Event, kits: tuple[str, str], rng: np.random.Generator, hel
     return wording.format(T=colour.capitalize(), t=colour, z=zone, s=score_phrase(event.score))
 
 
-def speak(events: list[Event], kits: tuple[str, str], rng: np.random.Generator, held_out: bool = False) -> list[Line]:
+def narrate(
+    events: list[MatchEvent], kits: tuple[str, str], rng: np.random.Generator, held_out: bool = False
+) -> list[SpokenLine]:
     """Speak all events in order, at a pace drawn once (about 2.8 to 3.1 words a second)."""
     pace = rng.uniform(0.96, 1.06)
     free_s = float("-inf")
@@ -100,6 +102,6 @@ def speak(events: list[Event], kits: tuple[str, str], rng: np.random.Generator, 
             end = at + pace * (0.20 + 0.03 * len(word))  # long words take longer; about 0.34 s
             words.append((round(at, 3), round(end, 3), word))
             at = end
-        lines.append(Line(event, tuple(words)))
+        lines.append(SpokenLine(event, tuple(words)))
         free_s = at
     return lines

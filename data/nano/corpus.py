@@ -1,4 +1,4 @@
-"""Makes a corpus of narrated five-a-side clips: videos, annotations for training, events for scoring.
+"""Make a corpus of narrated five-a-side clips: videos, annotations for training, events for scoring.
 
     python -m data.nano.corpus --output_dir outputs/nano/train --n_clips 1600 --seed 0
 
@@ -25,13 +25,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data.nano.commentator import Line, speak
+from data.nano.commentator import SpokenLine, narrate
 from data.nano.palette import SPLITS, draw_look
-from data.nano.questions import ask
+from data.nano.questions import draw_questions
 from data.nano.render import render_window, write_video
 from data.nano.states import STATE_QUERY, describe_state
-from data.nano.world import Window, play_window
-from data.samples.words import FPS
+from data.nano.world import MatchWindow, play_window
+from data.video.frame_plan import FPS
 from utils.arguments import parse_arguments
 from utils.errors import UserError, run_command
 from utils.files import write_whole
@@ -44,7 +44,7 @@ SPLIT_SEEDS = {name: number for number, name in enumerate(SPLITS)}
 
 @dataclass
 class CorpusArguments:
-    """What to make."""
+    """Options of a corpus."""
 
     output_dir: str = field(metadata={"help": "folder to fill"})
     n_clips: int = field(default=1600, metadata={"help": "number of clips"})
@@ -61,12 +61,12 @@ class CorpusArguments:
 
 
 @dataclass(frozen=True)
-class Clip:
+class NarratedClip:
     """One narrated window of a match."""
 
-    window: Window
+    window: MatchWindow
     kits: tuple[str, str]
-    lines: list[Line]  # spoken in the window from their first word on
+    lines: list[SpokenLine]  # spoken in the window from their first word on
     previous: str  # speech before the window
 
 
@@ -75,20 +75,20 @@ def size_hw(arguments: CorpusArguments) -> tuple[int, int]:
     return arguments.width * 3 // 5, arguments.width
 
 
-def make_clip(arguments: CorpusArguments, index: int, video: Path | None) -> Clip:
+def make_clip(arguments: CorpusArguments, index: int, video: Path | None) -> NarratedClip:
     """Play, narrate and, if `video` is given, render the clip number `index`; the same arguments give the same clip."""
     rng = np.random.default_rng((arguments.seed, SPLIT_SEEDS[arguments.split], index))
     at_start = arguments.from_kick_off or rng.random() < AT_KICK_OFF
     skip_s = 0.0 if at_start else float(np.round(rng.uniform(2.0, 14.0), 2))
     look = draw_look(rng, arguments.split)
     window = play_window(rng, arguments.duration_s, skip_s, open_play=not at_start)
-    lines = speak([*window.earlier, *window.events], look.kits, rng, held_out=arguments.split == "test")
+    lines = narrate([*window.earlier, *window.events], look.kits, rng, held_out=arguments.split == "test")
     if video is not None:
         frames = list(render_window(window, look, rng, size_hw(arguments), arguments.fps))
         write_video(video, frames, arguments.fps, size_hw(arguments), arguments.crf)
         write_looks(looks_path(video), frames[:: arguments.fps // FPS])
     previous = " ".join(line.text for line in lines if line.start_s < 0)
-    return Clip(window, look.kits, [line for line in lines if line.start_s >= 0], previous)
+    return NarratedClip(window, look.kits, [line for line in lines if line.start_s >= 0], previous)
 
 
 def stream_sample(video: str, end_s: float, query: str, words: list, previous: str = "", start_s: float = 0.0) -> list:
@@ -103,7 +103,7 @@ def stream_sample(video: str, end_s: float, query: str, words: list, previous: s
     ]
 
 
-def commentary_sample(arguments: CorpusArguments, index: int, clip: Clip, video: str) -> list:
+def commentary_sample(arguments: CorpusArguments, index: int, clip: NarratedClip, video: str) -> list:
     """A clip's commentary and questions at its end; some end early, so that any second may be asked about."""
     rng = np.random.default_rng((arguments.seed, SPLIT_SEEDS[arguments.split], index, 1))
     end_s = arguments.duration_s
@@ -111,7 +111,7 @@ def commentary_sample(arguments: CorpusArguments, index: int, clip: Clip, video:
         end_s = float(rng.integers(SHORTEST_S, int(end_s)))
     words = [list(word) for line in clip.lines for word in line.words if word[1] <= last_frame_s(end_s)]
     sample = stream_sample(video, end_s, QUERY, words, clip.previous)
-    for question, answer in ask(clip.window.at(last_frame_s(end_s)), clip.kits, rng):
+    for question, answer in draw_questions(clip.window.at(last_frame_s(end_s)), clip.kits, rng):
         sample.append({"role": "user", "content": [{"type": "text", "text": question}]})
         sample.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
     return sample
@@ -141,7 +141,7 @@ def _jpeg(frame: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def look_samples(clip: Clip, video: Path, duration_s: float) -> list[list]:
+def look_samples(clip: NarratedClip, video: Path, duration_s: float) -> list[list]:
     """One sample a second: two frames, and what is seen in the second of them."""
     samples = []
     for second in range(int(duration_s)):
@@ -207,7 +207,7 @@ def _open_folder(arguments: CorpusArguments) -> Path:
     path = folder / "recipe.json"
     if path.exists() and json.loads(path.read_text()) != recipe:
         raise UserError(f"{path}: the folder was made with other arguments; delete it or give another --output_dir")
-    path.write_text(json.dumps(recipe, indent=1) + "\n")
+    write_whole(path, json.dumps(recipe, indent=1) + "\n")
     return folder
 
 

@@ -21,16 +21,7 @@ KITS: dict[str, tuple[int, int, int]] = {
 SPLITS = ("train", "tune", "test")
 # Pitches are given by hue (degrees) and saturation; brightness varies within a match.
 PITCHES: dict[str, tuple[tuple[float, float], ...]] = {
-    "train": (
-        (95, 0.50),
-        (110, 0.42),
-        (125, 0.50),
-        (140, 0.38),
-        (80, 0.38),
-        (60, 0.25),
-        (30, 0.28),
-        (150, 0.30),
-    ),
+    "train": ((95, 0.50), (110, 0.42), (125, 0.50), (140, 0.38), (80, 0.38), (60, 0.25), (30, 0.28), (150, 0.30)),
     "tune": ((103, 0.46), (45, 0.26), (132, 0.30)),
     "test": ((118, 0.55), (88, 0.44), (70, 0.32), (145, 0.44), (38, 0.22)),
 }

@@ -1,4 +1,4 @@
-"""Reads event lines: free wordings of a five-a-side event -> kind, team, zone, score."""
+"""Parser of event lines: free wordings of a five-a-side event -> kind, team, zone, score."""
 
 import re
 from dataclasses import dataclass
@@ -68,7 +68,7 @@ class ParsedLine:
     score: tuple[int, int] | None
 
 
-def parse_line(text: str) -> ParsedLine | None:
+def parse_event_line(text: str) -> ParsedLine | None:
     """Kind and team of an event line, with zone and score if spoken; None for a line that names no event or team."""
     plain = " ".join(re.sub(r"[^\w' ]", " ", text.lower()).split())
     kind = next((kind for kind, pattern in KIND_PATTERNS if pattern.search(plain)), None)

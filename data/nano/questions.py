@@ -20,7 +20,7 @@ N_ASKED = 3  # after each clip
 
 
 def answer(kind: str, moment: Moment, kits: tuple[str, str]) -> str:
-    """The answer to a question of QUESTIONS, as things stand at `moment`."""
+    """Answer a question of QUESTIONS, as things stand at `moment`."""
     return QUESTIONS[kind][1].format(
         s=score_phrase(moment.score),
         t=kits[moment.team],
@@ -31,7 +31,7 @@ def answer(kind: str, moment: Moment, kits: tuple[str, str]) -> str:
     )
 
 
-def ask(moment: Moment, kits: tuple[str, str], rng: np.random.Generator) -> list[tuple[str, str]]:
+def draw_questions(moment: Moment, kits: tuple[str, str], rng: np.random.Generator) -> list[tuple[str, str]]:
     """N_ASKED questions in a random order, with their answers; one is for the state of play, which says most."""
     asked = []
     chosen = rng.permutation(list(QUESTIONS))[: N_ASKED - 1]

@@ -1,4 +1,4 @@
-"""Draws moments of a match as RGB frames at any size, and writes them as h264 (PyAV).
+"""Renderer: moments of a match as RGB frames at any size, written as h264 (PyAV).
 
 Everything that is spoken must be legible where the nano model looks: one visual token sees 28 x 28 of 140 x 84 units
 in two frames. So the ball's holder is a large disc in the kit's colour, a pass leaves a trail that fades, each restart
@@ -15,7 +15,7 @@ import numpy as np
 
 from data.nano.camera import BOARD_UNITS, UNITS_WH, Camera, Shot
 from data.nano.palette import KITS, Look
-from data.nano.world import GOAL_HALF_M, LENGTH_M, LINGER_S, WIDTH_M, Moment, Window
+from data.nano.world import GOAL_HALF_M, LENGTH_M, LINGER_S, WIDTH_M, MatchWindow, Moment
 from utils.files import partial_file
 
 SHIFT = 4  # fractional bits of cv2's sub-pixel coordinates
@@ -28,7 +28,7 @@ SEGMENTS = {0: "abcdef", 1: "bc", 2: "abged", 3: "abgcd", 4: "fgbc", 5: "afgcd"}
 DRAWN_HEIGHT = 168  # smaller frames are drawn at twice their size and averaged: cv2's thin shapes depend on the size
 
 
-class Painter:
+class MatchPainter:
     """Draws one match. size_hw in pixels; the picture's proportions should be near 5:3."""
 
     def __init__(self, look: Look, rng: np.random.Generator, size_hw: tuple[int, int]):
@@ -283,8 +283,8 @@ def write_video(path: Path, frames, fps: int, size_hw: tuple[int, int], crf: int
             container.mux(packet)
 
 
-def render_window(window: Window, look: Look, rng: np.random.Generator, size_hw, fps: int):
+def render_window(window: MatchWindow, look: Look, rng: np.random.Generator, size_hw, fps: int):
     """Yield the frames of a window: frame n shows the time n / fps."""
-    painter = Painter(look, rng, size_hw)
+    painter = MatchPainter(look, rng, size_hw)
     for n in range(round(window.duration_s * fps) + 1):
         yield painter.frame(window.at(n / fps))

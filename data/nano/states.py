@@ -28,7 +28,7 @@ STATE_WORDS = (*PHASES, *ZONES, *FLANKS, "goal", "kick", "off", "throw", "in")
 
 
 def phase_of(moment: Moment) -> str:
-    """What a look at the picture tells: a phase of PHASES."""
+    """The phase of PHASES that the picture shows."""
     if moment.phase == "placed":
         return moment.restart.replace("goal kick", "goal-kick")
     if moment.phase == "celebration":
@@ -56,7 +56,7 @@ def flank_of(moment: Moment) -> str:
 
 
 def describe_state(moment: Moment, kits: tuple[str, str]) -> str:
-    """Such as "red pass left top red blue two one": team, phase, third, flank, both kits, score.
+    """Say the state of play, such as "red pass left top red blue two one": team, phase, third, flank, both kits, score.
 
     The team comes first, as in the commentary: after the kits it could be learned as a choice between two names.
     """

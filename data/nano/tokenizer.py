@@ -1,4 +1,4 @@
-"""Trains the nano model's byte-level BPE: some 600 tokens, in which every word of the world is one token."""
+"""The nano model's byte-level BPE tokenizer: some 600 tokens, in which every word of the world is one token."""
 
 import re
 from itertools import product

@@ -15,18 +15,7 @@ TICK_S = 0.05
 LINGER_S = 1.3  # how long the trail of a pass and the mark of a tackle or an interception stay visible
 MAX_GOALS = 5  # digits and number words that the scoreboard and the commentator have
 
-KINDS = (
-    "kick-off",
-    "pass",
-    "interception",
-    "tackle",
-    "shot",
-    "save",
-    "goal",
-    "corner",
-    "goal kick",
-    "throw-in",
-)
+KINDS = ("kick-off", "pass", "interception", "tackle", "shot", "save", "goal", "corner", "goal kick", "throw-in")
 ZONES = ("left", "middle", "right")
 FLANKS = ("top", "bottom")
 # Own half first: x from the own goal, y from the top. Index 0 is the keeper.
@@ -34,7 +23,7 @@ FORMATION = np.array([[1.6, 10.0], [9.0, 5.0], [9.0, 15.0], [26.0, 5.5], [26.0, 
 
 
 @dataclass(frozen=True)
-class Event:
+class MatchEvent:
     """One thing that happened. zone: third or flank of the picture; score: goals (home, away) after it."""
 
     time_s: float
@@ -68,18 +57,18 @@ class Moment:
     carrier: int | None
     restart: str | None  # kind of restart while placed
     trail: Trail | None
-    mark: Event | None  # the latest tackle, interception, save or goal
+    mark: MatchEvent | None  # the latest tackle, interception, save or goal
     score: tuple[int, int]
 
 
 @dataclass
-class Match:
+class SimulatedMatch:
     """Simulates a match from its kick-off (or from open play) tick by tick; `moments` and `events` grow."""
 
     rng: np.random.Generator
     open_play: bool = False
     moments: list[Moment] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
+    events: list[MatchEvent] = field(default_factory=list)
 
     def __post_init__(self):
         rng = self.rng
@@ -91,7 +80,7 @@ class Match:
         self.carrier: int | None = int(rng.integers(1, 5))
         self.ball = np.array([LENGTH_M / 2, WIDTH_M / 2])
         self.trail: Trail | None = None
-        self.mark: Event | None = None
+        self.mark: MatchEvent | None = None
         self.restart: str | None = None
         self.phase, self.phase_end_s = "carry", 0.0
         self.players = np.stack([self._anchors(team) for team in (0, 1)])
@@ -124,8 +113,8 @@ class Match:
 
     # events and phases
 
-    def _emit(self, kind: str, team: int, zone: str | None) -> Event:
-        event = Event(round(self.time_s, 3), kind, team, zone, tuple(self.score))
+    def _emit(self, kind: str, team: int, zone: str | None) -> MatchEvent:
+        event = MatchEvent(round(self.time_s, 3), kind, team, zone, tuple(self.score))
         self.events.append(event)
         return event
 
@@ -139,7 +128,7 @@ class Match:
         self.phase, self.phase_end_s = phase, self.time_s + duration_s
 
     def _start_carry(self, shortest_s: float = 1.0) -> None:
-        """A player dribbles; what ends it is decided now so that an opponent can close in for a tackle."""
+        """Begin a dribble; what ends it is decided now so that an opponent can close in for a tackle."""
         rng = self.rng
         self.restart = None
         self.carry_from = self.ball.copy()
@@ -186,7 +175,7 @@ class Match:
         return spots[best], candidates[best]
 
     def _release(self) -> None:
-        """The carrier's time is up: carry out the plan."""
+        """Carry out the carrier's plan, whose time has come."""
         rng, plan = self.rng, self.plan
         if plan == "tackle":
             self.team, self.carrier = 1 - self.team, self.chaser
@@ -222,7 +211,7 @@ class Match:
         self.flight_plan = result
 
     def _land(self) -> None:
-        """The flight is over."""
+        """End the ball's flight as it was planned."""
         plan, other = self.flight_plan, 1 - self.team
         if plan in ("pass", "interception"):
             self.team, self.carrier = self.receiver
@@ -253,7 +242,7 @@ class Match:
             self._place(plan, 1 - self.team, np.array([3.2 if left else LENGTH_M - 3.2, WIDTH_M / 2]))
 
     def _place(self, kind: str, team: int, spot: np.ndarray) -> None:
-        """A dead ball lies on its spot; the restart is an event as soon as it does."""
+        """Lay a dead ball on its spot; that is when the restart is an event."""
         self.team, self.restart, self.trail, self.mark = team, kind, None, None
         self.ball = np.array(spot, dtype=float)
         self.carrier = 0 if kind == "goal kick" else self._nearest(team, self.ball)
@@ -263,7 +252,7 @@ class Match:
         self._begin("placed", self.rng.uniform(1.3, 1.7))
 
     def _take_restart(self) -> None:
-        """The ball is passed back into play; two of three reach the own team."""
+        """Pass the ball back into play; two of three passes reach the own team."""
         team = self.team if self.restart == "kick-off" or self.rng.random() < 0.67 else 1 - self.team
         spot, player = self._pass_target(team)
         if self.restart == "corner":
@@ -354,12 +343,12 @@ class Match:
 
 
 @dataclass(frozen=True)
-class Window:
+class MatchWindow:
     """A stretch of a match with times counted from its start. `earlier` events have times below 0."""
 
     moments: list[Moment]
-    events: list[Event]
-    earlier: list[Event]
+    events: list[MatchEvent]
+    earlier: list[MatchEvent]
     duration_s: float
 
     def at(self, time_s: float) -> Moment:
@@ -367,16 +356,16 @@ class Window:
         return self.moments[min(round(time_s / TICK_S), len(self.moments) - 1)]
 
 
-def play_window(rng: np.random.Generator, duration_s: float, skip_s: float, open_play: bool) -> Window:
+def play_window(rng: np.random.Generator, duration_s: float, skip_s: float, open_play: bool) -> MatchWindow:
     """Play a match and keep `duration_s` seconds after the first `skip_s`."""
-    match = Match(rng, open_play=open_play)
+    match = SimulatedMatch(rng, open_play=open_play)
     for _ in range(round((skip_s + duration_s) / TICK_S) + 1):
         match.tick()
     first = round(skip_s / TICK_S)
     moments = [_shift(m, skip_s) for m in match.moments[first:]]
     events = [replace(e, time_s=round(e.time_s - skip_s, 3)) for e in match.events]
     inside = [e for e in events if 0 <= e.time_s < duration_s]
-    return Window(moments, inside, [e for e in events if e.time_s < 0], duration_s)
+    return MatchWindow(moments, inside, [e for e in events if e.time_s < 0], duration_s)
 
 
 def _shift(moment: Moment, by_s: float) -> Moment:

@@ -40,15 +40,14 @@ class PreviewArguments:
     json: Path | None = field(default=None, metadata={"help": "write ids, labels, grids, times, positions here"})
     html: Path | None = field(default=None, metadata={"help": "write a page with frames and words here"})
     frame_times: FrameTimes = field(
-        default="grid",
-        metadata={"help": "time of a frame: on the 2 fps grid, or its end as published (end32)"},
+        default="grid", metadata={"help": "time of a frame: on the 2 fps grid, or its end as published (end32)"}
     )
     max_length: int = field(default=32768, metadata={"help": "tokens a sample may have"})
 
 
 def main(argv: list[str] | None = None) -> int:
     """Show the samples asked for; 2 when one of them cannot be used."""
-    arguments, path = parse(argv)
+    arguments, path = _parse(argv)
     file = AnnotationFile(path)
     encoder = make_encoder(arguments)
     n_bad = 0
@@ -67,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     return 2 if n_bad else 0
 
 
-def parse(argv: list[str] | None) -> tuple[PreviewArguments, str]:
+def _parse(argv: list[str] | None) -> tuple[PreviewArguments, str]:
     """The flags, and the annotation file's path."""
     parser = CommandParser((PreviewArguments, CommonArguments), description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("annotations", metavar="FILE.jsonl", help="annotation file")
@@ -141,11 +140,11 @@ class JsonList:
     def add(self, sample: Sample, example: Example) -> None:
         """Write one sample."""
         self.file.write(",\n" if self.n_written else "\n")
-        json.dump(as_json(sample, example), self.file, ensure_ascii=False)
+        json.dump(sample_json(sample, example), self.file, ensure_ascii=False)
         self.n_written += 1
 
 
-def as_json(sample: Sample, example: Example) -> dict:
+def sample_json(sample: Sample, example: Example) -> dict:
     """The sample's fields for programs. Times are rounded to a microsecond."""
     grids = list(zip(example.kinds, example.grid_thw.tolist(), strict=True))
     return {
@@ -170,7 +169,7 @@ class Terminal:
 
     def add(self, sample: Sample, example: Example) -> None:
         """Print one sample."""
-        print(f"\n{sample.where}  sample {sample.index}  {summary(example)}")
+        print(f"\n{sample.where}  sample {sample.index}  {_summary(example)}")
         print(f"{'turn':<10}{'tokens':>7}{'visual':>7}{'trained':>8}  text (between [ ]: trained on)")
         for turn in view_turns(example, self.chat):
             n_visual = sum(block.n_tokens for block in turn.blocks)
@@ -179,7 +178,7 @@ class Terminal:
                 print(f"{numbers if i == 0 else ' ' * len(numbers)}  {line}")
 
 
-def summary(example: Example) -> str:
+def _summary(example: Example) -> str:
     """Token counts, and what was left out."""
     trained = int((example.labels != IGNORED).sum())
     text = f"{len(example.input_ids)} tokens, {trained} trained on"

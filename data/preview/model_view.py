@@ -3,6 +3,7 @@
 Nothing is taken from the annotation, so a mistake on the way from there to the model shows.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,9 +11,9 @@ from typing import Literal
 
 import torch
 
-from data.samples.conversation import IGNORED, MERGED_PATCHES, ChatFormat
+from data.samples.conversation import IGNORED, ChatFormat
 from data.samples.encoder import Example
-from data.samples.patches import MERGE, PATCH, TEMPORAL
+from data.samples.patches import MERGE, PATCH, TEMPORAL, grid_tokens
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def view_turns(example: Example, chat: ChatFormat) -> list[TurnView]:
     return turns
 
 
-def frames_of(patches: torch.Tensor, grid_thw: tuple[int, int, int]) -> torch.Tensor:
+def frames_from_patches(patches: torch.Tensor, grid_thw: tuple[int, int, int]) -> torch.Tensor:
     """Patches uint8 [t*h*w, 1176] put together again as frames uint8 [2t, 3, 14h, 14w]."""
     t, h, w = grid_thw
     cut = patches.reshape(t, h // MERGE, w // MERGE, MERGE, MERGE, 3, TEMPORAL, PATCH, PATCH)
@@ -90,8 +91,8 @@ def frames_of(patches: torch.Tensor, grid_thw: tuple[int, int, int]) -> torch.Te
 def _blocks(example: Example) -> Iterator[BlockView]:
     n_patches = n_times = 0
     for kind, grid in zip(example.kinds, example.grid_thw.tolist(), strict=True):
-        size = grid[0] * grid[1] * grid[2]
-        frames = frames_of(example.patches[n_patches : n_patches + size], tuple(grid))
+        size = math.prod(grid)
+        frames = frames_from_patches(example.patches[n_patches : n_patches + size], tuple(grid))
         n_patches += size
         times_s: list[float] = []
         if kind == "image":
@@ -99,7 +100,7 @@ def _blocks(example: Example) -> Iterator[BlockView]:
         else:
             times_s = example.frame_times_s[n_times : n_times + len(frames)].tolist()
             n_times += len(frames)
-        yield BlockView(kind, tuple(grid), size // MERGED_PATCHES, frames, times_s)
+        yield BlockView(kind, tuple(grid), grid_tokens(grid), frames, times_s)
 
 
 def _parts(

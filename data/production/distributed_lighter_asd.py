@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from data.video.clip import VideoFile
 
 SCORE = "talking_ratio"
-FPS = 25
+SPEAKER_FPS = 25
 ROWS_PER_FRAME = 4
 FRAMES, EVERY = 150, 750  # of a window, and from one to the next
 MIN_OVERLAP, MIN_FRAMES = 0.7, 5
@@ -154,15 +154,15 @@ def windows(video: "VideoFile", start_s: float | None, end_s: float | None) -> I
     end = last if end_s is None else min(last, exact_seconds(end_s))
     if end <= start:
         raise VideoError(f"{video.path}: no frame from {start_s} s to {end_s} s; it ends at {table.last_s:g} s")
-    n_frames = max(1, int((end - start) * FPS))
+    n_frames = max(1, int((end - start) * SPEAKER_FPS))
     for at in range(0, n_frames, EVERY):
-        yield Window(start + Fraction(at, FPS), min(FRAMES, n_frames - at))
+        yield Window(start + Fraction(at, SPEAKER_FPS), min(FRAMES, n_frames - at))
 
 
 def frames_of(video: "VideoFile", window: Window) -> np.ndarray:
     """The frames on screen at the window's times, uint8 [T, H, W, 3], at most 480 high."""
     table = video.table
-    ticks = [int((window.start + Fraction(k, FPS)) / table.time_base) for k in range(window.n_frames)]
+    ticks = [int((window.start + Fraction(k, SPEAKER_FPS)) / table.time_base) for k in range(window.n_frames)]
     indices = np.searchsorted(table.start_ticks, ticks, side="right") - 1
     height, width = video.size_hw
     scale = min(1.0, MAX_HEIGHT / height)
@@ -173,7 +173,7 @@ def frames_of(video: "VideoFile", window: Window) -> np.ndarray:
 def sound_of(path: str, window: Window) -> np.ndarray | None:
     """The sound of a window, and of the 15 ms after it that its last row reaches into."""
     start_s = float(window.start)
-    return read_sound(path, start_s, start_s + window.n_frames / FPS + 0.015, RATE)
+    return read_sound(path, start_s, start_s + window.n_frames / SPEAKER_FPS + 0.015, RATE)
 
 
 STAGE = ActiveSpeaker

@@ -51,17 +51,16 @@ class Sample:
     @property
     def is_stream(self) -> bool:
         """Whether words with times are spoken over a video."""
-        return self._spoken is not None
+        return any(map(_is_spoken, self.messages))
 
     @property
-    def _spoken(self) -> int | None:
-        """Number of the message that holds the word stream."""
-        holds = (any(isinstance(element, WordsElement) for element in message.elements) for message in self.messages)
-        return next((i for i, held in enumerate(holds) if held), None)
+    def _spoken(self) -> int:
+        """Number of the message that holds a stream's words."""
+        return next(i for i, message in enumerate(self.messages) if _is_spoken(message))
 
     @property
     def questions(self) -> list[Message]:
-        """What is asked and answered when a stream's clip has ended."""
+        """Questions at the end of a stream's clip, and their answers."""
         return self.messages[self._spoken + 1 :]
 
     @property
@@ -147,7 +146,7 @@ class AnnotationFile:
     def __setstate__(self, state: dict) -> None:
         if file_identity(state["path"]) != state["identity"]:
             raise UserError(f"{state['path']}: changed while it was in use; start again")
-        self.__init__(state["path"])
+        self.path, self._fd, self._index = state["path"], None, open_index(state["path"])
 
 
 def parse_sample(line: bytes, path: str, index: int, line_no: int) -> Sample:
@@ -175,6 +174,10 @@ def resolve_media(media: str, sample: Sample) -> str:
         f"{media!r} is not a file; tried {' and '.join(tried)}; put it there, or write its full path",
         cause="missing_file",
     )
+
+
+def _is_spoken(message: Message) -> bool:
+    return any(isinstance(element, WordsElement) for element in message.elements)
 
 
 def _parse_json(line: bytes) -> object:

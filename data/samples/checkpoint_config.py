@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from huggingface_hub.errors import HFValidationError
 from transformers import AutoConfig, AutoProcessor, PretrainedConfig
@@ -40,7 +40,7 @@ def choose_position_mode(config: PretrainedConfig | None, name: str, wanted: str
     if mode not in POSITION_MODES:
         raise UserError(f"{name}: position mode {mode!r} {why}; choose one of {', '.join(POSITION_MODES)}")
     logger.info("%s: position mode %s, %s (--position_mode changes it)", name, mode, why)
-    return mode
+    return cast(PositionMode, mode)
 
 
 def limits_of(config: PretrainedConfig | None) -> VideoLimits:

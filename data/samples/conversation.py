@@ -4,21 +4,19 @@ Markup is written as ids and text is tokenised as plain text, so nothing that a 
 what is trained on is known without a search through the text.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
+from data.samples.elements import ROLES, Role
+from data.samples.patches import grid_tokens
 from data.samples.words import SILENCE, step_label, step_window
 from utils.errors import UserError
 
 IGNORED = -100  # label of a token that is not trained on (torch's cross entropy skips it)
-MERGED_PATCHES = 4  # 2 x 2 patches become one visual token
 DEFAULT_SYSTEM = "You are a helpful assistant."
-
-Role = Literal["system", "user", "assistant"]
 
 
 @dataclass(frozen=True)
@@ -31,12 +29,12 @@ class VisualBlock:
     @property
     def n_tokens(self) -> int:
         """Visual tokens of the block after 2 x 2 patches were merged."""
-        return math.prod(self.grid_thw) // MERGED_PATCHES
+        return grid_tokens(self.grid_thw)
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What one side says: pieces of text and visual blocks in order. Only text for the assistant."""
+    """A message of the conversation: pieces of text and visual blocks in order. Only text for the assistant."""
 
     role: Role
     parts: list[str | VisualBlock]
@@ -92,7 +90,7 @@ class ChatFormat:
         self._require_plain_text()
         self.silence = self._silence_id()
         self._newline = self.text_ids("\n")
-        self._headers = {role: [self.im_start, *self.text_ids(f"{role}\n")] for role in get_args(Role)}
+        self._headers = {role: [self.im_start, *self.text_ids(f"{role}\n")] for role in ROLES}
         # A word such as "...and" within speech would hold the token " ..."; it is spelled with these instead.
         self._spelled_silence = self.text_ids(" ") + self.text_ids(SILENCE.strip())
 
@@ -101,7 +99,7 @@ class ChatFormat:
         return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"] if text else []
 
     def speech_ids(self, text: str) -> list[int]:
-        """Ids of what the assistant says; the token " ..." stands at the end of speech and nowhere else."""
+        """Token ids of speech; the token " ..." stands at the end of speech and nowhere else."""
         if not text.endswith(SILENCE):
             return self.text_ids(text)
         ids: list[int] = []
@@ -163,7 +161,7 @@ class ChatFormat:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Generated ids as text, without markup."""
-        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def _special_id(self, vocabulary: dict[str, int], token: str) -> int:
         token_id = vocabulary.get(token)

@@ -1,18 +1,20 @@
 """The messages and elements of a sample, made from parsed JSON and checked field by field."""
 
 import reprlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn, get_args
 
 from data.samples.words import Word
 
 MAX_TIME_S = 1e7  # 115 days; beyond it a time is a mistake, and exact tick arithmetic could overflow
-ROLES = ("system", "user", "assistant")
+Role = Literal["system", "user", "assistant"]
+ROLES: tuple[Role, ...] = get_args(Role)
 
 
 class Malformed(Exception):
-    """What is wrong with a sample; whoever knows its file and line adds them. `cause` is a short name."""
+    """A fault of a sample, without its file and line, which the caller adds. `cause` is a short name."""
 
     def __init__(self, message: str, cause: str = "malformed_sample"):
         super().__init__(message)
@@ -51,7 +53,7 @@ class ImageElement:
 
 @dataclass(frozen=True)
 class WordsElement:
-    """What is said over a video, each word with its time."""
+    """A word stream: what is said over a video, each word with its time."""
 
     words: list[Word]
 
@@ -61,19 +63,16 @@ Element = TextElement | VideoElement | ImageElement | WordsElement
 
 @dataclass(frozen=True)
 class Message:
-    """What one side says."""
+    """A message of one side: its role and elements."""
 
-    role: str
+    role: Role
     elements: list[Element]
 
 
 def parse_messages(value: Any) -> list[Message]:
     """The messages of a sample. Raises Malformed for anything that cannot be trained on."""
     if isinstance(value, list) and value and all(isinstance(item, int) for item in value):
-        _fail(
-            "a list of whole numbers, as published files hold on their last line only; delete this line",
-            value,
-        )
+        _fail("a list of whole numbers, as published files hold on their last line only; delete this line", value)
     if not isinstance(value, list):
         _fail("a sample must be a list of messages", value)
     if not value:
@@ -165,11 +164,7 @@ def _text(value: Any, name: str, where: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        _fail(
-            f"{where}: {name} holds half of a surrogate pair; write the character whole",
-            value,
-            "malformed_json",
-        )
+        _fail(f"{where}: {name} holds half of a surrogate pair; write the character whole", value, "malformed_json")
     return value
 
 
@@ -205,11 +200,7 @@ def _check_roles(messages: list[Message]) -> None:
     if any(message.role == "system" for message in messages[1:]):
         _fail("a system message can only be the first", [message.role for message in messages])
     if not any(message.role == "assistant" for message in messages):
-        _fail(
-            "no message of an assistant, so nothing to learn",
-            [message.role for message in messages],
-            "no_answer",
-        )
+        _fail("no message of an assistant, so nothing to learn", [message.role for message in messages], "no_answer")
 
 
 def _check_stream(messages: list[Message]) -> None:
@@ -225,10 +216,7 @@ def _check_stream(messages: list[Message]) -> None:
     if kinds not in (["VideoElement"], ["TextElement", "VideoElement"]):
         _fail("the user of a text_stream must show one video, with at most one text; it has", kinds)
     if len(spoken[1].elements) != 1 or not isinstance(spoken[1].elements[0], WordsElement):
-        _fail(
-            "the assistant of a stream must have one text_stream and nothing else; elements",
-            len(spoken[1].elements),
-        )
+        _fail("the assistant of a stream must have one text_stream and nothing else; elements", len(spoken[1].elements))
     asked = [element for message in spoken[2:] for element in message.elements]
     if not all(isinstance(element, TextElement) for element in asked):
         _fail(
@@ -239,7 +227,7 @@ def _check_stream(messages: list[Message]) -> None:
         _fail("packed frames (pos) have no times, so they cannot carry a text_stream; kinds", kinds)
 
 
-PARSERS = {
+PARSERS: dict[str, Callable[[dict, str], Element]] = {
     "text": _text_element,
     "video": _video_element,
     "image": _image_element,

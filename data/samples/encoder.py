@@ -1,11 +1,12 @@
-"""One sample -> what the model is given: token ids, labels, positions and patches."""
+"""Encoder: one sample -> model inputs (token ids, labels, positions and patches)."""
 
 import hashlib
 import os
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,12 +58,12 @@ class Example:
 class _Visual:
     """A clip or image of a sample: its frames' times, and its frames, decoded only where the cache lacks them.
 
-    frames: uint8 [T, 3, H, W], T even; made_of: what its features depend on, None without a vision cache.
+    frames: uint8 [T, 3, H, W], T even; made_of: what its features depend on, empty without a vision cache.
     """
 
-    times_s: Sequence[float]
+    times_s: Sequence[float] | np.ndarray
     frames: Callable[[], torch.Tensor]
-    made_of: dict[str, Any] | None = None
+    made_of: dict[str, Any] = field(default_factory=dict)
     kept: KeptClip | None = None
 
 
@@ -78,16 +79,17 @@ class _Pixels:
 
     def add(self, visual: _Visual, n_frames: int) -> tuple[int, int, int]:
         """Keep the first n_frames as patches, or their features where they are known; returns their grid."""
-        kept = visual.kept.features(n_frames // TEMPORAL) if visual.kept else None
-        if kept is not None:
-            grid_thw = (n_frames // TEMPORAL, *visual.kept.grid_thw[1:])
-            self.features.append(kept)
+        t, kept = n_frames // TEMPORAL, visual.kept
+        features = kept.features(t) if kept else None
+        if kept and features is not None:
+            grid_thw = (t, *kept.grid_thw[1:])
+            self.features.append(features)
         else:
             patches, grid_thw = cut_patches(visual.frames()[:n_frames])
             self.patches.append(patches)
         if self.dtype is not None:
             times_s = tuple(map(float, visual.times_s))
-            self.parts.append(VisualPart(grid_thw, kept is not None, self.dtype, visual.made_of, times_s))
+            self.parts.append(VisualPart(grid_thw, features is not None, self.dtype, visual.made_of, times_s))
         return grid_thw
 
 
@@ -125,7 +127,7 @@ class SampleEncoder:
         if sample.is_stream:
             turns, counts = self._stream(sample, pixels)
         else:
-            turns, counts = self._conversation(sample, pixels), Counter()
+            turns, counts = [self._turn(sample, message, pixels) for message in sample.messages], Counter()
         encoded = self.chat.encode(turns)
         if len(encoded.input_ids) > self.max_length:
             raise sample.error(
@@ -150,10 +152,7 @@ class SampleEncoder:
         pixels.frame_times_s += map(float, clip.times_s)
         blocks = [VisualBlock("video", ((piece.stop - piece.start) // TEMPORAL, h, w)) for piece in used]
         counts.update(
-            steps=len(used),
-            silent_steps=texts.count(SILENCE),
-            frames=len(clip.times_s),
-            frames_used=used[-1].stop,
+            steps=len(used), silent_steps=texts.count(SILENCE), frames=len(clip.times_s), frames_used=used[-1].stop
         )
         system = [self._turn(sample, message, pixels) for message in sample.messages if message.role == "system"]
         asked = [self._turn(sample, message, pixels) for message in sample.questions]
@@ -193,9 +192,6 @@ class SampleEncoder:
             )
         return sample.error("its words are only dots or blanks; remove the sample", cause="no_words")
 
-    def _conversation(self, sample: Sample, pixels: _Pixels) -> list[Turn]:
-        return [self._turn(sample, message, pixels) for message in sample.messages]
-
     def _turn(self, sample: Sample, message: Message, pixels: _Pixels) -> Turn:
         parts: list[str | VisualBlock] = []
         for element in message.elements:
@@ -212,20 +208,20 @@ class SampleEncoder:
     def _read(self, sample: Sample, element: VideoElement, rule: str) -> _Visual:
         path = resolve_media(element.video, sample)
         window = (element.video_start, element.video_end)
-        options = {"limits": self.limits, "rule": rule, "frame_times": self.frame_times}
+        options: dict[str, Any] = {"limits": self.limits, "rule": rule, "frame_times": self.frame_times}
         read = self.decode_cache.read_clip if self.decode_cache else read_clip
-        if element.pos:
+        if pos := element.pos:
             # A long list of offsets as one number: all of it must be equal.
-            offsets = hashlib.sha256(repr(element.pos).encode()).hexdigest()
+            offsets = hashlib.sha256(repr(pos).encode()).hexdigest()
             request = {"packed": offsets, **clip_request(None, None, **options)}
             return self._visual(
-                sample, path, request, lambda: read_packed(path, element.pos, limits=self.limits), "broken_video"
+                sample, path, request, lambda: read_packed(path, pos, limits=self.limits), "broken_video"
             )
         request = clip_request(*window, **options)
         return self._visual(sample, path, request, lambda: read(path, *window, **options), "broken_video")
 
     def _read_image(self, sample: Sample, element: ImageElement) -> _Visual:
-        """Two frames: a patch spans two, an image is given twice."""
+        """An image as two equal frames, which a patch spans."""
         path = resolve_media(element.image, sample)
 
         def read() -> Clip:
@@ -240,20 +236,16 @@ class SampleEncoder:
         """A clip or image, decoded at once unless the vision cache knows it. Raises AnnotationError of `cause`."""
 
         def decode() -> Clip:
-            try:
+            with _errors_of(sample, cause):
                 return read()
-            except VideoError as error:
-                raise sample.error(str(error), cause=cause) from error
 
-        made_of = kept = None
+        made_of: dict[str, Any] = {}
         if self.vision_cache:
-            try:
+            with _errors_of(sample, cause):
                 made_of = self.vision_cache.made_of(path, request)
-            except VideoError as error:
-                raise sample.error(str(error), cause=cause) from error
             kept = self.vision_cache.find(made_of)
-        if kept:
-            return _Visual(kept.times_s, lambda: decode().frames, made_of, kept)
+            if kept:
+                return _Visual(kept.times_s, lambda: decode().frames, made_of, kept)
         clip = decode()
         return _Visual(clip.times_s, lambda: clip.frames, made_of)
 
@@ -277,6 +269,15 @@ class SampleEncoder:
             parts=pixels.parts if self.vision_cache else None,
             features=torch.cat(pixels.features) if pixels.features else None,
         )
+
+
+@contextmanager
+def _errors_of(sample: Sample, cause: str) -> Iterator[None]:
+    """Raise what is wrong with a file as an error of the sample that shows it."""
+    try:
+        yield
+    except VideoError as error:
+        raise sample.error(str(error), cause=cause) from error
 
 
 def _noise(sample: Sample, patches: torch.Tensor) -> torch.Tensor:

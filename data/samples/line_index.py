@@ -13,7 +13,6 @@ import logging
 import os
 import stat
 import struct
-import tempfile
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.errors import UserError
+from utils.files import partial_file
 
 logger = logging.getLogger(__name__)
 
@@ -130,22 +130,15 @@ def _build(path: Path, identity: bytes) -> Path:
     if not _writable(path.parent):
         logger.warning("%s is read-only: the index of %s is kept in %s", path.parent, path.name, cached)
         sidecar = cached
-    temporary = None
     try:
         sidecar.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=sidecar.parent, prefix=sidecar.name, delete=False) as out:
-            temporary = Path(out.name)
+        with partial_file(sidecar) as partial, open(partial, "wb") as out:
             _write(path, identity, out)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, sidecar)
     except OSError as error:
         raise UserError(
             f"{sidecar}: the index of {path} cannot be written ({error}); free some space, or set "
             "XDG_CACHE_HOME to a folder that can be written"
         ) from error
-    finally:
-        if temporary:
-            temporary.unlink(missing_ok=True)
     return sidecar
 
 

@@ -1,10 +1,25 @@
-"""Frames cut into the patches that the vision tower reads."""
+"""Frames cut into the patches that the vision tower reads, and the visual tokens that come of them."""
+
+import math
+from collections.abc import Sequence
 
 import torch
 
-PATCH = 14  # pixels a side
+from data.video.frame_plan import FRAME_FACTOR, SIZE_FACTOR
+
 MERGE = 2  # patches a side that become one visual token
-TEMPORAL = 2  # frames in one patch
+PATCH = SIZE_FACTOR // MERGE  # 14 pixels a side
+TEMPORAL = FRAME_FACTOR  # frames in one patch
+
+
+def grid_tokens(grid_thw: Sequence[int]) -> int:
+    """Visual tokens of a grid (t, h, w) of patches, after 2 x 2 of them were merged."""
+    return math.prod(grid_thw) // MERGE**2
+
+
+def visual_tokens(n_frames: int, height: int, width: int) -> int:
+    """Visual tokens of n_frames frames of height x width pixels, as cut_patches takes them."""
+    return grid_tokens((n_frames // TEMPORAL, height // PATCH, width // PATCH))
 
 
 def cut_patches(frames: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int, int]]:
@@ -15,7 +30,7 @@ def cut_patches(frames: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int, int
     normalised on the model's device, where a byte has travelled instead of a float.
     """
     n_frames, channels, height, width = frames.shape
-    if n_frames % TEMPORAL or height % (PATCH * MERGE) or width % (PATCH * MERGE):
+    if n_frames % TEMPORAL or height % SIZE_FACTOR or width % SIZE_FACTOR:
         raise ValueError(f"frames {tuple(frames.shape)}: need an even count and sides that are multiples of 28")
     t, h, w = n_frames // TEMPORAL, height // PATCH, width // PATCH
     cut = frames.reshape(t, TEMPORAL, channels, h // MERGE, MERGE, PATCH, w // MERGE, MERGE, PATCH)

@@ -5,17 +5,20 @@ from typing import Literal, Protocol, get_args
 
 import torch
 
-from data.samples.patches import MERGE
+from data.samples.patches import MERGE, grid_tokens
 
 PositionMode = Literal["mrope", "sequential", "livecc"]
 POSITION_MODES: tuple[str, ...] = get_args(PositionMode)
 
 
 class Block(Protocol):
-    """What positions need to know of a visual block: its kind and its grid in patches."""
+    """A visual block as positions need it: its kind and its grid in patches."""
 
-    kind: str
-    grid_thw: tuple[int, int, int]
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def grid_thw(self) -> tuple[int, int, int]: ...
 
 
 class PositionTracker:
@@ -50,7 +53,7 @@ class PositionTracker:
         pieces, at = [], 0
         for block, start in zip(blocks, _block_starts(input_ids, blocks, pad_ids), strict=True):
             pieces += [self._text(start - at), self._visual(block)]
-            at = start + _n_tokens(block)
+            at = start + grid_tokens(block.grid_thw)
         pieces.append(self._text(len(input_ids) - at))
         return torch.cat(pieces, dim=1)
 
@@ -63,7 +66,7 @@ class PositionTracker:
         flat = self.mode == "sequential" or (self.mode == "livecc" and self.seen_block)
         self.seen_block = True
         if flat:
-            return self._text(_n_tokens(block))
+            return self._text(grid_tokens(block.grid_thw))
         t, h, w = block.grid_thw[0], block.grid_thw[1] // MERGE, block.grid_thw[2] // MERGE
         axes = torch.meshgrid(torch.arange(t), torch.arange(h), torch.arange(w), indexing="ij")
         positions = torch.stack(axes).reshape(3, -1) + self.next
@@ -78,11 +81,6 @@ def position_ids(
     return PositionTracker(mode).extend(input_ids, blocks, pad_ids)
 
 
-def _n_tokens(block: Block) -> int:
-    t, h, w = block.grid_thw
-    return t * h * w // MERGE**2
-
-
 def _block_starts(input_ids: torch.Tensor, blocks: Sequence[Block], pad_ids: dict[str, int]) -> list[int]:
     """Index of each block's first pad token, after checking that pads and blocks agree one to one."""
     if not blocks and len(input_ids) == 1 and int(input_ids) not in pad_ids.values():
@@ -91,7 +89,7 @@ def _block_starts(input_ids: torch.Tensor, blocks: Sequence[Block], pad_ids: dic
     pads = is_pad.nonzero().flatten()
     starts, used = [], 0
     for block in blocks:
-        n = _n_tokens(block)
+        n = grid_tokens(block.grid_thw)
         run = pads[used : used + n]
         if len(run) < n or run[-1] - run[0] != n - 1 or not bool((input_ids[run] == pad_ids[block.kind]).all()):
             raise ValueError(f"{block.kind} block of grid {block.grid_thw} needs {n} adjacent pad tokens of its kind")

@@ -1,11 +1,11 @@
 """The clips and images of a sample, each either as patches or as features that a vision cache kept."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from data.samples.patches import MERGE
+from data.samples.patches import grid_tokens
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,10 @@ class VisualPart:
     grid_thw: tuple[int, int, int]
     is_cached: bool
     dtype: torch.dtype
-    made_of: dict[str, Any] | None = None
+    made_of: dict[str, Any] = field(default_factory=dict)
     times_s: tuple[float, ...] = ()
 
     @property
     def n_tokens(self) -> int:
         """Visual tokens of the part."""
-        t, h, w = self.grid_thw
-        return t * h * w // MERGE**2
+        return grid_tokens(self.grid_thw)

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from data.video.frame_plan import FPS
+
 SILENCE = " ..."  # ends the speech of every step; alone it says "nothing to say yet"
-FPS = 2
 FIRST_STEP_FRAMES = 6  # 3 s
 STEP_FRAMES = 2  # 1 s
 LATE_S = 0.5  # the last step also takes words that end this long after its last frame

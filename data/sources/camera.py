@@ -12,8 +12,11 @@ from data.video.live import FrameMaker
 
 
 def open_camera(spec: SourceSpec, make_frame: FrameMaker, reconnection: Reconnection) -> StreamSource:
-    """A camera that ends was unplugged: it counts as lost. A drawn picture comes at any speed, so it is paced; where
-    it ends, it was meant to."""
+    """Open a camera, or a picture that FFmpeg draws.
+
+    A camera that ends was unplugged, and counts as lost. A drawn picture comes at any speed, so it is paced; its end is
+    the end.
+    """
 
     def connect(_: Event) -> InputContainer:
         return open_container(

@@ -1,4 +1,4 @@
-"""A video file as a source: as fast as frames are asked for; the one who asks keeps the pace (a Clock)."""
+"""A video file as a source: frames come as fast as they are asked for; the reader keeps the pace (a Clock)."""
 
 import threading
 from collections.abc import Iterator
@@ -28,5 +28,5 @@ class FileSource(Source):
             yield frame
 
     def close(self) -> None:
-        """End it before the next frame."""
+        """End the iteration before the next frame."""
         self._closing.set()

@@ -11,6 +11,7 @@ from data.sources.source import Source
 from data.video.container import VideoError
 from data.video.frame_folder import list_images, read_folder_image
 from data.video.frame_plan import FPS, FRAME_FACTOR, VideoLimits, exact_seconds
+from data.video.images import frame_size
 from data.video.live import TimedFrame
 from data.video.pixels import Resizer
 
@@ -50,12 +51,9 @@ class ImagesSource(Source):
             yield TimedFrame(float(time), frame)
 
     def close(self) -> None:
-        """End it before the next image."""
+        """End the iteration before the next image."""
         self._closing.set()
 
     def _size(self, rgb: np.ndarray, n_times: int) -> tuple[int, int]:
         n_frames = min(n_times + n_times % FRAME_FACTOR, self._limits.max_frames)
-        try:
-            return self._limits.size_hw(*rgb.shape[:2], n_frames)
-        except ValueError as error:
-            raise VideoError(f"{self.name}: its images cannot be resized: {error}") from error
+        return frame_size(rgb, n_frames, self._limits, self.name)

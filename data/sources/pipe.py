@@ -32,7 +32,7 @@ class Pipe:
 def open_pipe(
     spec: SourceSpec, make_frame: FrameMaker, reconnection: Reconnection, descriptor: int | None = None
 ) -> StreamSource:
-    """Standard input (or another file descriptor): containers that can be read in one go, or bare frames.
+    """Open standard input (or another file descriptor): containers that can be read in one go, or bare frames.
 
     It is read no faster than frames are taken, and none is dropped: the writer waits. A writer that pauses is waited
     for; when it is gone, that is the end. Nothing is opened twice.

@@ -1,4 +1,4 @@
-"""When a live source counts as lost, and how often it is tried again."""
+"""Reconnection policy: when a live source counts as lost, and how often it is opened again."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from utils.errors import UserError
 
 @dataclass(frozen=True)
 class Reconnection:
-    """A source from which no frame came for stall_s is closed and opened again, after 0.5, 1, 2, 4 ... s.
+    """Policy: close a source from which no frame came for stall_s, and open it again after 0.5, 1, 2, 4 ... s.
 
     The wait starts anew once a frame has come. max_retries: attempts one after the other that may fail; None: any
     number. Raises UserError for values that cannot work.

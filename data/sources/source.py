@@ -1,13 +1,14 @@
-"""The interface behind which every source of frames stands."""
+"""Interface of every source of frames."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from queue import SimpleQueue
 
 from data.video.live import TimedFrame
 
 
-class Source(ABC):
+class Source(AbstractContextManager):
     """Frames uint8 [3, H, W] with their times, on a grid of 2 a second, all of one size.
 
     name: what people read; it holds no password.
@@ -30,10 +31,7 @@ class Source(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """End it, from any thread: an iteration that is under way stops within a second."""
-
-    def __enter__(self) -> "Source":
-        return self
+        """Close the source, from any thread: an iteration that is under way stops within a second."""
 
     def __exit__(self, *exception) -> None:
         self.close()

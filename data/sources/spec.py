@@ -1,4 +1,4 @@
-"""What a person writes to name a source, and which kind of source that is: words only, nothing is opened."""
+"""Names of sources, as people write them, to kinds of source: text only, nothing is opened."""
 
 import re
 import sys
@@ -52,7 +52,7 @@ class SourceSpec:
 
 
 def parse_spec(text: str) -> SourceSpec:
-    """Say what `text` names. Raises UserError where it names nothing that can be opened."""
+    """Parse the name of a source. Raises UserError where it names nothing that can be opened."""
     if text == "-":
         return SourceSpec("pipe", "-", "standard input", options={"protocol_whitelist": NO_PROTOCOL})
     for beginning, parse in (("raw:", _raw), ("camera:", _camera), ("/dev/", _camera), ("lavfi:", _lavfi)):
@@ -91,7 +91,7 @@ def _raw(text: str) -> SourceSpec:
 
 
 def _camera(text: str, platform: str = sys.platform) -> SourceSpec:
-    """Linux is tested with no device only (there is none on the machines used); macOS and Windows were not run."""
+    """A camera's device on this platform. Tested on Linux, without a device; macOS and Windows were not run."""
     device = text.removeprefix("camera:")
     options = {"protocol_whitelist": NO_PROTOCOL}
     if not device:

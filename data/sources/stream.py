@@ -99,36 +99,36 @@ class StreamSource(Source):
         return None
 
     def close(self) -> None:
-        """End it. A connection that hangs is left to its thread, which ends with its next time-out."""
+        """Close the source. A connection that hangs is left to its thread, which ends with its next time-out."""
         self._closing.set()
         with self._changed:
             self._held.clear()
         self._finish(None)
 
-    def take(self, reception: "Reception", frame: av.VideoFrame, stamp_s: float | None, lasts_s: float) -> None:
+    def take(self, connection: "Connection", frame: av.VideoFrame, stamp_s: float | None, lasts_s: float) -> None:
         """Take a decoded frame, its own time and duration, from the connection that is being read."""
         with self._taking:
-            if reception.stopped.is_set():
+            if connection.stopped.is_set():
                 return
-            self.zero = reception.heard_at if self.zero is None else self.zero
-            now_s = reception.heard_at - self.zero
+            self.zero = connection.heard_at if self.zero is None else self.zero
+            now_s = connection.heard_at - self.zero
             if self._lost_at is not None:
                 self.events.put(f"back after {now_s - self._lost_at:.1f} s")
                 self._lost_at = None
-            placed = self._timeline.place(stamp_s, lasts_s, now_s, reception.idle_s)
+            placed = self._timeline.place(stamp_s, lasts_s, now_s, connection.idle_s)
             self.last_stamp_s = stamp_s
         if self.paces:
-            reception.rest(lambda: placed.time_s - self.now())
+            connection.rest(lambda: placed.time_s - self.now())
         with self._taking:
-            if not reception.stopped.is_set():
-                self._give(reception, self._grid.add(frame, placed, lasts_s))
+            if not connection.stopped.is_set():
+                self._give(connection, self._grid.add(frame, placed, lasts_s))
 
-    def _give(self, reception: "Reception | None", given: list[tuple[float, av.VideoFrame]]) -> None:
+    def _give(self, connection: "Connection | None", given: list[tuple[float, av.VideoFrame]]) -> None:
         for time_s, frame in given:
             timed = TimedFrame(time_s, self._make_frame(frame, time_s))
             self._begun = True
-            if self.waits and reception is not None:
-                reception.rest(lambda: POLL_S if len(self._held) >= N_HELD else 0.0)
+            if self.waits and connection is not None:
+                connection.rest(lambda: POLL_S if len(self._held) >= N_HELD else 0.0)
             with self._changed:
                 if self._over:
                     return
@@ -156,13 +156,13 @@ class StreamSource(Source):
         """Read one connection after the other, until the end, close(), or the last retry."""
         n_failed = 0
         while not self._closing.is_set():
-            reception = Reception(self)
-            lost = self._watch(reception)
+            connection = Connection(self)
+            lost = self._watch(connection)
             if lost is None:
                 return
             if not self._begun:
                 raise VideoError(f"{self.name}: {lost}; check that it is there, is sending, and holds video")
-            n_failed = 1 if reception.n_frames else n_failed + 1
+            n_failed = 1 if connection.n_frames else n_failed + 1
             most = self.reconnection.max_retries
             if most is not None and n_failed > most:
                 raise VideoError(f"{self.name}: lost for good at {self.now():.1f} s, after {most} retries: {lost}")
@@ -170,31 +170,31 @@ class StreamSource(Source):
             self.events.put(f"lost: {lost}; trying again in {wait_s:g} s")
             self._closing.wait(wait_s)
 
-    def _watch(self, reception: "Reception") -> str | None:
+    def _watch(self, connection: "Connection") -> str | None:
         """Wait until a connection is over; return how it was lost, None where that is as it should be."""
-        reception.start()
+        connection.start()
         lost = None
         while not self._closing.is_set():
-            if reception.ended.wait(POLL_S):
-                lost = reception.lost
+            if connection.ended.wait(POLL_S):
+                lost = connection.lost
                 break
-            if reception.silent_s() > self.reconnection.stall_s:
+            if connection.silent_s() > self.reconnection.stall_s:
                 lost = f"nothing arrived for {self.reconnection.stall_s:g} s"
                 break
-        reception.stopped.set()
+        connection.stopped.set()
         with self._taking:  # the last picture was on screen up to its end
             self._give(None, self._grid.end())
             self._timeline.disconnect()
-            if lost is not None and reception.n_frames:
-                self._lost_at = reception.heard_at - (self.zero or 0.0)
+            if lost is not None and connection.n_frames:
+                self._lost_at = connection.heard_at - (self.zero or 0.0)
         return lost
 
 
-class Reception(threading.Thread):
+class Connection(threading.Thread):
     """One connection, read until it ends, fails or is given up (`stopped`)."""
 
     def __init__(self, source: StreamSource):
-        super().__init__(name=f"reception of {source.name}", daemon=True)
+        super().__init__(name=f"connection of {source.name}", daemon=True)
         self._source = source
         self.stopped, self.ended = threading.Event(), threading.Event()
         self.lost: str | None = None  # how it failed
@@ -204,7 +204,7 @@ class Reception(threading.Thread):
         self._rests = False
 
     def silent_s(self) -> float:
-        """For how long no frame has come although we were ready for one."""
+        """Seconds without a frame while one could have been taken."""
         return 0.0 if self._rests else self._source.monotonic() - self.heard_at
 
     def rest(self, remaining_s: Callable[[], float]) -> None:
@@ -262,7 +262,7 @@ class Reception(threading.Thread):
         self._source.take(self, frame, stamp_s, float((frame.duration or frame_ticks(stream)) * stream.time_base))
 
     def _resume(self, container, stream) -> float | None:
-        """Go to where a file on a server was lost; return the stamp up to which its frames were given."""
+        """Seek to where a file on a server was lost; return the stamp up to which its frames were given."""
         seen_s = self._source.last_stamp_s
         if seen_s is None or not self._is_file(container):
             return None
@@ -274,7 +274,7 @@ class Reception(threading.Thread):
         return self._source.eof_is_end and bool(container.duration)
 
     def _ends_early(self, container, stream) -> bool:
-        """Whether an end in order is none.
+        """Whether a stream that ended in order has in truth been lost.
 
         FFmpeg also ends an HLS playlist so when its server is gone. One without an end tag has no end; one with it
         ends at its stated length, or where going there again brings no further frame (stated lengths are rounded).

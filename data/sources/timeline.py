@@ -37,7 +37,7 @@ class Placed:
 
 
 class Timeline:
-    """Places frames in time, by the rule at the top of this file. Times rise strictly."""
+    """Times of frames, by the rule at the top of this file. Times rise strictly."""
 
     def __init__(self):
         self._anchor: tuple[float, float] | None = None  # (time_s, stamp_s)
@@ -46,7 +46,7 @@ class Timeline:
         self._late: tuple[float, float] | None = None  # (now_s, idle_s) when frames began to be late
 
     def disconnect(self) -> None:
-        """Say that the stream was lost: the next frame is an anchor."""
+        """Note that the stream was lost: the next frame is an anchor."""
         self._anchor = self._late = None
 
     def place(self, stamp_s: float | None, lasts_s: float, now_s: float, idle_s: float) -> Placed:
@@ -82,7 +82,7 @@ class Timeline:
 
 
 class Grid(Generic[Picture]):
-    """Gives each grid time the picture on screen at it, the last to start by then, once that is certain.
+    """Grid times with the picture on screen at each, the last to start by then, given once that is certain.
 
     Grid times in a break of more than BRIDGE_S, in which no picture was on screen, are left out.
     """

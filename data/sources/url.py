@@ -12,7 +12,7 @@ from data.video.live import FrameMaker
 
 
 def open_url(spec: SourceSpec, make_frame: FrameMaker, reconnection: Reconnection) -> StreamSource:
-    """What a server sends, played at its own pace, also where it could be read faster.
+    """Open a stream, playlist or file on a server: played at its own pace, also where it could be read faster.
 
     Over HTTP an answer that is complete is the end (a file, an HLS playlist with its end tag), and one that breaks
     off, or an HLS playlist without its end tag that is no longer there, is lost; a file is then taken up where it was

@@ -1,4 +1,4 @@
-"""Work done ahead of the one who needs it: a thread reads an iterator while what it gave is being used."""
+"""Read-ahead: a thread reads an iterator while its earlier items are being used."""
 
 import threading
 from collections.abc import Iterable, Iterator

@@ -7,6 +7,7 @@ antialiased), so memory holds the resized clip and a few full-size frames.
 import itertools
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Literal
 
@@ -27,7 +28,7 @@ from data.video.container import (
 from data.video.frame_plan import Clip, FramePlan, FrameTable, FrameTimes, VideoLimits, plan_question, plan_stream
 from data.video.images import read_image, read_packed
 from data.video.live import TimedFrame, live_frames
-from data.video.packets import Segment, segments
+from data.video.packets import PacketSpan, packet_spans
 from data.video.pixels import Resizer, RgbConverter, upright_hw
 
 __all__ = [
@@ -51,7 +52,7 @@ SEEK_PACKETS = 64  # reading past this many packets costs about as much as a see
 SKIPPING_CODECS = {"h264", "mpeg4", "mpeg2video"}
 
 
-class VideoFile:
+class VideoFile(AbstractContextManager):
     """A video file whose frames are read by their index in presentation order.
 
     path: a local file.  n_threads: of the decoder; 0 lets FFmpeg choose.
@@ -63,9 +64,6 @@ class VideoFile:
         self._n_threads = n_threads
         self._to_rgb = RgbConverter()
         self._open()
-
-    def __enter__(self) -> "VideoFile":
-        return self
 
     def __exit__(self, *exception) -> None:
         self.close()
@@ -102,7 +100,7 @@ class VideoFile:
             with open_video(self.path) as container:
                 frame = next(decode_all(container, self.path), None)
         else:
-            frame = next(self._decode(Segment(0, len(self.listing.packets.pts) - 1, []), None), None)
+            frame = next(self._decode(PacketSpan(0, len(self.listing.packets.pts) - 1, []), None), None)
         if frame is not None:
             return upright_hw(frame)
         raise VideoError(f"{self.path}: no frame can be decoded; the file is truncated or damaged")
@@ -158,14 +156,14 @@ class VideoFile:
         if self.listing.packets is None:
             yield from self._frames_by_count(wanted)
             return
-        for segment in segments(self.listing.packets, wanted):
-            yield from self._frames_of(segment)
+        for span in packet_spans(self.listing.packets, wanted):
+            yield from self._frames_of(span)
 
-    def _frames_of(self, segment: Segment) -> Iterator[tuple[int, av.VideoFrame]]:
+    def _frames_of(self, span: PacketSpan) -> Iterator[tuple[int, av.VideoFrame]]:
         """Decode one stretch of packets; frames that it fails to give are decoded from the start."""
-        missing = {int(self.table.start_ticks[index]): index for index in segment.wanted}
+        missing = {int(self.table.start_ticks[index]): index for index in span.wanted}
         keep = set(missing) if self._stream.codec_context.name in SKIPPING_CODECS else None
-        for attempt, kept in ((segment, keep), (Segment(0, segment.last, segment.wanted), None)):
+        for attempt, kept in ((span, keep), (PacketSpan(0, span.last, span.wanted), None)):
             for frame in self._decode(attempt, kept):
                 if frame.pts in missing and not frame.is_corrupt:
                     yield missing.pop(frame.pts), frame
@@ -173,19 +171,19 @@ class VideoFile:
                 return
         raise self._undecodable(min(missing))
 
-    def _decode(self, segment: Segment, keep: set[int] | None) -> Iterator[av.VideoFrame]:
-        """Send the packets first..last of a segment to the decoder, in decoding order, and drain it.
+    def _decode(self, span: PacketSpan, keep: set[int] | None) -> Iterator[av.VideoFrame]:
+        """Send the packets first..last of a span to the decoder, in decoding order, and drain it.
 
         keep: times of the frames that are needed; others that no frame refers to are skipped. None keeps all.
         """
-        self._go_to(segment.first)
+        self._go_to(span.first)
         decoder = self._stream.codec_context
         decoder.flush_buffers()
-        while self._next <= segment.last and (packet := next_packet(self._packets, self.path)) is not None:
+        while self._next <= span.last and (packet := next_packet(self._packets, self.path)) is not None:
             if not packet.size or packet.is_corrupt:  # not in the listing
                 continue
             self._next += 1
-            if self._next > segment.first:
+            if self._next > span.first:
                 decoder.skip_frame = "DEFAULT" if keep is None or packet.pts in keep else "NONREF"
                 yield from decode_packet(decoder, packet, self.path)
         yield from decode_packet(decoder, None, self.path)

@@ -1,28 +1,25 @@
 """Clips kept on disk after decoding and resizing, so that a second epoch reads bytes instead of decoding.
 
-One file a clip: a JSON header that says what made it, the plan, and the frames, uint8 [n, 3, H, W], mapped
-into memory when read. A file whose header does not fit the request and the video as it is now is made again,
-so nothing has to be deleted by hand when a video, a limit or a rule changes.
+A safetensors file a clip: frames, uint8 [n, 3, H, W], mapped into memory when read, their indices and times, and in the
+header what made it. A file that was not made of the request and the video as it is now is made again, so nothing has to
+be deleted by hand when a video, a limit or a rule changes.
 """
 
 import hashlib
 import json
 import os
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from data.video.clip import Rule, read_clip
 from data.video.container import VideoError
 from data.video.frame_plan import Clip, FramePlan, FrameTimes, VideoLimits
+from data.video.tensor_file import read_tensors, write_tensors
 from utils.errors import UserError
 
-VERSION = 1  # raise it when decoding or resizing changes a pixel, or this file's layout changes
-MAX_HEADER = 1 << 16  # bytes; the length of a damaged file's header may be any number
-ALIGNMENT = 64  # bytes; arrays start at multiples of it
+VERSION = 2  # raise it when decoding or resizing changes a pixel, or the file's tensors change
 
 
 class DecodeCache:
@@ -59,15 +56,8 @@ class DecodeCache:
         place = self._place(made_of["path"], request)
         clip = _load(place, made_of)
         if clip is None:
-            clip = read_clip(
-                path,
-                start_s,
-                end_s,
-                limits=limits,
-                rule=rule,
-                frame_times=frame_times,
-                float_resize=float_resize,
-            )
+            options = {"limits": limits, "rule": rule, "frame_times": frame_times, "float_resize": float_resize}
+            clip = read_clip(path, start_s, end_s, **options)
             self._store(place, made_of, clip)
         return clip
 
@@ -77,21 +67,14 @@ class DecodeCache:
         return self.folder / name[:2] / f"{name}.clip"
 
     def _store(self, place: Path, made_of: dict, clip: Clip) -> None:
-        """Write a clip under another name and move it into place, so that no reader ever sees half of one."""
-        temporary = None
+        tensors = {
+            "frames": clip.frames.contiguous(),
+            "indices": torch.from_numpy(clip.plan.indices),
+            "times_s": torch.from_numpy(clip.times_s),
+        }
         try:
-            place.parent.mkdir(exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=place.parent, suffix=".partial", delete=False) as file:
-                temporary = file.name
-                _write(file, made_of, clip)
-                # On the disk before its name is: a machine that goes down would otherwise leave a file of the
-                # right length with holes in it.
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, place)
+            write_tensors(place, tensors, made_of, {"n_padded": clip.plan.n_padded}, sync=True)
         except OSError as error:
-            if temporary is not None:
-                Path(temporary).unlink(missing_ok=True)
             size_mb = clip.frames.numel() / 1e6
             raise UserError(
                 f"decode cache {self.folder}: {size_mb:.0f} MB cannot be written: {error.strerror}; "
@@ -127,35 +110,11 @@ def identity_of(path: str | os.PathLike) -> dict:
     return {"path": os.path.realpath(path), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
 
 
-def _write(file, made_of: dict, clip: Clip) -> None:
-    """Write the header's length in 8 bytes, the header, and from an aligned place on indices, times and
-    frames."""
-    header = {**made_of, "shape": list(clip.frames.shape), "n_padded": clip.plan.n_padded}
-    encoded = json.dumps(header).encode()
-    file.write(len(encoded).to_bytes(8, "little") + encoded)
-    file.write(bytes(-file.tell() % ALIGNMENT))
-    file.write(clip.plan.indices.astype("<i8").tobytes() + clip.times_s.astype("<f8").tobytes())
-    for frame in clip.frames:
-        file.write(np.ascontiguousarray(frame.numpy()).data)
-
-
 def _load(place: Path, made_of: dict) -> Clip | None:
     """Return a stored clip, or None where there is none, or one of another video, request or length."""
-    try:
-        with open(place, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(min(length, MAX_HEADER)))
-            start = file.tell() + -file.tell() % ALIGNMENT
-        shape, n_padded = header.pop("shape"), header.pop("n_padded")
-        numbers = 16 * shape[0]
-        whole = place.stat().st_size == start + numbers + int(np.prod(shape))
-        if header != made_of or not whole:
-            return None
-        # Copy on write: torch wants memory that it may write to, and the file must stay as it is.
-        stored = np.memmap(place, np.uint8, "c", offset=start)
-    except (OSError, ValueError, KeyError, TypeError):  # not there, or cut off when a machine went down
+    kept = read_tensors(place, made_of)
+    if kept is None:
         return None
-    indices, times_s = stored[: numbers // 2].view("<i8"), stored[numbers // 2 : numbers].view("<f8")
-    frames = torch.from_numpy(stored[numbers:].reshape(shape))
-    plan = FramePlan(np.array(indices), np.array(times_s), n_padded)
-    return Clip(frames, plan.times_s, plan)
+    facts, tensors = kept
+    plan = FramePlan(tensors["indices"].numpy(), tensors["times_s"].numpy(), facts["n_padded"])
+    return Clip(tensors["frames"], plan.times_s, plan)

@@ -28,11 +28,7 @@ FRAME_FACTOR = 2  # a patch spans two frames, so a clip has an even number of th
 SIZE_FACTOR = 28  # a visual token spans 28 x 28 pixels
 MAX_FRAME_PIXELS = 768 * SIZE_FACTOR**2  # of one video frame, however short the clip
 QUESTION_MIN_FRAMES = 4
-ENVIRONMENT = {
-    "VIDEO_MIN_PIXELS": "min_pixels",
-    "VIDEO_MAX_PIXELS": "total_pixels",
-    "FPS_MAX_FRAMES": "max_frames",
-}
+ENVIRONMENT = {"VIDEO_MIN_PIXELS": "min_pixels", "VIDEO_MAX_PIXELS": "total_pixels", "FPS_MAX_FRAMES": "max_frames"}
 
 FrameTimes = Literal["grid", "end32"]
 
@@ -160,11 +156,7 @@ class Clip:
 
 
 def plan_stream(
-    table: FrameTable,
-    start_s: float | None,
-    end_s: float | None,
-    limits: VideoLimits,
-    frame_times: FrameTimes = "grid",
+    table: FrameTable, start_s: float | None, end_s: float | None, limits: VideoLimits, frame_times: FrameTimes = "grid"
 ) -> FramePlan:
     """Choose 2 frames a second from the window start_s <= t <= end_s; None leaves that side open.
 

@@ -57,7 +57,7 @@ def stack_images(
     frames, resize = None, None
     for place, rgb in enumerate(images):
         if frames is None:
-            resize = Resizer(_frame_size(rgb, n_frames, limits, name))
+            resize = Resizer(frame_size(rgb, n_frames, limits, name))
             frames = torch.empty((n_frames, 3, *resize.size_hw), dtype=torch.uint8)
         resize(rgb, out=frames[place])
     return frames
@@ -104,7 +104,8 @@ def _packed_frame(path: str | os.PathLike, file: io.BufferedReader, pos: list[in
         ) from error
 
 
-def _frame_size(rgb: np.ndarray, n_frames: int, limits: VideoLimits, name: str | os.PathLike) -> tuple[int, int]:
+def frame_size(rgb: np.ndarray, n_frames: int, limits: VideoLimits, name: str | os.PathLike) -> tuple[int, int]:
+    """Size of an image, RGB [H, W, 3], as one of n_frames frames. Raises VideoError where there is none."""
     try:
         return limits.size_hw(*rgb.shape[:2], n_frames)
     except ValueError as error:

@@ -17,7 +17,7 @@ class PacketOrder:
 
 
 @dataclass(frozen=True)
-class Segment:
+class PacketSpan:
     """Packets first..last (places in decoding order), decoded in one go, and the wanted frames they give."""
 
     first: int
@@ -25,7 +25,7 @@ class Segment:
     wanted: list[int]  # frame indices
 
 
-def segments(packets: PacketOrder, wanted: np.ndarray) -> list[Segment]:
+def packet_spans(packets: PacketOrder, wanted: np.ndarray) -> list[PacketSpan]:
     """Return the stretches of packets that give the frames `wanted` (sorted indices), each from a keyframe.
 
     What lies between two stretches need not be decoded.
@@ -34,13 +34,13 @@ def segments(packets: PacketOrder, wanted: np.ndarray) -> list[Segment]:
     shown = np.flatnonzero(packets.frame >= 0)
     place_of[packets.frame[shown]] = shown
     keyframes = np.flatnonzero(packets.keyframe)
-    found: list[Segment] = []
+    found: list[PacketSpan] = []
     for place, frame in sorted((int(place_of[frame]), int(frame)) for frame in wanted):
         first = _start_place(packets, keyframes, place)
         if found and first <= found[-1].last:
-            found[-1] = Segment(found[-1].first, place, [*found[-1].wanted, frame])
+            found[-1] = PacketSpan(found[-1].first, place, [*found[-1].wanted, frame])
         else:
-            found.append(Segment(first, place, [frame]))
+            found.append(PacketSpan(first, place, [frame]))
     return found
 
 

@@ -34,7 +34,7 @@ if __name__ == "__main__":  # runs from anywhere without PYTHONPATH
 
 import torch
 
-from data.samples.patches import MERGE, TEMPORAL, cut_patches
+from data.samples.patches import TEMPORAL, cut_patches, grid_tokens
 from data.samples.vision_cache import VisionCache
 from data.samples.visual_parts import VisualPart
 from data.video.clip import read_clip
@@ -137,7 +137,7 @@ def check_the_same(path: Path, decoded: Clip, folder: Path, limits: VideoLimits)
 
 def _tokens(grid_thw: tuple[int, int, int]) -> int:
     """Visual tokens of one temporal patch."""
-    return grid_thw[1] * grid_thw[2] // MERGE**2
+    return grid_tokens((1, *grid_thw[1:]))
 
 
 def _measure(read: Callable[[], int], repeats: int, first: bool) -> Iterator[tuple[str, Timing]]:

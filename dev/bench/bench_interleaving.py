@@ -19,7 +19,8 @@ import json
 from dataclasses import dataclass, field
 
 from data.samples.annotations import AnnotationFile
-from data.samples.words import FPS, SILENCE, Word, step_label, step_slices, step_window, words_by_step
+from data.samples.words import SILENCE, Word, step_label, step_slices, step_window, words_by_step
+from data.video.frame_plan import FPS
 from dev.bench.bench_nano import module, shortened, train
 from utils.arguments import parse_arguments
 from utils.errors import run_command

@@ -15,8 +15,8 @@ READING = (
         name="neighbouring_frame_decoded",
         promise="the frame that is asked for is the frame that comes",
         file="data/video/clip.py",
-        old="missing = {int(self.table.start_ticks[index]): index for index in segment.wanted}",
-        new="missing = {int(self.table.start_ticks[max(index - 1, 0)]): index for index in segment.wanted}",
+        old="missing = {int(self.table.start_ticks[index]): index for index in span.wanted}",
+        new="missing = {int(self.table.start_ticks[max(index - 1, 0)]): index for index in span.wanted}",
         tests=("tests/test_video.py::test_frames_are_those_of_a_plain_decoder",),
     ),
     Mutation(
@@ -368,9 +368,9 @@ CACHES = (
     Mutation(
         name="vision_cache_never_invalidates",
         promise="features of a video that has changed since are not used",
-        file="data/samples/vision_cache.py",
-        old='if header["made_of"] != made_of:',
-        new='if header["made_of"]["request"] != made_of["request"]:',
+        file="data/video/tensor_file.py",
+        old='if facts.pop("made_of") != made_of:',
+        new='if facts.pop("made_of").get("request") != made_of.get("request"):',
         tests=("tests/test_vision_cache.py::test_what_changed_or_is_damaged_is_not_used",),
     ),
     Mutation(
@@ -477,7 +477,7 @@ LOADING = (
         promise="what each worker made is delivered, in the order's order",
         file="data/loading/loader.py",
         old="        item = next(self._stream)\n",
-        new="        for _ in range(2 if self.workers['num_workers'] > 1 and self.position % 4 == 3 else 1):\n"
+        new="        for _ in range(2 if self.options.num_workers > 1 and self.position % 4 == 3 else 1):\n"
         "            item = next(self._stream)\n",
         tests=("tests/test_loader.py::test_workers_deliver_the_same_batches",),
     ),
@@ -526,7 +526,7 @@ LOADING = (
         promise="what workers had decoded ahead is decoded again after a resume",
         file="data/loading/loader.py",
         old='            "position": self.position,\n',
-        new='            "position": self.position + self.workers["num_workers"],\n',
+        new='            "position": self.position + self.options.num_workers,\n',
         tests=("tests/test_loader.py::test_resume_is_exact",),
     ),
     Mutation(
@@ -601,8 +601,8 @@ SOURCES = (
         name="reconnection_restarts_the_clock",
         promise="after an interruption times go on with the time that has really passed",
         file="data/sources/stream.py",
-        old="self.zero = reception.heard_at if self.zero is None else self.zero",
-        new="self.zero = reception.heard_at if reception.n_frames == 1 else self.zero",
+        old="self.zero = connection.heard_at if self.zero is None else self.zero",
+        new="self.zero = connection.heard_at if connection.n_frames == 1 else self.zero",
         tests=("tests/test_source_servers.py::test_a_stalled_stream_is_opened_again_and_its_times_go_on",),
     ),
     Mutation(
@@ -740,16 +740,16 @@ NANO = (
         name="questions_about_the_beginning",
         promise="a nano clip's questions are about the moment at which it ends",
         file="data/nano/corpus.py",
-        old="in ask(clip.window.at(last_frame_s(end_s)), clip.kits, rng):",
-        new="in ask(clip.window.at(0.0), clip.kits, rng):",
+        old="in draw_questions(clip.window.at(last_frame_s(end_s)), clip.kits, rng):",
+        new="in draw_questions(clip.window.at(0.0), clip.kits, rng):",
         tests=("tests/test_nano_corpus.py::test_questions_are_about_the_clips_end",),
     ),
     Mutation(
         name="questions_about_the_whole_clip",
         promise="a clip that is cut short is asked about as it stands at the cut",
         file="data/nano/corpus.py",
-        old="in ask(clip.window.at(last_frame_s(end_s)), clip.kits, rng):",
-        new="in ask(clip.window.at(last_frame_s(arguments.duration_s)), clip.kits, rng):",
+        old="in draw_questions(clip.window.at(last_frame_s(end_s)), clip.kits, rng):",
+        new="in draw_questions(clip.window.at(last_frame_s(arguments.duration_s)), clip.kits, rng):",
         tests=("tests/test_nano_corpus.py::test_questions_are_about_the_clips_end",),
     ),
     Mutation(

@@ -473,7 +473,7 @@ LOADING = (
     Mutation(
         name="recorded_limits_ignored",
         promise="a checkpoint sees videos within the limits that it was trained with",
-        file="models/load.py",
+        file="data/samples/checkpoint_config.py",
         old='recorded = getattr(config, "video_limits", None) or {}',
         new="recorded = {}",
         tests=("tests/test_load.py::test_limits_come_from_environment_then_checkpoint_then_defaults",),

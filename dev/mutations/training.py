@@ -135,7 +135,7 @@ TRAINING: tuple[Mutation, ...] = (
         name="loss_over_all_tokens",
         promise="The loss is over what the commentator says, not over prompts and frames.",
         file="models/loss.py",
-        old="    rows = targets != -100\n    return",
+        old="    rows = targets != IGNORED\n    return",
         new="    rows, targets = targets >= -100, targets.clamp(min=0)\n    return",
         tests=("tests/test_golden_forward.py::test_loss_and_label_probabilities",),
     ),

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from data.samples.patches import MERGE, PATCH
 from data.samples.words import SILENCE
 from data.video.clip import VideoError, live_frames
+from data.video.frame_plan import SIZE_FACTOR
 from evaluation.predictors.checkpoint import CheckpointPredictor
 from evaluation.predictors.predictor_arguments import PredictorArguments
 from evaluation.tasks.item import Answer, Item
@@ -19,7 +19,7 @@ from utils.arguments import helped
 from utils.errors import UserError
 from utils.options import build_options, flags_of
 
-MAX_PIXELS = 384 * (PATCH * MERGE) ** 2  # of a frame, as in the published runs
+MAX_PIXELS = 384 * SIZE_FACTOR**2  # of a frame, as in the published runs
 
 
 @dataclass

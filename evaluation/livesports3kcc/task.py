@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from data.samples.words import FPS
-from data.video.frame_plan import VideoLimits
+from data.video.frame_plan import FPS, VideoLimits
 from evaluation.livesports3kcc.events import COMMAND, HUB_ID, SportsEvent, load_events
 from evaluation.tasks.item import Ask, ClipPlan, Commentary, Item, Written
 from evaluation.tasks.lines import find_video

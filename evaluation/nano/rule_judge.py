@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any, ClassVar
 
 from evaluation.judge.judge import CommentaryPair
-from evaluation.nano.scoring import f1, read_steps
+from evaluation.nano.scoring import f1_of_counts, read_steps
 
 
 class RuleJudge:
@@ -31,4 +31,4 @@ def events(text: str) -> Counter[tuple[str, str]]:
 
 
 def _likeness(spoken: Counter, true: Counter) -> float:
-    return f1((spoken & true).total(), spoken.total(), true.total())
+    return f1_of_counts((spoken & true).total(), spoken.total(), true.total())

@@ -1,4 +1,4 @@
-"""Scores a commentary against the events of its match.
+"""Score a commentary against the events of its match.
 
 An event is spoken when an event line is parsed from the commentary; its time is the end of the step that holds its
 first word. The reference is the commentator's own line, timed the same way. Spoken and reference events of one kind and
@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.nano.commentator import SCORED_KINDS
-from data.nano.parser import ParsedLine, parse_line
+from data.nano.parser import ParsedLine, parse_event_line
 from data.nano.world import KINDS
-from data.samples.words import FIRST_STEP_FRAMES, FPS, Word, step_slices, words_by_step
+from data.samples.words import FIRST_STEP_FRAMES, Word, step_slices, words_by_step
+from data.video.frame_plan import FPS
 
 TOLERANCE_S = 2.0
 N_RESAMPLES = 2000
@@ -55,7 +56,7 @@ def read_steps(steps: Sequence[tuple[float, str]], duration_s: float) -> ParsedC
                 lines.append((end_s, []))
             lines[-1][1].append(word)
             is_open = not re.search(r"[.!?][\"')]*$", word)
-    parsed = [(end_s, parse_line(" ".join(words)), " ".join(words)) for end_s, words in lines]
+    parsed = [(end_s, parse_event_line(" ".join(words)), " ".join(words)) for end_s, words in lines]
     events = [TimedLine(end_s, said, text) for end_s, said, text in parsed if said is not None]
     return ParsedCommentary(events, len(parsed) - len(events), n_words, duration_s)
 
@@ -110,7 +111,7 @@ def match(spoken: Sequence[TimedLine], true: Sequence[TimedLine], key: Key) -> l
     return sorted(pairs)
 
 
-def f1(n_matched: float, n_spoken: float, n_true: float) -> float:
+def f1_of_counts(n_matched: float, n_spoken: float, n_true: float) -> float:
     """Harmonic mean of precision and recall; 0 where nothing was said and nothing happened."""
     return 2 * n_matched / (n_spoken + n_true) if n_spoken + n_true else 0.0
 
@@ -130,12 +131,12 @@ def score_commentaries(spoken: Sequence[ParsedCommentary], true: Sequence[Parsed
         n_team_right += len(pairs)
         n_kind_right += len(pairs) + _other_team(ours, theirs, pairs)
         confusion.update(_confusions(ours, theirs, pairs))
-    per_kind = {kind: f1(matched[kind], said[kind], happened[kind]) for kind in KINDS if happened[kind]}
+    per_kind = {kind: f1_of_counts(matched[kind], said[kind], happened[kind]) for kind in KINDS if happened[kind]}
     seconds = sum(clip.duration_s for clip in spoken)
     return {
         "n_clips": len(spoken),
         "n_events": happened.total(),
-        "event_f1": f1(matched.total(), said.total(), happened.total()),
+        "event_f1": f1_of_counts(matched.total(), said.total(), happened.total()),
         "precision": matched.total() / max(said.total(), 1),
         "recall": matched.total() / max(happened.total(), 1),
         "f1_per_kind": per_kind,
@@ -211,9 +212,9 @@ def grounding(spoken: Sequence[ParsedCommentary], true: Sequence[ParsedCommentar
     )
     rng = np.random.default_rng(seed)
     draws = rng.integers(n, size=(N_RESAMPLES, n))
-    gains = [f1(*own[draw].sum(0)) - f1(*other[draw].sum(0)) for draw in draws]
+    gains = [f1_of_counts(*own[draw].sum(0)) - f1_of_counts(*other[draw].sum(0)) for draw in draws]
     low, high = np.percentile(gains, [2.5, 97.5])
-    ours, shuffled = f1(*own.sum(0)), f1(*other.sum(0))
+    ours, shuffled = f1_of_counts(*own.sum(0)), f1_of_counts(*other.sum(0))
     return {
         "f1": ours,
         "accuracy": float(own[:, 0].sum() / max(own[:, 1].sum(), 1)),

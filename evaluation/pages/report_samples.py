@@ -8,18 +8,16 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data.preview.page import thumbnail
-from data.samples.patches import MERGE, PATCH
 from data.video.clip import VideoError, read_clip
 from data.video.frame_folder import read_frame_folder
-from data.video.frame_plan import Clip, VideoLimits
+from data.video.frame_plan import SIZE_FACTOR, Clip, VideoLimits
 from evaluation.scoring.preference import DECIDED
 from evaluation.scoring.results import ItemResult
 from evaluation.scoring.score_lines import percent
 from evaluation.scoring.scored_runs import ScoredRun
 
 N_FRAMES = 4
-TOKEN = (PATCH * MERGE) ** 2  # pixels of a visual token
-LIMITS = VideoLimits(min_pixels=36 * TOKEN, total_pixels=100 * TOKEN * N_FRAMES, max_frames=N_FRAMES)
+LIMITS = VideoLimits(36 * SIZE_FACTOR**2, 100 * N_FRAMES * SIZE_FACTOR**2, max_frames=N_FRAMES)
 
 
 @dataclass(frozen=True)

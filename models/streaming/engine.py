@@ -19,8 +19,9 @@ from pathlib import Path
 
 import torch
 
-from data.samples.patches import MERGE, PATCH
-from data.samples.words import FIRST_STEP_FRAMES, FPS, STEP_FRAMES
+from data.samples.patches import visual_tokens
+from data.samples.words import FIRST_STEP_FRAMES, STEP_FRAMES
+from data.video.frame_plan import FPS
 from models.load import Checkpoint
 from models.streaming.options import StreamOptions
 from models.streaming.requests import Batch, Encode, Request, Task
@@ -76,7 +77,7 @@ class Job:
         if not isinstance(self.request, Encode):
             return len(self.request.ids)
         n_frames, _, height, width = self.request.frames.shape
-        return n_frames * height * width // (2 * (PATCH * MERGE) ** 2)
+        return visual_tokens(n_frames, height, width)
 
 
 class Engine:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from data.samples.conversation import Turn
-from data.samples.words import FPS, SILENCE, step_label
+from data.samples.words import SILENCE, step_label
+from data.video.frame_plan import FPS
 from data.video.live import TimedFrame
 from models.load import Checkpoint
 from models.streaming.context import Context

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from data.samples.words import FIRST_STEP_FRAMES, FPS, STEP_FRAMES, frames_without_hole
+from data.samples.words import FIRST_STEP_FRAMES, STEP_FRAMES, frames_without_hole
+from data.video.frame_plan import FPS
 from utils.errors import UserError
 
 

@@ -11,7 +11,7 @@ from threading import Condition
 import torch
 from torch import Tensor
 
-from data.samples.patches import MERGE, PATCH
+from data.video.frame_plan import SIZE_FACTOR
 from models.streaming.session import Step, StreamingSession, new_queue
 from models.streaming.step_queue import StepFrames
 from utils.errors import UserError
@@ -167,10 +167,9 @@ class Stream:
 
 def check_frame(frame: Tensor) -> None:
     """Raise UserError unless this is a frame that the vision tower can read."""
-    side = PATCH * MERGE
     fits = frame.dtype == torch.uint8 and frame.ndim == 3 and frame.shape[0] == 3 and frame.numel()
-    if not fits or frame.shape[1] % side or frame.shape[2] % side:
+    if not fits or frame.shape[1] % SIZE_FACTOR or frame.shape[2] % SIZE_FACTOR:
         raise UserError(
-            f"a frame of {frame.dtype} {tuple(frame.shape)}: needs uint8 [3, H, W], H and W multiples of {side}; "
-            "resize it (data/video/pixels.py)"
+            f"a frame of {frame.dtype} {tuple(frame.shape)}: needs uint8 [3, H, W], H and W multiples of "
+            f"{SIZE_FACTOR}; resize it (data/video/pixels.py)"
         )

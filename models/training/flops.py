@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from data.samples.patches import MERGE
+from data.samples.patches import grid_tokens
 
 # Dense bfloat16 tensor operations a second, from the makers' data sheets.
 PEAKS = {
@@ -88,7 +88,7 @@ class FlopCounter:
             self.blocks.cost(n_patches, self.tower_gradient)
             + self.patch_embed.cost(n_patches, False)
             + attention * _passes(self.tower_gradient)
-            + self.merger.cost(n_patches // MERGE**2, self.tower_gradient)
+            + self.merger.cost(sum(map(grid_tokens, grids_thw)), self.tower_gradient)
         )
         return whole, 2.0 * n_patches * self.blocks_again + attention
 

@@ -16,13 +16,13 @@ from data.production.runner.config import RunConfig
 from data.production.runner.result import RunResult
 from data.samples.annotations import AnnotationError, AnnotationFile
 from data.video.clip import VideoError, read_clip
-from data.video.frame_plan import VideoLimits
+from data.video.frame_plan import SIZE_FACTOR, VideoLimits
 
 SAMPLE = 20_000  # records that histograms are made from
 EXAMPLES = 8  # clips shown
 REASON_EXAMPLES = 2  # shown for each reason
 PLAYED_S = 12.0  # of an example
-LIMITS = VideoLimits(min_pixels=36 * 28 * 28, total_pixels=24 * 100 * 28 * 28, max_frames=24)
+LIMITS = VideoLimits(36 * SIZE_FACTOR**2, 24 * 100 * SIZE_FACTOR**2, max_frames=24)
 
 
 @dataclass

@@ -10,10 +10,10 @@ import time
 
 import torch
 
+from data.video.frame_plan import FPS
 from dev.bench.parts.film import film
 
 MAX_LAG_S = 1.0  # the 99th percentile must stay below
-FPS = 2
 
 
 def feed(streams, pictures, seconds: float) -> None:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from transformers import Qwen2VLForConditionalGeneration, Trainer, TrainerCallback, TrainingArguments
 
 from data.loading.collate import pack
-from data.loading.loader import SampleLoader
+from data.loading.loader import LoaderOptions, SampleLoader
 from data.loading.order import SampleOrder
 from data.nano.corpus import CorpusArguments, make_corpus
 from data.samples.annotations import AnnotationFile
@@ -149,9 +149,8 @@ def run_ours(arguments, checkpoint: Checkpoint, examples: list[Example], folder:
     """train.py's trainer on packed rows."""
     args = TrainArguments(folder, bf16=arguments.device == "cuda", freeze_modules=["visual"], **COMMON)
     encoder = SampleEncoder(checkpoint.chat, checkpoint.limits, checkpoint.position_mode)
-    loader = SampleLoader(
-        Examples(examples, encoder), SampleOrder(len(examples)), pack, batch_size=1, max_tokens=budget(arguments)
-    )
+    options = LoaderOptions(max_tokens=budget(arguments))
+    loader = SampleLoader(Examples(examples, encoder), SampleOrder(len(examples)), pack, options)
     trainer = CommentaryTrainer(checkpoint, args, loader, Path(folder) / "bad_samples.json")
     clock = Clock(n_warmup_tokens(arguments, examples), lambda: loader.totals["tokens"])
     trainer.add_callback(clock)
