@@ -59,7 +59,7 @@ class BenchmarkArguments:
 
 
 @dataclass(frozen=True)
-class NarratedClip:
+class AskedMatch:
     """One clip: its row of events.jsonl and its sample, which asks questions at its end."""
 
     row: dict[str, Any]
@@ -113,17 +113,17 @@ class Options:
         return lettered, letters[answers.index(right)]
 
 
-def read_matches(corpus: Path) -> list[NarratedClip]:
+def read_matches(corpus: Path) -> list[AskedMatch]:
     """Read the clips of a corpus that have commentary. Raises UserError where it is none."""
     events = corpus / "events.jsonl"
     if not events.is_file():
         raise UserError(f"{corpus}: no events.jsonl there; make it with python -m data.nano.corpus --split test ...")
     rows = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
     samples = AnnotationFile(corpus / "commentary.jsonl")
-    return [NarratedClip(row, samples[i]) for i, row in enumerate(rows) if row["lines"]]
+    return [AskedMatch(row, samples[i]) for i, row in enumerate(rows) if row["lines"]]
 
 
-def commentary_events(matches: Sequence[NarratedClip]) -> list[dict]:
+def commentary_events(matches: Sequence[AskedMatch]) -> list[dict]:
     """LiveSports-3K's commentary track; no title and no earlier words, which the nano model is not given either."""
     return [
         {
@@ -134,7 +134,7 @@ def commentary_events(matches: Sequence[NarratedClip]) -> list[dict]:
     ]  # fmt: skip
 
 
-def baseline(matches: Sequence[NarratedClip]) -> list[dict]:
+def baseline(matches: Sequence[AskedMatch]) -> list[dict]:
     """The commentator's words on another match: right in form and wrong in substance."""
     others = [*matches[1:], *matches[:1]]
     return [
@@ -143,7 +143,7 @@ def baseline(matches: Sequence[NarratedClip]) -> list[dict]:
     ]
 
 
-def end_questions(matches: Sequence[NarratedClip], options: Options) -> list[dict]:
+def end_questions(matches: Sequence[AskedMatch], options: Options) -> list[dict]:
     """LiveSports-3K's question track: those at the clips' ends."""
     rows = []
     for match in matches:
@@ -158,7 +158,7 @@ def end_questions(matches: Sequence[NarratedClip], options: Options) -> list[dic
     return rows
 
 
-def clip_questions(matches: Sequence[NarratedClip], options: Options) -> list[dict]:
+def clip_questions(matches: Sequence[AskedMatch], options: Options) -> list[dict]:
     """VideoMME: what happens first, what last, and by whom first."""
     rows = []
     for match in matches:
@@ -181,7 +181,7 @@ def clip_questions(matches: Sequence[NarratedClip], options: Options) -> list[di
     return rows
 
 
-def moment_entries(matches: Sequence[NarratedClip], options: Options) -> list[dict]:
+def moment_entries(matches: Sequence[AskedMatch], options: Options) -> list[dict]:
     """OVO-Bench's entries: the first event (EPM), the latest one (ACR), and passes so far at three moments (REC)."""
     entries = []
     for match in matches:
@@ -207,7 +207,7 @@ def moment_entries(matches: Sequence[NarratedClip], options: Options) -> list[di
     return entries
 
 
-def part_questions(matches: Sequence[NarratedClip], options: Options) -> list[dict]:
+def part_questions(matches: Sequence[AskedMatch], options: Options) -> list[dict]:
     """MVBench: what happens first in the second half of a clip (bounded), and which team it is (not bounded)."""
     rows = []
     for match in matches:
@@ -222,7 +222,7 @@ def part_questions(matches: Sequence[NarratedClip], options: Options) -> list[di
     return rows
 
 
-def _part(task_type: str, match: NarratedClip, question: str, options: list[str], answer: str) -> dict:
+def _part(task_type: str, match: AskedMatch, question: str, options: list[str], answer: str) -> dict:
     asked = {"question": question, "options": options, "answer": answer}
     return {"video": match.video, "task_type": task_type, **asked}
 
