@@ -35,7 +35,7 @@ class VocabularyHead(nn.Linear):
 
     @classmethod
     def over(cls, head: nn.Linear) -> "VocabularyHead":
-        """A head on the weight of another one, which may be tied to the embedding."""
+        """Make a head on the weight of another one, which may be tied to the embedding."""
         own = cls(head.in_features, head.out_features, bias=False, device="meta")
         own.weight = head.weight
         return own

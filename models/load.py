@@ -19,6 +19,7 @@ from data.video.frame_plan import VideoLimits
 from models.checkpoint_arguments import PositionArguments
 from models.qwen2_vl import StreamingQwen2VL
 from models.streaming.requests import Batch
+from utils.arguments import helped
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -45,10 +46,7 @@ class ModelArguments(PositionArguments):
     pretrained_model_name_or_path: str = field(
         kw_only=True, metadata={"help": "hub id or folder of a Qwen2-VL checkpoint"}
     )
-    attn_implementation: str | None = field(
-        default=None,
-        metadata={"help": "flash_attention_2 where installed on a GPU in 16 bits, else sdpa"},
-    )
+    attn_implementation: str | None = helped(None, "flash_attention_2 where installed on a GPU in 16 bits, else sdpa")
 
 
 @dataclass
@@ -64,7 +62,7 @@ class Checkpoint:
 
     @functools.cached_property
     def batch(self) -> Batch:
-        """What answers the sessions that run one at a time; an engine has its own."""
+        """Batch of the sessions that run one at a time; an engine has its own."""
         return Batch(self.model)
 
     @property

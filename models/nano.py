@@ -1,4 +1,4 @@
-"""Builds the nano model: an ordinary Qwen2-VL checkpoint folder of about a million random weights.
+"""Build the nano model: an ordinary Qwen2-VL checkpoint folder of about a million random weights.
 
     python -m models.nano --output_dir checkpoints/nano-init --seed 0
 
@@ -16,7 +16,7 @@ from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoP
 
 from data.nano.tokenizer import train_tokenizer
 from models.load import CHAT_TEMPLATE
-from utils.arguments import parse_arguments
+from utils.arguments import helped, parse_arguments
 from utils.errors import run_command
 
 # 140 x 84: 5 x 3 visual tokens a step. The limits admit no other size for videos of these proportions.
@@ -28,14 +28,12 @@ class NanoArguments:
     """Size of the nano model."""
 
     output_dir: str = field(metadata={"help": "folder of the new checkpoint"})
-    seed: int = field(default=0, metadata={"help": "seed of the random weights"})
-    hidden_size: int = field(default=128, metadata={"help": "width of the text model"})
-    num_layers: int = field(default=3, metadata={"help": "layers of the text model"})
-    vision_width: int = field(default=96, metadata={"help": "width of the vision tower"})
-    vision_depth: int = field(default=2, metadata={"help": "layers of the vision tower"})
-    rope_theta: float = field(
-        default=100.0, metadata={"help": "base of the rotary frequencies; small, as contexts are short"}
-    )
+    seed: int = helped(0, "seed of the random weights")
+    hidden_size: int = helped(128, "width of the text model")
+    num_layers: int = helped(3, "layers of the text model")
+    vision_width: int = helped(96, "width of the vision tower")
+    vision_depth: int = helped(2, "layers of the vision tower")
+    rope_theta: float = helped(100.0, "base of the rotary frequencies; small, as contexts are short")
 
 
 def nano_config(tokenizer, arguments: NanoArguments) -> Qwen2VLConfig:

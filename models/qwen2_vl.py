@@ -16,8 +16,8 @@ from models.vision import encode_patches, join_features
 
 @dataclass
 class TrainOutput(CausalLMOutputWithPast):
-    """sample_losses: sum of each sample's token losses [S]; fresh_features: what was encoded of a vision cache's
-    misses, [n, H]."""
+    """Losses of a batch. sample_losses: sum of each sample's token losses [S]; fresh_features: what was encoded of a
+    vision cache's misses, [n, H]."""
 
     sample_losses: Tensor | None = None
     fresh_features: Tensor | None = None
@@ -102,7 +102,7 @@ class StreamingQwen2VL(Qwen2VLForConditionalGeneration):
         )
 
     def should_save_on_this_rank(self, is_main_process: bool) -> bool:
-        """Whoever calls decides. The library (5.23) asks the first process of all alone to write the weights, so under
+        """Leave it to the caller. The library (5.23) asks the first process of all alone to write the weights, so under
         --save_on_each_node the other nodes' checkpoints would have none."""
         return is_main_process
 

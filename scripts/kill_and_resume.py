@@ -1,4 +1,4 @@
-"""Kills a training run again and again and shows that it ends as if it had not been: the same losses, digit for digit.
+"""Kill a training run again and again and show that it ends as if it had not been: the same losses, digit for digit.
 
     python scripts/kill_and_resume.py --kills 20          (--kills 2 for a look)
 
@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 if __name__ == "__main__":  # runs from anywhere without PYTHONPATH
@@ -30,7 +30,7 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import load_file
 
-from utils.arguments import parse_arguments
+from utils.arguments import helped, parse_arguments
 from utils.errors import UserError, run_command
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,10 +44,10 @@ STALL_S = 600  # a run that logs nothing for so long hangs
 class KillArguments:
     """How often a run is killed, and which."""
 
-    kills: int = field(default=20, metadata={"help": "how often the run is killed, at random moments"})
-    steps: int = field(default=60, metadata={"help": "optimizer steps of the run"})
-    seed: int = field(default=0, metadata={"help": "seed of the moments"})
-    folder: str | None = field(default=None, metadata={"help": "where data and runs are kept; default: thrown away"})
+    kills: int = helped(20, "how often the run is killed, at random moments")
+    steps: int = helped(60, "optimizer steps of the run")
+    seed: int = helped(0, "seed of the moments")
+    folder: str | None = helped(None, "where data and runs are kept; default: thrown away")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -57,16 +57,16 @@ def main(argv: list[str] | None = None) -> int:
         folder = Path(arguments.folder or temporary)
         flags = training_flags(make_data(folder / "data"), arguments.steps)
         whole, killed = folder / "whole", folder / "killed"
-        finish([*flags, "--output_dir", str(whole)])
+        train_to_end([*flags, "--output_dir", str(whole)])
         steps = run_with_kills(flags, killed, arguments.kills, arguments.steps, random.Random(arguments.seed))
-        difference = compare(whole, killed)
+        difference = compare_runs(whole, killed)
     hits = f"killed {len(steps)} of {arguments.kills} times, at steps {', '.join(map(str, steps))}"
     print(f"{hits}: {difference or 'the same'}")
     return int(difference is not None or len(steps) < arguments.kills)
 
 
 def make_data(folder: Path) -> list[Path]:
-    """Two annotation files, their videos and their pictures, the same at every run."""
+    """Make two annotation files, their video and their picture, the same at every run."""
     folder.mkdir(parents=True, exist_ok=True)
     random_numbers = np.random.default_rng(0)
     _write_video(folder / "film.mp4", random_numbers)
@@ -78,7 +78,7 @@ def make_data(folder: Path) -> list[Path]:
 
 
 def training_flags(annotations: Sequence[Path], steps: int) -> list[str]:
-    """A packed run on a mix, with several batches an update and workers that decode ahead."""
+    """Flags of a packed run on a mix, with several batches an update and workers that decode ahead."""
     flags = {
         "--pretrained_model_name_or_path": [ROOT / "models/nano_checkpoint"],
         "--annotation_paths": annotations,
@@ -97,7 +97,7 @@ def training_flags(annotations: Sequence[Path], steps: int) -> list[str]:
     return [str(word) for name, values in flags.items() for word in (name, *values)]
 
 
-def finish(flags: Sequence[str]) -> None:
+def train_to_end(flags: Sequence[str]) -> None:
     """Train to the end. Raises UserError with what the run said where it fails."""
     done = subprocess.run(_command(flags), cwd=ROOT, capture_output=True, text=True, errors="replace")
     if done.returncode:
@@ -115,12 +115,12 @@ def run_with_kills(
         step = _kill_at(target, flags, output_dir / "train_log.jsonl", moments.random() / 10)
         print(f"kill {kill + 1}: {'missed, the run had ended' if step is None else f'at step {step}'}", flush=True)
         killed_at += [] if step is None else [step]
-    finish(flags)
+    train_to_end(flags)
     return killed_at
 
 
-def compare(whole: Path, killed: Path) -> str | None:
-    """What differs between two finished runs, or None."""
+def compare_runs(whole: Path, killed: Path) -> str | None:
+    """Describe how two finished runs differ; None where they do not."""
     logs = [_logged(folder) for folder in (whole, killed)]
     if [line["step"] for line in logs[0]] != [line["step"] for line in logs[1]]:
         return f"steps were lost or repeated: {[line['step'] for line in logs[1]]}"

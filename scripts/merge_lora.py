@@ -15,11 +15,11 @@ from pathlib import Path
 if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from models.training.lora import merge
-from utils.arguments import CommandParser, CommonArguments
+from utils.arguments import CommandParser, CommonArguments, helped
 from utils.errors import UserError, run_command
 
 
@@ -27,13 +27,13 @@ from utils.errors import UserError, run_command
 class MergeArguments:
     """How the result is written."""
 
-    dtype: Literal["float32", "bfloat16", "float16"] | None = field(
-        default=None, metadata={"help": "of the merged weights; default: that of the base's"}
+    dtype: Literal["float32", "bfloat16", "float16"] | None = helped(
+        None, "of the merged weights; default: that of the base's"
     )
-    overwrite: bool = field(default=False, metadata={"help": "write into OUT although there is something in it"})
+    overwrite: bool = helped(False, "write into OUT although there is something in it")
 
 
-def parse(argv: list[str] | None) -> tuple[MergeArguments, Path | str, Path, Path]:
+def _parse(argv: list[str] | None) -> tuple[MergeArguments, Path | str, Path, Path]:
     """The flags, and BASE, ADAPTER and OUT."""
     parser = CommandParser((MergeArguments, CommonArguments), description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("base", metavar="BASE", help="folder or hub id of the checkpoint that was trained")
@@ -45,7 +45,7 @@ def parse(argv: list[str] | None) -> tuple[MergeArguments, Path | str, Path, Pat
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    arguments, base, adapter, out = parse(argv)
+    arguments, base, adapter, out = _parse(argv)
     if out.is_dir() and any(out.iterdir()) and not arguments.overwrite:
         raise UserError(f"{out}: there is something in this folder; give another, or --overwrite True")
     checkpoint = merge(base, adapter, dtype=arguments.dtype)

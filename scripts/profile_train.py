@@ -10,7 +10,7 @@ its own.
 
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 if not __package__:  # run as a file: import from the repository's root
@@ -21,6 +21,7 @@ from torch.profiler import ProfilerActivity, profile, schedule
 from transformers import TrainerCallback
 
 import train
+from utils.arguments import helped
 from utils.errors import UserError, run_command
 
 ROWS_PRINTED, ROWS_WRITTEN = 12, 100
@@ -30,9 +31,9 @@ ROWS_PRINTED, ROWS_WRITTEN = 12, 100
 class ProfileArguments:
     """Which steps are profiled, and where the trace goes."""
 
-    profile_dir: str = field(default="outputs/profile", metadata={"help": "folder of trace and table"})
-    profile_steps: int = field(default=3, metadata={"help": "optimizer steps profiled"})
-    profile_warmup: int = field(default=2, metadata={"help": "steps before them"})
+    profile_dir: str = helped("outputs/profile", "folder of trace and table")
+    profile_steps: int = helped(3, "optimizer steps profiled")
+    profile_warmup: int = helped(2, "steps before them")
 
 
 class ProfileSteps(TrainerCallback):

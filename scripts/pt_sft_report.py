@@ -13,41 +13,36 @@ if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from utils.arguments import parse_arguments
-from utils.errors import UserError, run_command
+from utils.arguments import helped, parse_arguments
+from utils.errors import run_command
+from utils.files import read_json, write_whole
 
+MADE_BY = "bash scripts/nano_pt_sft.sh"
 MODELS = {"pt": "pre-trained on captions", "sft": "pre-trained, then SFT", "sft_alone": "SFT alone"}
 SHOWN = ("event_f1", "precision", "recall", "team_accuracy", "timing_error_s", "timing_bias_s", "words_per_second")
 
 
 @dataclass
-class ReportArguments:
-    """What to gather."""
+class PtSftReportArguments:
+    """Folder of the run."""
 
-    folder: str = field(default="outputs/nano_pt_sft", metadata={"help": "folder of the run"})
-
-
-def read_json(path: Path) -> dict:
-    """A JSON file's content. Raises UserError for one that is not there."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; run bash scripts/nano_pt_sft.sh, which makes it")
-    return json.loads(path.read_text(encoding="utf-8"))
+    folder: str = helped("outputs/nano_pt_sft", "folder of the run")
 
 
 def main() -> None:
     """Run the command."""
-    (arguments,) = parse_arguments(ReportArguments, description=__doc__.splitlines()[0])
+    (arguments,) = parse_arguments(PtSftReportArguments, description=__doc__.splitlines()[0])
     folder = Path(arguments.folder)
-    stages = {path.stem: read_json(path) for path in sorted((folder / "stages").glob("*.json"))}
+    stages = {path.stem: read_json(path, MADE_BY) for path in sorted((folder / "stages").glob("*.json"))}
     rows = {}
     for name in MODELS:
-        scores = read_json(folder / "scores" / name / "video.scores.json")
+        scores = read_json(folder / "scores" / name / "video.scores.json", MADE_BY)
         rows[name] = {key: scores[key] for key in SHOWN} | {"training_cpu_s": stages[f"train_{name}"]["cpu_s"]}
     minutes = sum(stage["wall_s"] for stage in stages.values()) / 60
     report = {"models": rows, "looks_cpu_s": stages["train_looks"]["cpu_s"], "minutes": round(minutes, 1)}
-    (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_whole(folder / "report.json", json.dumps(report, indent=1) + "\n")
     print("| model | " + " | ".join([*SHOWN, "training_cpu_s"]) + " |\n|" + "---|" * (len(SHOWN) + 2))
     for name, row in rows.items():
         print(f"| {MODELS[name]} | " + " | ".join(f"{value:.3f}" for value in row.values()) + " |")

@@ -13,14 +13,16 @@ if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import json
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass
 
 from safetensors import safe_open
 
-from utils.arguments import parse_arguments
-from utils.errors import UserError, run_command
-from utils.files import write_whole
+from utils.arguments import helped, parse_arguments
+from utils.errors import run_command
+from utils.files import read_json, write_whole
 
+MADE_BY = "bash scripts/quickstart.sh"
 COPIED = (
     "n_clips", "n_events", "event_f1", "precision", "recall", "f1_mean_over_kinds", "f1_per_kind",
     "team_accuracy", "timing_error_s", "timing_bias_s", "words_per_second", "zone_words",
@@ -29,39 +31,27 @@ COPIED = (
 
 
 @dataclass
-class ReportArguments:
-    """What to gather."""
+class QuickstartReportArguments:
+    """Folders of the run and of its model."""
 
-    folder: str = field(default="outputs/quickstart", metadata={"help": "folder of the run"})
-    model_name_or_path: str = field(
-        default="outputs/quickstart/model", metadata={"help": "folder of the model that sees"}
-    )
-
-
-def read_json(path: Path) -> dict:
-    """A JSON file's content. Raises UserError for one that is not there."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; run bash scripts/quickstart.sh, which makes it")
-    return json.loads(path.read_text(encoding="utf-8"))
+    folder: str = helped("outputs/quickstart", "folder of the run")
+    model_name_or_path: str = helped("outputs/quickstart/model", "folder of the model that sees")
 
 
 def count_parameters(folder: Path) -> int:
-    """Numbers in the folder's safetensors files."""
+    """Count the numbers in the folder's safetensors files."""
     n = 0
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="np") as file:
             for name in file.keys():  # noqa: SIM118 (not a dict)
-                size = 1
-                for side in file.get_slice(name).get_shape():
-                    size *= side
-                n += size
+                n += math.prod(file.get_slice(name).get_shape())
     return n
 
 
 def make_report(folder: Path, model: Path) -> dict:
-    """Stages, parameters and scores; the controls under event_f1_blind and event_f1_wrong_video."""
-    seeing = read_json(folder / "seeing" / "video.scores.json")
-    stages = {path.stem: read_json(path) for path in (folder / "stages").glob("*.json")}
+    """Gather stages, parameters and scores; the controls under event_f1_blind and event_f1_wrong_video."""
+    seeing = read_json(folder / "seeing" / "video.scores.json", MADE_BY)
+    stages = {path.stem: read_json(path, MADE_BY) for path in (folder / "stages").glob("*.json")}
     times = {
         name: {
             "minutes": round(stage["wall_s"] / 60, 2),
@@ -73,14 +63,14 @@ def make_report(folder: Path, model: Path) -> dict:
     return {
         "parameters": count_parameters(model),
         **{name: seeing[name] for name in COPIED},
-        "event_f1_blind": read_json(folder / "blind" / "noise.scores.json")["event_f1"],
-        "event_f1_wrong_video": read_json(folder / "seeing" / "other_video.scores.json")["event_f1"],
+        "event_f1_blind": read_json(folder / "blind" / "noise.scores.json", MADE_BY)["event_f1"],
+        "event_f1_wrong_video": read_json(folder / "seeing" / "other_video.scores.json", MADE_BY)["event_f1"],
         "stages": times,
         "minutes": round(sum(stage["minutes"] for stage in times.values()), 2),
     }
 
 
-def show(report: dict, path: Path) -> None:
+def _print_numbers(report: dict, path: Path) -> None:
     """Print the main numbers."""
     for name, stage in report["stages"].items():
         again = f"  (attempt {stage['attempts']}; its time only)" if stage["attempts"] > 1 else ""
@@ -94,12 +84,12 @@ def show(report: dict, path: Path) -> None:
 
 def main() -> None:
     """Run the command."""
-    (arguments,) = parse_arguments(ReportArguments, description=__doc__.split("\n")[0])
+    (arguments,) = parse_arguments(QuickstartReportArguments, description=__doc__.split("\n")[0])
     folder = Path(arguments.folder)
     report = make_report(folder, Path(arguments.model_name_or_path))
     path = folder / "report.json"
     write_whole(path, json.dumps(report, indent=1) + "\n")
-    show(report, path)
+    _print_numbers(report, path)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lint, format check and tests, set-up included; prints every skipped test and fails when one was not expected.
+# Lint, format check, types and tests, set-up included; prints every skipped test and fails when one was not expected.
 #
 #   bash scripts/test.sh                       what continuous integration runs: 2 cores, no GPU, about 15 minutes
 #   bash scripts/test.sh --golden DIR          also the tests on the full golden files (other pytest options work too)
@@ -17,6 +17,7 @@ export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false WANDB_MO
 
 .venv/bin/ruff check --quiet .
 .venv/bin/ruff format --check --quiet . || { echo "error: run .venv/bin/ruff format ." >&2; exit 1; }
+.venv/bin/mypy --no-error-summary
 
 # Files without a model, a process or a server in them.
 fast=(allowed_sources annotations claims conversation frame_plan fuzz_annotations house judge mixing nano_parser nano_questions

@@ -23,24 +23,24 @@ from models.load import load_checkpoint
 from models.streaming.options import StreamOptions
 from models.streaming.session import Clock, Step, StreamingSession, comment
 from models.streaming.threads import use_threads
-from utils.arguments import parse_arguments
+from utils.arguments import helped, parse_arguments
 from utils.errors import UserError, run_command
 
 
 @dataclass
 class WatchArguments:
-    """Who watches what."""
+    """Model, clip and decoding."""
 
     model_name_or_path: str = field(metadata={"help": "checkpoint folder"})
     events: str = field(metadata={"help": "events.jsonl of a corpus: the clips and their truth"})
-    index: int = field(default=0, metadata={"help": "which clip, counted from 0"})
-    as_fast_as_possible: bool = field(default=False, metadata={"help": "do not wait for the match's clock"})
-    repetition_penalty: float = field(default=1.0, metadata={"help": "1.0: none; lines of a match repeat"})
-    max_new_tokens: int = field(default=24, metadata={"help": "tokens of one step"})
+    index: int = helped(0, "which clip, counted from 0")
+    as_fast_as_possible: bool = helped(False, "do not wait for the match's clock")
+    repetition_penalty: float = helped(1.0, "1.0: none; lines of a match repeat")
+    max_new_tokens: int = helped(24, "tokens of one step")
 
 
 def read_row(arguments: WatchArguments) -> dict:
-    """The clip's row of events.jsonl. Raises UserError where it is not there."""
+    """Read the clip's row of events.jsonl. Raises UserError where it is not there."""
     path = Path(arguments.events)
     if not path.is_file():
         raise UserError(f"{path}: no such file; make it with python -m data.nano.corpus --split test ...")
@@ -50,8 +50,8 @@ def read_row(arguments: WatchArguments) -> dict:
     return json.loads(lines[arguments.index])
 
 
-def show(step: Step, true: str) -> None:
-    """One line: when, what the model said, what the commentator said."""
+def _print_step(step: Step, true: str) -> None:
+    """Print one line: when, what the model said, what the commentator said."""
     print(f"{step.start_s:5.1f}-{step.end_s:4.1f} s  {step.text:<46}  {true}", flush=True)
 
 
@@ -68,7 +68,7 @@ def watch(arguments: WatchArguments) -> ParsedCommentary:
     print(f"{'':13}  {'the model':<46}  the match's own commentator")
     clock = None if arguments.as_fast_as_possible else Clock()
     for step in comment(StreamingSession(checkpoint, options), frames, clock):
-        show(step, true.get(step.end_s, ""))
+        _print_step(step, true.get(step.end_s, ""))
         said.append((step.end_s, step.text))
     ours, theirs = read_steps(said, row["duration_s"]), reference(row)
     n_right = len(match(ours.events, theirs.events, kind_and_team))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from models.load import Checkpoint
 from models.streaming.options import RetentionOptions, StreamOptions
-from models.streaming.requests import Feed
+from models.streaming.requests import DecodeRequest
 from models.streaming.session import StreamingSession, comment, timed_frames
 from tests.pictures import noise
 from tests.recorder import Recorder
@@ -31,13 +31,13 @@ def decode_both_ways(checkpoint: Checkpoint, retention: RetentionOptions) -> Dec
     sessions = [StreamingSession(checkpoint, options, recorder) for _ in range(3)]
     for number, session in enumerate(sessions):
         list(comment(session, timed_frames(noise(10 + 6 * number, number))))
-        session.context.begin_step(1000.0)  # a window drops its frames: there are slots that nobody may see
-    assert [session.context.cache.row for session in sessions] == [0, 1, 2]
+        session.state.begin_step(1000.0)  # a window drops its frames: there are slots that nobody may see
+    assert [session.state.cache.row for session in sessions] == [0, 1, 2]
     n_before = len(recorder.calls)
     for turn, order in enumerate(ORDERS):
         tokens = {number: 300 + 7 * number + turn for number in order}
-        copies = [Feed(sessions[n].context.fork(), [tokens[n]], sessions[n]._choice(0, True)) for n in order]
-        eager.answer(copies)
-        recorder.answer([Feed(sessions[n].context, [tokens[n]], sessions[n]._choice(0, True)) for n in order])
+        copies = [DecodeRequest(sessions[n].state.fork(), [tokens[n]], sessions[n]._choice(0, True)) for n in order]
+        eager.execute(copies)
+        recorder.execute([DecodeRequest(sessions[n].state, [tokens[n]], sessions[n]._choice(0, True)) for n in order])
     assert recorder.n_in_graph >= len(ORDERS) and eager.n_in_graph == 0
     return Decoded(torch.cat(recorder.calls[n_before:]), torch.cat(eager.calls), recorder)

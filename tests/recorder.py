@@ -27,11 +27,11 @@ class Recorder(Batch):
         self.decode = (self.graphs or DecodeGraphs(model, self.pool)) if graph else None
         self.graphs = self._in_graph if graph else None
 
-    def logits(self, ids, features, positions, runs):
-        return self._note(ids, super().logits(ids, features, positions, runs))
+    def logits(self, ids, features, positions, streams):
+        return self._note(ids, super().logits(ids, features, positions, streams))
 
-    def answer(self, requests):
-        replies = super().answer(requests)
+    def execute(self, requests):
+        replies = super().execute(requests)
         return [self.say() if self.say and isinstance(reply, int) else reply for reply in replies]
 
     @property
@@ -39,9 +39,9 @@ class Recorder(Batch):
         """Of one stream: the index in `fed` of each call's last token, and the logits [V] after it."""
         return [(at, logits[0]) for at, logits in zip(self.at, self.calls, strict=True)]
 
-    def _in_graph(self, ids, positions, runs):
+    def _in_graph(self, ids, positions, streams):
         self.n_in_graph += 1
-        return self._note(ids, self.decode(ids, positions, runs))
+        return self._note(ids, self.decode(ids, positions, streams))
 
     def _note(self, ids: Tensor, logits: Tensor) -> Tensor:
         self.fed += ids.tolist()

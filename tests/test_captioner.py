@@ -231,7 +231,7 @@ def test_processes_share_the_money():
     arguments = CaptionerArguments(api_model="gpt-4o-2024-08-06")
     endpoint = EndpointArguments(api_base="http://127.0.0.1:9/v1", max_cost=8.0, requests_per_minute=60)
     captioner = ApiCaptioner.connect(arguments, endpoint, n_processes=4)
-    assert captioner.endpoint.spending.max_cost == 2.0
+    assert captioner.endpoint.budget.max_cost == 2.0
 
 
 def test_an_endpoint_that_refuses_the_key_ends_the_run(tmp_path: Path, monkeypatch):

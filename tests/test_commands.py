@@ -24,6 +24,8 @@ from tests.commands import (
 from tests.conftest import REPOSITORY
 
 SCRIPTS = find_scripts(REPOSITORY)
+# Published scripts are called by their paths; a stage runs as a module too, as its docstring writes it.
+BY_PATH = [Script(s.path, as_module=False) for s in SCRIPTS if s.as_module and s.path.startswith("data/production/")]
 COMMANDS = documented_commands(REPOSITORY)
 SHELL_SCRIPTS = [*sorted((REPOSITORY / "scripts").glob("*.sh")), REPOSITORY / ".ci" / "run"]
 FROZEN = Path(__file__).with_name("command_lines.json")
@@ -86,7 +88,7 @@ def flags_in_help(text: str) -> set[str]:
     return set(re.findall(r"(?<![\w-])--[a-zA-Z][\w-]*", text))
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=str)
+@pytest.mark.parametrize("script", [*SCRIPTS, *BY_PATH], ids=lambda script: " ".join(script.arguments()))
 def test_help_lists_every_documented_and_frozen_flag(script: Script, copied: Path):
     known = flags_in_help(run([sys.executable, *script.arguments(), "--help"], copied))
     for command in COMMANDS:
@@ -100,14 +102,14 @@ def test_help_lists_every_documented_and_frozen_flag(script: Script, copied: Pat
 
 @pytest.mark.parametrize("way", ["torchrun", "spawned"])
 def test_help_in_a_worker(copied: Path, tmp_path: Path, way: str):
-    driver, answer = tmp_path / "driver.py", tmp_path / "helps.json"
+    driver, answer, scripts = tmp_path / "driver.py", tmp_path / "helps.json", [*SCRIPTS, *BY_PATH]
     driver.write_text(f"PROJECT = {SCRIPT_FOLDERS}\n{DRIVER}")
     python = [sys.executable]
     if way == "torchrun":
         python += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=1"]
-    run([*python, str(driver), json.dumps([script.arguments() for script in SCRIPTS]), way, str(answer)], copied)
+    run([*python, str(driver), json.dumps([script.arguments() for script in scripts]), way, str(answer)], copied)
     helps = json.loads(answer.read_text())
-    without = [str(script) for script, text in zip(SCRIPTS, helps, strict=True) if "usage:" not in text]
+    without = [str(script) for script, text in zip(scripts, helps, strict=True) if "usage:" not in text]
     assert not without, f"no help from {without} in a worker that was started by {way}"
 
 

@@ -10,23 +10,22 @@ import pytest
 
 from tests.judge_server import JudgeServer, Response
 from tests.waiting import PATIENCE_S
+from utils.budget import Budget, CapReached, Prices
 from utils.endpoint import (
     Endpoint,
     EndpointArguments,
     EndpointStopped,
-    Patience,
     RequestFailed,
     connect,
     user_message,
 )
 from utils.errors import UserError
 from utils.journal import Journal
-from utils.pace import asked_wait_s
-from utils.spending import CapReached, Prices, Spending
+from utils.rate_limit import RetryPolicy, asked_wait_s
 
 MODEL = "gpt-4o-2024-08-06"
 KEY = "sk-secret-0123456789"
-QUICK = Patience(max_retries=3, first_wait_s=0.01, longest_wait_s=0.02)
+QUICK = RetryPolicy(max_retries=3, first_wait_s=0.01, longest_wait_s=0.02)
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +36,9 @@ def environment(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
-def endpoint_of(server: JudgeServer, patience: Patience = QUICK, replies: Journal | None = None, **flags) -> Endpoint:
+def endpoint_of(
+    server: JudgeServer, patience: RetryPolicy = QUICK, replies: Journal | None = None, **flags
+) -> Endpoint:
     return connect(MODEL, EndpointArguments(api_base=server.api_base, **flags), replies, patience)
 
 
@@ -100,7 +101,7 @@ def test_trouble_that_passes_is_retried(trouble: str):
         endpoint = endpoint_of(server, timeout_s=patience_with(trouble, 1.5))
         assert ask(endpoint).text == "Commentary B"
         assert len(server.requests) == 3
-        assert endpoint.spending.cost == pytest.approx(server.cost)
+        assert endpoint.budget.cost == pytest.approx(server.cost)
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
@@ -110,7 +111,7 @@ def test_trouble_that_stays_ends(trouble: str):
         with pytest.raises(RequestFailed, match=r"127\.0\.0\.1.*4 times"):
             ask(endpoint)
         assert len(server.requests) == 1 + QUICK.max_retries
-        assert endpoint.spending.cost == 0
+        assert endpoint.budget.cost == 0
 
 
 def test_the_number_of_retries_is_the_flags():
@@ -136,7 +137,7 @@ def test_a_bad_request_is_not_retried_and_a_filtered_one_is_a_refusal():
 
 def test_failures_in_a_row_end_the_run():
     with JudgeServer(lambda number, _: Response("down", status=503)) as server:
-        endpoint = endpoint_of(server, Patience(1, 0.01, 0.01, max_failures=5))
+        endpoint = endpoint_of(server, RetryPolicy(1, 0.01, 0.01, max_failures=5))
         replies = ask_many(endpoint, 100, n_threads=4)
         assert len(server.requests) <= 2 * (5 + 4)
     assert all(isinstance(reply, RequestFailed | EndpointStopped) for reply in replies)
@@ -151,7 +152,7 @@ def test_a_success_in_between_keeps_the_run_going():
         return Response("down", status=500) if "3?" not in prompt else Response()
 
     with JudgeServer(behave) as server:
-        endpoint = endpoint_of(server, Patience(0, max_failures=10))
+        endpoint = endpoint_of(server, RetryPolicy(0, max_failures=10))
         replies = ask_many(endpoint, 40, n_threads=1)
     assert sum(isinstance(reply, RequestFailed) for reply in replies) == 36
 
@@ -193,7 +194,9 @@ def test_waits_that_a_server_asks_for():
 
 
 def test_waits_double_and_are_drawn():
-    waits = [[Patience(first_wait_s=1, longest_wait_s=10).wait_s(attempt) for _ in range(50)] for attempt in range(6)]
+    waits = [
+        [RetryPolicy(first_wait_s=1, longest_wait_s=10).wait_s(attempt) for _ in range(50)] for attempt in range(6)
+    ]
     for attempt, drawn in enumerate(waits):
         full = min(10, 2**attempt)
         assert full / 2 <= min(drawn) < max(drawn) <= full
@@ -226,7 +229,7 @@ def test_all_threads_keep_a_pause():
             while not times:
                 time.sleep(0.005)
             while (
-                endpoint._pace._paused_until_s < time.monotonic() and not first.done()
+                endpoint._limiter._paused_until_s < time.monotonic() and not first.done()
             ):  # until it has read of the pause
                 time.sleep(0.005)
             second = pool.submit(ask, endpoint, "second")
@@ -242,14 +245,14 @@ def troubled(number: int, prompt: str) -> Response:
 
 def test_the_cost_is_the_servers_own_count():
     with JudgeServer(troubled) as server:
-        endpoint = endpoint_of(server, Patience(20, 0.01, 0.02), timeout_s=2.0)
+        endpoint = endpoint_of(server, RetryPolicy(20, 0.01, 0.02), timeout_s=2.0)
         replies = ask_many(endpoint, 60)
         assert all(reply.text == "Commentary A" for reply in replies)
-        assert endpoint.spending.n_requests == 60
-        assert (endpoint.spending.n_input, endpoint.spending.n_output) == (server.n_input, server.n_output)
-        assert endpoint.spending.cost == pytest.approx(server.cost)
-        assert "60 replies" in endpoint.spending.summary()
-        assert "did not say what they cost" in endpoint.spending.summary()
+        assert endpoint.budget.n_requests == 60
+        assert (endpoint.budget.n_input, endpoint.budget.n_output) == (server.n_input, server.n_output)
+        assert endpoint.budget.cost == pytest.approx(server.cost)
+        assert "60 replies" in endpoint.budget.summary()
+        assert "did not say what they cost" in endpoint.budget.summary()
 
 
 @pytest.mark.parametrize("max_cost", [0.0, 0.0005, 0.003])
@@ -262,8 +265,8 @@ def test_the_cap_is_never_exceeded(max_cost: float):
         replies = ask_many(endpoint, 300, n_threads=16)
         n_done = sum(not isinstance(reply, Exception) for reply in replies)
         assert server.cost <= max_cost
-        assert endpoint.spending.cost == pytest.approx(server.cost)
-        assert n_done == endpoint.spending.n_requests < 300
+        assert endpoint.budget.cost == pytest.approx(server.cost)
+        assert n_done == endpoint.budget.n_requests < 300
         assert any(isinstance(reply, CapReached) for reply in replies)
         if max_cost:
             one = server.cost / n_done
@@ -273,14 +276,14 @@ def test_the_cap_is_never_exceeded(max_cost: float):
 
 def test_an_estimate_that_was_too_low_is_corrected():
     """A reply that costs three times its estimate makes the next estimate three times as high."""
-    spending = Spending(Prices(1.0, 1.0), max_cost=5.0)
+    spending = Budget(Prices(1.0, 1.0), max_cost=5.0)
     spending.reserve(500_000, 500_000).settle(1_500_000, 1_500_000)
     with pytest.raises(CapReached, match=r"\$3\.0000 spent and the next request may cost \$3\.0000"):
         spending.reserve(500_000, 500_000)
 
 
 def test_requests_in_flight_together_correct_an_estimate_once():
-    spending = Spending(Prices(1.0, 1.0), max_cost=100.0)
+    spending = Budget(Prices(1.0, 1.0), max_cost=100.0)
     for reservation in [spending.reserve(500_000, 500_000) for _ in range(10)]:
         reservation.settle(1_500_000, 1_500_000)
     spending.reserve(500_000, 500_000).settle(500_000, 500_000)
@@ -289,14 +292,14 @@ def test_requests_in_flight_together_correct_an_estimate_once():
 
 def test_requests_that_may_have_been_billed_count_for_the_cap():
     with JudgeServer(lambda number, _: Response(hang_s=60.0)) as server:
-        endpoint = endpoint_of(server, Patience(9, 0.01, 0.01), timeout_s=0.2, max_cost=0.0015)
+        endpoint = endpoint_of(server, RetryPolicy(9, 0.01, 0.01), timeout_s=0.2, max_cost=0.0015)
         with pytest.raises(CapReached, match=r"spent"):
             ask(endpoint)
         assert 1 < len(server.requests) < 10
-    nobody = connect(MODEL, EndpointArguments(api_base=server.api_base, max_cost=0.0015), patience=QUICK)
+    nobody = connect(MODEL, EndpointArguments(api_base=server.api_base, max_cost=0.0015), retries=QUICK)
     with pytest.raises(RequestFailed, match="connection failed"):
         ask(nobody)
-    assert nobody.spending.unsure == 0
+    assert nobody.budget.unsure == 0
 
 
 def test_replies_are_kept_and_free(tmp_path: Path):
@@ -308,7 +311,7 @@ def test_replies_are_kept_and_free(tmp_path: Path):
         file.write_bytes(whole[:-30])  # killed while the last row was written
         again = endpoint_of(server, replies=Journal(tmp_path, "replies"))
         replies = ask_many(again, 20)
-        assert (again.spending.n_cached, again.spending.n_requests, len(server.requests)) == (19, 1, 21)
+        assert (again.budget.n_cached, again.budget.n_requests, len(server.requests)) == (19, 1, 21)
         assert {reply.text for reply in replies} == {"Commentary A"}
         # Other words, another limit or another model are other requests; another place is not.
         ask(again, "Question 0?", max_tokens=17)
@@ -342,7 +345,7 @@ def test_azure_by_its_environment(monkeypatch):
         monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", server.url)
         monkeypatch.setenv("AZURE_OPENAI_API_KEY", "azure-key-0123")
         monkeypatch.setenv("OPENAI_BASE_URL", "http://nowhere.invalid/v1")
-        endpoint = connect(MODEL, EndpointArguments(), patience=QUICK)
+        endpoint = connect(MODEL, EndpointArguments(), retries=QUICK)
         assert endpoint.is_openai
         assert ask(endpoint).text == "Commentary A"
     (request,) = server.requests
@@ -355,10 +358,10 @@ def test_other_places_by_environment(monkeypatch):
     with JudgeServer() as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.api_base)
         monkeypatch.delenv("OPENAI_API_KEY")
-        endpoint = connect("my-model", EndpointArguments(), patience=QUICK)
+        endpoint = connect("my-model", EndpointArguments(), retries=QUICK)
         assert not endpoint.is_openai
         assert ask(endpoint).text == "Commentary A"
-        assert endpoint.spending.dollars == "price unknown"
+        assert endpoint.budget.dollars == "price unknown"
     monkeypatch.delenv("OPENAI_BASE_URL")
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     assert connect(MODEL, EndpointArguments()).place == "api.openai.com"

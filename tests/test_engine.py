@@ -12,7 +12,7 @@ from models.load import load_checkpoint
 from models.streaming.decode_graphs import DecodeGraphs
 from models.streaming.engine import Engine, EngineFull, EngineOptions
 from models.streaming.options import RetentionOptions, StreamOptions
-from models.streaming.requests import Encode
+from models.streaming.requests import VisionRequest
 from models.streaming.session import StreamingSession, comment, timed_frames
 from models.streaming.slot_pool import SlotPool
 from models.streaming.stream import Stream
@@ -101,8 +101,8 @@ def use_pool(engine, n_rows: int = 8, n_slots: int = 512) -> list[int]:
 @pytest.mark.parametrize("options", [OPTIONS, WINDOW], ids=["full", "window"])
 def test_together_they_say_what_each_says_alone(checkpoint, engine, options, pooled):
     films = [noise(16 + 2 * seed, seed) for seed in range(4)] + [noise(17, 9), noise(18, 8, size=(84, 56))]
-    n_together, answer, n_asked = use_pool(engine) if pooled else [], engine.batch.answer, []
-    engine.batch.answer = lambda requests: n_asked.append(len(requests)) or answer(requests)
+    n_together, execute, n_asked = use_pool(engine) if pooled else [], engine.batch.execute, []
+    engine.batch.execute = lambda requests: n_asked.append(len(requests)) or execute(requests)
     started = [start(engine, film, options) for film in films]
     for film, (_, ear) in zip(films, started, strict=True):
         ear.wait()
@@ -205,8 +205,8 @@ def test_frames_that_do_not_fit_are_refused_where_they_are_given(engine, frame):
 def test_a_batch_is_no_larger_than_its_limits(checkpoint, limits):
     """What does not fit waits for the next one, and is said all the same."""
     engine = Engine(checkpoint, limits)
-    answer, batches, films = engine.batch.answer, [], [noise(12, seed) for seed in range(4)]
-    engine.batch.answer = lambda requests: batches.append(requests) or answer(requests)
+    execute, batches, films = engine.batch.execute, [], [noise(12, seed) for seed in range(4)]
+    engine.batch.execute = lambda requests: batches.append(requests) or execute(requests)
     started = [start(engine, film) for film in films]
     for film, (_, ear) in zip(films, started, strict=True):
         ear.wait()
@@ -214,7 +214,7 @@ def test_a_batch_is_no_larger_than_its_limits(checkpoint, limits):
     engine.close()
     assert max(map(len, batches)) <= (limits.max_batch_streams or 40)
     for batch in batches:  # a merged patch is 28 x 28 of two frames: 6 of them here a pair
-        n_tokens = sum(3 * len(r.frames) if isinstance(r, Encode) else len(r.ids) for r in batch)
+        n_tokens = sum(3 * len(r.frames) if isinstance(r, VisionRequest) else len(r.ids) for r in batch)
         assert n_tokens <= limits.max_batch_tokens or len(batch) == 1
     assert max(map(len, batches)) > 1
 
@@ -240,8 +240,8 @@ def test_sizes_that_change_within_a_step_end_the_stream(engine):
 def test_late_frames_are_dropped_whole_while_newer_ones_wait(checkpoint):
     engine = Engine(checkpoint, EngineOptions(max_lag_s=0.05))
     gate, ear = threading.Event(), Ear()
-    answer = engine.batch.answer
-    engine.batch.answer = lambda requests: gate.wait(PATIENCE_S) and answer(requests)
+    execute = engine.batch.execute
+    engine.batch.execute = lambda requests: gate.wait(PATIENCE_S) and execute(requests)
     stream = engine.open(ear, OPTIONS)
     for i in range(6):
         stream.push(i / 2, noise(1, i)[0])
@@ -327,12 +327,12 @@ def test_ten_thousand_openings_leave_nothing_behind(engine):
 
 
 def test_a_failing_batch_is_the_end_of_its_streams_not_of_the_engine(checkpoint, engine):
-    answer, ear = engine.batch.answer, Ear()
-    engine.batch.answer = lambda requests: 1 / 0
+    execute, ear = engine.batch.execute, Ear()
+    engine.batch.execute = lambda requests: 1 / 0
     engine.watch(engine.open(ear, OPTIONS, realtime=False), timed_frames(noise(8, 1)))
     ear.wait()
     assert "division" in ear.of("error")[0]["message"]
-    engine.batch.answer = answer
+    engine.batch.execute = execute
     film = noise(12, 1)
     _, other = start(engine, film)
     other.wait()

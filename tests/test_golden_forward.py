@@ -125,4 +125,4 @@ def test_live_stream(any_golden, expected, checkpoint):
     check_stream(steps, published["calls"])
     assert [[s.start_s, s.end_s] for s in steps] == [window for _, window, _ in published["out"]]
     assert [s.text for s in steps] == [text for _, _, text in published["out"]]
-    assert session.context.n_tokens == published["final_past_len"]
+    assert session.state.n_tokens == published["final_past_len"]

@@ -17,7 +17,7 @@ from models.packed_attention import use_packed_attention
 from models.streaming.engine import Engine
 from models.streaming.options import RetentionOptions, StreamOptions
 from models.streaming.prefix import PrefixReader
-from models.streaming.requests import Encode
+from models.streaming.requests import VisionRequest
 from models.streaming.session import StreamingSession, comment, timed_frames
 from models.training.lora import merge
 from models.training.loss_average import weigh_losses
@@ -82,7 +82,7 @@ def test_a_shared_prefix_is_a_cpus(tiny_checkpoint):
     logits = {}
     for device in ("cpu", "cuda"):
         checkpoint = load_checkpoint(tiny_checkpoint, device=device, dtype="float32")
-        block, features = checkpoint.batch.answer([Encode(noise(20, 3))])[0]
+        block, features = checkpoint.batch.execute([VisionRequest(noise(20, 3))])[0]
         reader, chat = PrefixReader(checkpoint, block, features), checkpoint.chat
         for question in ("Who has the ball?", "Who wins?"):
             turn = chat.turn_ids(Turn("user", [block, question]))

@@ -31,7 +31,7 @@ def killed(tmp_path: Path, monkeypatch):
     def of(n_kills: int, status: int | None = None) -> list[int]:
         words = [sys.executable, "-c", RUN, str(tmp_path / "train_log.jsonl"), str(status).lower()]
         monkeypatch.setattr(kill_and_resume, "_command", lambda flags: words)
-        monkeypatch.setattr(kill_and_resume, "finish", lambda flags: None)
+        monkeypatch.setattr(kill_and_resume, "train_to_end", lambda flags: None)
         return run_with_kills([], tmp_path, n_kills, 4 * n_kills, random.Random(0))
 
     return of

@@ -11,26 +11,26 @@ import pytest
 from tests.judge_server import JudgeServer, Response
 from tests.production import wait_for
 from tests.waiting import PATIENCE_S
-from utils.endpoint import EndpointArguments, Patience, RequestFailed, connect, user_message
+from utils.budget import Budget, CapReached, Prices, SharedAccount
+from utils.endpoint import EndpointArguments, RequestFailed, connect, user_message
 from utils.errors import UserError
 from utils.journal import Journal
-from utils.ledger import SharedLedger
-from utils.spending import CapReached, Prices, Spending
+from utils.rate_limit import RetryPolicy
 
 MODEL = "gpt-4o-2024-08-06"
 ONE = Prices(1e6, 1e6)  # a dollar a token
-QUICK = Patience(max_retries=1, first_wait_s=0.01)
+QUICK = RetryPolicy(max_retries=1, first_wait_s=0.01)
 SPAWN = multiprocessing.get_context("spawn")
 
 
-def spending_in(folder: Path, max_cost: float) -> Spending:
-    return Spending(ONE, max_cost, SharedLedger(folder))
+def spending_in(folder: Path, max_cost: float) -> Budget:
+    return Budget(ONE, max_cost, SharedAccount(folder))
 
 
 def ask_until_capped(api_base: str, folder: Path, worker: int, max_cost: float) -> None:
     """A worker of its own process, with questions of its own."""
     arguments = EndpointArguments(api_base=api_base, max_cost=max_cost)
-    endpoint = connect(MODEL, arguments, Journal(folder, "replies"), QUICK, SharedLedger(folder))
+    endpoint = connect(MODEL, arguments, Journal(folder, "replies"), QUICK, SharedAccount(folder))
     for number in range(10_000):
         try:
             endpoint.complete([user_message([f"Question {number} of {worker}, of some length?"])], 16)
@@ -67,7 +67,7 @@ def test_processes_that_ask_at_once_never_pass_the_cap(tmp_path: Path):
         assert len(server.requests) == n_before
         ask_until_capped(server.api_base, tmp_path, 9, 2 * max_cost)
         assert 1.95 * max_cost < server.cost <= 2 * max_cost
-    with SharedLedger(tmp_path).opened() as balance:
+    with SharedAccount(tmp_path).opened() as balance:
         assert balance.spent == pytest.approx(server.cost) and not balance.in_flight
     assert asked == set("0129") and len(list(tmp_path.glob("replies-*.jsonl"))) == 4, "each process has a file"
     n_replies = sum(number % 7 > 0 for number in range(len(server.requests)))
@@ -85,21 +85,21 @@ def test_kills_at_any_time_never_pass_the_cap(tmp_path: Path):
             process.kill()
             process.join()
         ask_until_capped(server.api_base, tmp_path, 9, max_cost)
-        with SharedLedger(tmp_path).opened() as balance:
+        with SharedAccount(tmp_path).opened() as balance:
             assert server.cost <= balance.spent <= max_cost and not balance.in_flight
         assert server.cost > 0.5 * max_cost
 
 
 def add_two(folder: Path) -> None:
     (folder / "second is here").touch()
-    ledger = SharedLedger(folder)
+    ledger = SharedAccount(folder)
     with ledger.opened() as balance:
         (folder / "second has it").touch()
         balance.spent += 2
 
 
 def test_a_balance_is_changed_by_one_process_at_a_time(tmp_path: Path):
-    ledger = SharedLedger(tmp_path)
+    ledger = SharedAccount(tmp_path)
     with ledger.opened() as balance:
         process = start(add_two, tmp_path)
         assert wait_for((tmp_path / "second is here").exists, 60.0)
@@ -124,7 +124,7 @@ def test_what_a_killed_process_had_reserved_counts_as_spent_and_nobody_waits_for
         time.sleep(0.01)
     spending = spending_in(tmp_path, 10.0)
     spending.reserve(3, 0).settle(2, 0)
-    with spending._ledger.opened() as balance:
+    with spending._account.opened() as balance:
         assert (balance.spent, balance.taken) == (2.0, 8.0)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
@@ -148,7 +148,7 @@ def test_a_request_waits_for_those_of_other_processes(tmp_path: Path):
     reservation.settle(1, 0)
     process.join()
     assert process.exitcode == 0 and (tmp_path / "reserved").exists()
-    with second._ledger.opened() as balance:
+    with second._account.opened() as balance:
         assert balance.taken == 4.0
 
 
@@ -158,16 +158,16 @@ def reserve_three(folder: Path) -> None:
 
 
 def test_replies_of_runs_without_a_cap_count_and_none_counts_twice(tmp_path: Path):
-    def ask(server: JudgeServer, first: int, max_cost: float | None) -> Spending:
-        ledger = None if max_cost is None else SharedLedger(tmp_path)
+    def ask(server: JudgeServer, first: int, max_cost: float | None) -> Budget:
+        account = None if max_cost is None else SharedAccount(tmp_path)
         arguments = EndpointArguments(api_base=server.api_base, max_cost=max_cost)
-        endpoint = connect(MODEL, arguments, Journal(tmp_path, "replies"), ledger=ledger)
+        endpoint = connect(MODEL, arguments, Journal(tmp_path, "replies"), account=account)
         try:
             for number in range(first, first + 5):
                 endpoint.complete([user_message([f"Question {number}?"])], 16)
         finally:
-            endpoint.spending.close()
-        return endpoint.spending
+            endpoint.budget.close()
+        return endpoint.budget
 
     with JudgeServer() as server:
         ask(server, 0, None)
@@ -175,7 +175,7 @@ def test_replies_of_runs_without_a_cap_count_and_none_counts_twice(tmp_path: Pat
         for first in (5, 10, 10):
             spent = ask(server, first, 0.1)
         assert spent.n_cached == 5 and spent._before == pytest.approx(free)
-        with SharedLedger(tmp_path).opened() as balance:
+        with SharedAccount(tmp_path).opened() as balance:
             assert balance.spent == pytest.approx(server.cost - free)
         with pytest.raises(CapReached, match=f"{server.cost:.4f} spent"):
             ask(server, 20, server.cost)
@@ -184,4 +184,4 @@ def test_replies_of_runs_without_a_cap_count_and_none_counts_twice(tmp_path: Pat
 def test_a_ledger_that_cannot_be_read_is_named(tmp_path: Path):
     (tmp_path / "spending.json").write_text("{")
     with pytest.raises(UserError, match=r"spending\.json: what was spent cannot be read"):
-        SharedLedger(tmp_path)
+        SharedAccount(tmp_path)

@@ -20,11 +20,12 @@ from evaluation.tasks.prompts import PromptTemplates
 from tests.conftest import REPOSITORY
 from tests.contests import write_event_files
 from tests.judge_server import JudgeServer, Response, prefers_first, prefers_good, shown_texts
-from utils.endpoint import EndpointArguments, Patience, connect
+from utils.endpoint import EndpointArguments, connect
 from utils.errors import UserError
+from utils.rate_limit import RetryPolicy
 
 KEY = "azure-secret-0123456789"
-QUICK = Patience(max_retries=2, first_wait_s=0.01, longest_wait_s=0.02)
+QUICK = RetryPolicy(max_retries=2, first_wait_s=0.01, longest_wait_s=0.02)
 
 
 @pytest.fixture(autouse=True)

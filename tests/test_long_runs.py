@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import train
-from scripts.kill_and_resume import compare, finish, make_data, run_with_kills, training_flags
+from scripts.kill_and_resume import compare_runs, make_data, run_with_kills, train_to_end, training_flags
 from tests.samples import stream, stream_of_one_length, talk, write_media, write_samples
 from tests.training import log_of, run, train_flags
 from utils.errors import UserError
@@ -41,17 +41,17 @@ def train_here(monkeypatch, words: list[str]) -> None:
 def test_a_packed_mix_that_is_killed_goes_on_as_if_it_had_not_been(tmp_path):
     flags = training_flags(make_data(tmp_path / "data"), steps=24)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    finish([*flags, "--output_dir", str(whole)])
+    train_to_end([*flags, "--output_dir", str(whole)])
     steps = run_with_kills(flags, killed, 2, 24, random.Random(5))
     assert len(steps) == 2 and 0 < steps[0] < 24
-    assert compare(whole, killed) is None
+    assert compare_runs(whole, killed) is None
     log = log_of(whole)
     assert len(log) == 24 and all({"loss/streams", "loss/answers"} & line.keys() for line in log)
-    # What compare() would miss is no comparison at all.
+    # What compare_runs() would miss is no comparison at all.
     (killed / "train_log.jsonl").write_text(
         (killed / "train_log.jsonl").read_text().replace('"step": 5,', '"step": 6,')
     )
-    assert "lost or repeated" in compare(whole, killed)
+    assert "lost or repeated" in compare_runs(whole, killed)
 
 
 RUNS = ("token", "sample", "packed", "weighted")

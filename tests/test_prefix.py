@@ -9,7 +9,7 @@ from data.samples.conversation import Turn
 from data.samples.positions import POSITION_MODES, position_ids
 from models.load import load_checkpoint
 from models.streaming.prefix import PrefixReader, common_length
-from models.streaming.requests import Encode
+from models.streaming.requests import VisionRequest
 
 QUESTIONS = ("Who has the ball?", "Who wins?", "Words of the match. Who has the ball?", "Words of the match. Who wins?")
 
@@ -22,7 +22,7 @@ def checkpoint(request, tiny_checkpoint):
 @pytest.fixture(scope="module")
 def clip(checkpoint):
     frames = torch.randint(0, 256, (10, 3, 56, 84), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    return checkpoint.batch.answer([Encode(frames)])[0]
+    return checkpoint.batch.execute([VisionRequest(frames)])[0]
 
 
 def prompt(checkpoint, block, question: str) -> list[int]:

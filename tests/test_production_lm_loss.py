@@ -16,10 +16,15 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from data.production.language_model import block_reader
-from data.production.language_model.block_reader import rows_at
-from data.production.language_model.block_trie import BlockTrie, tries_of
-from data.production.language_model.causal_lm import CausalLM, batches_by_width, padded_width, pieces
+from data.production.language_model.causal_lm import (
+    CausalLM,
+    ScoredText,
+    batches_by_width,
+    block_width,
+    padded_width,
+    pieces,
+)
+from data.production.language_model.prefix_reader import WIDTH
 from data.production.lm_loss import LmLoss, LossOptions, left_out
 from data.production.record import Record
 from data.production.stage import Worker
@@ -97,7 +102,7 @@ def test_losses_are_those_of_one_text_at_a_time(tiny, nano):
 @pytest.mark.parametrize("tokens_per_batch", [128, 512])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ["tiny", "nano"])
-def test_a_loss_does_not_depend_on_what_else_is_read(name, dtype, tokens_per_batch, request, monkeypatch):
+def test_a_loss_does_not_depend_on_what_else_is_read(name, dtype, tokens_per_batch, request):
     loaded = request.getfixturevalue(name)
     lm = CausalLM(loaded.model.to(dtype), loaded.tokenizer)
     records = [*video(5, 1), *clips(), *video(4, 2)]
@@ -113,8 +118,6 @@ def test_a_loss_does_not_depend_on_what_else_is_read(name, dtype, tokens_per_bat
     assert losses([texts[i] for i in order]) == [together[i] for i in order]
     assert losses(texts[3:7]) == together[3:7]
     assert losses([texts[4], texts[4]]) == [together[4]] * 2
-    monkeypatch.setattr(block_reader, "CACHE_BYTES", 1)  # each text in a trie of its own
-    assert losses(texts) == together
     loaded.model.float()
 
 
@@ -149,20 +152,14 @@ def test_words_that_begin_the_answer_are_read_once(tiny):
     assert n_read(tiny, begun) < 0.8 * n_read(tiny, texts)
 
 
-def test_a_trie_has_each_common_block_once():
-    trie = BlockTrie(2)
-    paths = [trie.add(ids) for ids in ([1, 2, 3, 4, 5], [1, 2, 3, 4], [1, 2, 9], [7, 2, 3, 4], [])]
-    assert [[block.ids for block in level] for level in trie.levels] == [
-        [(1, 2), (7, 2)],
-        [(3, 4), (9,), (3, 4)],
-        [(5,)],
-    ]
-    assert paths[0][:2] == paths[1] and paths[3][1] is not paths[1][1] and paths[4] == []
-    assert trie.number_pages(10) == 13
-    assert paths[0][2].page is None and paths[0][2].pages() == [10, 12] and paths[3][1].pages() == [11]
-    parts = [(trie.n_blocks, len(paths)) for trie, paths in tries_of([[1, 2, 3], [1, 2], [5]], 2, 2)]
-    assert parts == [(2, 1), (2, 2)]
-    assert [rows_at(level, 256) for level in (0, 63, 64, 127, 300)] == [4, 4, 3, 2, 1]
+def test_whole_blocks_that_texts_share_are_read_once_in_any_order(tiny):
+    """Two texts that part in their fourth block, one again, and one of its own, given in turns."""
+    shared, other = ([1 + (i * step) % 200 for i in range(3 * WIDTH + 10)] for step in (1, 7))
+    ids = [[*shared, 5, 6], [*other, 5, 6], [*shared, 7, 8], [*shared, 5, 6]]
+    texts = [ScoredText(some, len(some) - 2) for some in ids]
+    assert n_read(tiny, texts) == WIDTH * (4 + 4 + 1 + 1)
+    assert tiny.losses(texts, 64) == pytest.approx([plain_loss(tiny, text) for text in texts], abs=1e-4)
+    assert [block_width(n) for n in (1, 128, 512, 4096)] == [64, 64, 64, 512]
 
 
 def test_a_model_with_a_window_reads_whole_texts_and_says_so(tokenizer, tmp_path, monkeypatch, capsys):

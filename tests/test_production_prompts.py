@@ -18,8 +18,8 @@ from data.production.stage import StopRun, Worker
 from tests.conftest import REPOSITORY
 from tests.judge_server import JudgeServer, Response
 from tests.production import run
-from utils.endpoint import Patience
 from utils.errors import UserError
+from utils.rate_limit import RetryPolicy
 
 GOOD = json.dumps({"result": "YES", "query": "Could you call this match for me, with some passion?"})
 
@@ -41,7 +41,7 @@ class Prompting:
     def __call__(self, *records: Record) -> list[Record]:
         self.stage.check()
         self.stage.setup(Worker(side=self.folder))
-        self.stage._endpoint._patience = Patience(max_retries=1, first_wait_s=0.01, max_failures=3)
+        self.stage._endpoint._retries = RetryPolicy(max_retries=1, first_wait_s=0.01, max_failures=3)
         try:
             made = [from_line(to_line(record)) for part in self.stage.process(list(records)) for record in part]
         finally:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from data.production.run import EngineArguments, run_config
-from data.production.runner.config import read_config
-from data.production.runner.result import RunResult
+from data.production.run import RunnerArguments, run_config
+from data.production.runner.config import read_run_config
+from data.production.runner.progress import RunResult
 from tests.conftest import REPOSITORY
 from tests.production import CONFIG as TROUBLED
 from tests.production import NANO, WORDS, contents, make_videos, measured, places_of, write_config
@@ -84,7 +84,7 @@ def write_vtt(stem: Path, words: list[tuple[float, str]]) -> None:
 
 
 def run_on(config: Path, output: Path, **arguments) -> RunResult:
-    return run_config(read_config(config), output, EngineArguments(**arguments), shown=False)
+    return run_config(read_run_config(config), output, RunnerArguments(**arguments), shown=False)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_models_on_a_cluster_make_what_they_make_here(folder, tmp_path, stages, 
 
 
 def config_stages(config: Path) -> list[str]:
-    return [stage.name for stage in read_config(config).stages]
+    return [stage.name for stage in read_run_config(config).stages]
 
 
 def check_places(folder: Path, stage: str, n_nodes: int = 1) -> None:

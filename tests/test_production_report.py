@@ -10,9 +10,9 @@ from data.production.report import facts as report_facts
 from data.production.report.facts import collect, sample
 from data.production.report.page import write_report
 from data.production.report.plot import histogram
-from data.production.run import EngineArguments, run_config
-from data.production.runner.config import read_config
-from data.production.runner.result import RunResult
+from data.production.run import RunnerArguments, run_config
+from data.production.runner.config import read_run_config
+from data.production.runner.progress import RunResult
 from tests.production import CONFIG, make_videos, write_config
 from tests.test_report import Page
 
@@ -32,8 +32,8 @@ def made(tmp_path_factory, repository) -> tuple[RunResult, object]:
             row["video"] = str(repository / "demo/sources/match_1.mp4")
     videos.write_text("".join(json.dumps(row) + "\n" for row in rows))
     text = CONFIG.replace("name: made", "name: made, parquet: true, license: cc-by-4.0")
-    config = read_config(write_config(folder, videos, {"most_words": 60}, text))
-    return run_config(config, folder / "out", EngineArguments(num_workers=1), shown=False), config
+    config = read_run_config(write_config(folder, videos, {"most_words": 60}, text))
+    return run_config(config, folder / "out", RunnerArguments(num_workers=1), shown=False), config
 
 
 def test_the_page_is_safe_and_shows_the_run(made):
@@ -65,13 +65,13 @@ def test_counts_are_those_of_the_files(made, monkeypatch):
         == sum(n for name, n in result.files.items() if name.startswith("made"))
     )
     assert len(facts.dropped) == result.files["rejected.jsonl"]
-    links = list(zip(result.links, result.progress.counts, strict=True))
-    tallies = {(link.stage, reason): tally.records for link, count in links for reason, tally in count.reasons.items()}
+    steps = list(zip(result.steps, result.progress.counts, strict=True))
+    tallies = {(step.stage, reason): tally.records for step, count in steps for reason, tally in count.reasons.items()}
     assert tallies == rejections_in(result) and len({stage for stage, _ in tallies}) >= 3
     for (stage, reason), examples in facts.reasons.items():
         found = {(example.record.rejection.stage, example.record.rejection.reason) for example in examples}
         assert found == {(stage, reason)}
-    assert links[0][1].n_in == 30 and all(a.kept.records == b.n_in for (_, a), (_, b) in pairwise(links))
+    assert steps[0][1].n_in == 30 and all(a.kept.records == b.n_in for (_, a), (_, b) in pairwise(steps))
     assert facts.spent["pretrain_to_clips"].n_records and not facts.is_sample
 
 

@@ -15,11 +15,12 @@ import yaml
 
 from data.production.command import stage_main
 from data.production.inputs.jsonl_input import parse_line
-from data.production.run import EngineArguments, locked, prune, run_config, say_result
-from data.production.runner import engines
-from data.production.runner.config import read_config
-from data.production.runner.link import Link
-from data.production.runner.result import RunResult
+from data.production.run import RunnerArguments, locked, prune, run_config, say_result
+from data.production.runner import runners
+from data.production.runner.config import read_run_config
+from data.production.runner.progress import RunResult
+from data.production.runner.step import Step
+from data.production.stage import INPUTS, STAGES
 from data.samples.annotations import AnnotationFile
 from tests.conftest import REPOSITORY
 from tests.production import (
@@ -63,14 +64,14 @@ def cluster() -> str:
 
 
 def run_here(config: Path, output: Path, changes: list[str] | None = None, **more) -> RunResult:
-    arguments = EngineArguments(**{"num_workers": 1, **more})
-    return run_config(read_config(config, changes), output, arguments, shown=False)
+    arguments = RunnerArguments(**{"num_workers": 1, **more})
+    return run_config(read_run_config(config, changes), output, arguments, shown=False)
 
 
 def ran(result: RunResult) -> dict[str, int]:
-    """Records that each link has worked on in this run."""
-    counts = zip(result.links, result.progress.counts, strict=True)
-    return {link.name: count.n_ran for link, count in counts if count.n_ran}
+    """Records that each step has worked on in this run."""
+    counts = zip(result.steps, result.progress.counts, strict=True)
+    return {step.name: count.n_ran for step, count in counts if count.n_ran}
 
 
 def test_output_is_what_training_reads(whole):
@@ -200,36 +201,36 @@ def children_of(pid: int) -> set[str]:
     return set(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
 
 
-def link(name: str, gpus: float = 0.0, cpus: int = 1) -> Link:
-    return Link(name, "process", None, "0" * 32, gpus, cpus)
+def step(name: str, gpus: float = 0.0, cpus: int = 1) -> Step:
+    return Step(name, "process", None, "0" * 32, gpus, cpus)
 
 
 def test_gpu_stages_have_a_worker_for_each_share(monkeypatch, tmp_path):
-    monkeypatch.setattr(engines, "visible_gpus", lambda: ["3", "5"])
-    setups = engines.LocalEngine()._setups({4: link("model", gpus=0.5)}, tmp_path)
+    monkeypatch.setattr(runners, "visible_gpus", lambda: ["3", "5"])
+    setups = runners.LocalRunner()._setups({4: step("model", gpus=0.5)}, tmp_path)
     assert [setup.gpu for setup in setups] == ["3", "3", "5", "5"]
-    monkeypatch.setattr(engines, "visible_gpus", lambda: [])
+    monkeypatch.setattr(runners, "visible_gpus", lambda: [])
     for cpus, n in ((0, 1), (2, 3), (99, 1)):
-        setups = engines.LocalEngine(num_workers=6)._setups({4: link("model", 1.0, cpus)}, tmp_path)
+        setups = runners.LocalRunner(num_workers=6)._setups({4: step("model", 1.0, cpus)}, tmp_path)
         assert [setup.gpu for setup in setups] == [None] * n
 
 
 def test_stages_stream_together_only_where_all_have_room():
-    chain = {i: made for i, made in enumerate([link("a"), link("b"), link("c", 1), link("d"), link("e", 1, 4)])}
+    chain = {i: made for i, made in enumerate([step("a"), step("b"), step("c", 1), step("d"), step("e", 1, 4)])}
 
     def has(cpu: float, gpu: float, machine: float) -> dict[str, float]:
-        return {"CPU": cpu, "GPU": gpu, engines.MACHINE: machine}
+        return {"CPU": cpu, "GPU": gpu, runners.MACHINE: machine}
 
     def waves(*total: float) -> list[list[int]]:
-        return [list(wave) for wave in engines.waves_of(chain, has(*total))]
+        return [list(wave) for wave in runners.waves_of(chain, has(*total))]
 
     assert waves(16, 8, 16) == [[0, 1, 2, 3, 4]]
     assert waves(16, 1, 16) == [[0, 1, 2, 3], [4]]  # one GPU: one model after the other
     assert waves(2, 0, 2) == [[0, 1, 2], [3], [4]]  # no GPU, two cores: models take cores
     assert waves(64, 0, 8) == [[0, 1, 2, 3], [4]]  # one that needs several cores of a machine finds them only alone
-    assert engines.needs_of(chain[4], has(2, 0, 2)) == ({"CPU": 2, "GPU": 0.0}, 1)
-    whole = link("model", 1.0, 0)
-    assert engines.needs_of(whole, has(64, 0, 8)) == ({"CPU": 8, "GPU": 0.0}, 8)  # an actor has a machine at most
+    assert runners.needs_of(chain[4], has(2, 0, 2)) == ({"CPU": 2, "GPU": 0.0}, 1)
+    whole = step("model", 1.0, 0)
+    assert runners.needs_of(whole, has(64, 0, 8)) == ({"CPU": 8, "GPU": 0.0}, 8)  # an actor has a machine at most
 
 
 def test_what_all_records_decide_is_gathered_once(videos, tmp_path):
@@ -334,11 +335,11 @@ def ids_of(output: Path) -> list[str]:
 def test_kept_work_that_has_lost_its_end_is_made_again(whole, tmp_path):
     """As a disk that fills up, or a machine that goes down, leaves it."""
     shutil.copytree(whole, tmp_path / "out")
-    config = read_config(whole.parent / "config.yaml")
+    config = read_run_config(whole.parent / "config.yaml")
     for name in ("pretrain_to_clips", "tests.production.judge"):
         path = sorted((tmp_path / "out" / "work").glob(f"{name}-*/*.kept.jsonl"))[3]
         path.write_bytes(path.read_bytes()[:-40])
-    run_config(config, tmp_path / "out", EngineArguments(num_workers=1), shown=False)
+    run_config(config, tmp_path / "out", RunnerArguments(num_workers=1), shown=False)
     assert contents(tmp_path / "out") == contents(whole)
 
 
@@ -442,9 +443,9 @@ def test_bad_configs_are_named_with_file_and_line(tmp_path, text, message):
 def test_a_bad_override_is_named(videos, tmp_path):
     config = write_config(tmp_path, videos)
     with pytest.raises(UserError, match=r"--set to_conversatin.x=1: no such stage|did you mean 'to_conversation'"):
-        read_config(config, ["to_conversatin.x=1"])
+        read_run_config(config, ["to_conversatin.x=1"])
     with pytest.raises(UserError, match=r"give STAGE\.OPTION=VALUE"):
-        read_config(config, ["most_words"])
+        read_run_config(config, ["most_words"])
 
 
 def test_a_stage_is_a_command(videos, tmp_path):
@@ -485,7 +486,13 @@ def test_seeks_are_bytes(tmp_path):
 
 @pytest.mark.parametrize("name", ["pretrain", "sft"])
 def test_shipped_configs_name_stages_and_options_that_are_there(name):
-    config = read_config(REPOSITORY / "data/production/configs" / f"{name}.yaml")
+    config = read_run_config(REPOSITORY / "data/production/configs" / f"{name}.yaml")
     limits = {"pretrain": (1.5, 6.5), "sft": (1.5, 5.0)}[name]
     (loss,) = [stage.options for stage in config.stages if stage.name == "lm_loss"]
     assert (loss.min_loss, loss.max_loss) == limits and config.stages[-1].name == "to_conversation"
+
+
+def test_every_stage_and_input_is_in_its_table():
+    for folder, table, constant in (("", STAGES, "STAGE"), ("inputs", INPUTS, "INPUT")):
+        texts = {path.stem: path.read_text() for path in (REPOSITORY / "data/production" / folder).glob("*.py")}
+        assert list(table) == sorted(name for name, text in texts.items() if f"\n{constant} = " in text)

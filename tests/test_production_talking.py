@@ -69,9 +69,9 @@ def test_yes_is_the_product_of_its_tokens_over_the_vocabulary(asker):
     # The same from one pass over everything, without a cache.
     from data.samples.conversation import Turn
     from data.samples.positions import position_ids
-    from models.streaming.requests import Encode
+    from models.streaming.requests import VisionRequest
 
-    ((block, features),) = checkpoint.batch.answer([Encode(frames)])
+    ((block, features),) = checkpoint.batch.execute([VisionRequest(frames)])
     chat, yes = checkpoint.chat, checkpoint.chat.text_ids("Yes")
     asked = [*chat.system_ids(), *chat.turn_ids(Turn("user", [block, asker._question])), *chat.header_ids("assistant")]
     ids = torch.tensor([*asked, *yes])

@@ -10,8 +10,8 @@ from data.production.held_out_split import HeldOutSplit, SplitOptions
 from data.production.metadata_filter import MetadataFilter, MetadataOptions
 from data.production.pretrain_to_clips import PretrainClipOptions, PretrainToClips, sort_out, split_evenly
 from data.production.record import Record, from_line, to_line
-from data.production.run import EngineArguments, run_config
-from data.production.runner.config import read_config
+from data.production.run import RunnerArguments, run_config
+from data.production.runner.config import read_run_config
 from data.production.sft_to_clips import SftClipOptions, SftToClips
 from data.production.to_conversation import ToConversation
 from data.production.words.transcript import transcript_of
@@ -249,7 +249,7 @@ def test_clips_are_those_of_the_published_logic_written_plainly(tmp_path):
     theirs = produce(videos, tmp_path)
     config = tmp_path / "config.yaml"
     config.write_text(bench_production.CONFIG.format(videos=videos))
-    run_config(read_config(config), tmp_path / "ours", EngineArguments(num_workers=1), shown=False)
+    run_config(read_run_config(config), tmp_path / "ours", RunnerArguments(num_workers=1), shown=False)
     ours = tmp_path / "ours" / "train_with_seeks.jsonl"
     same = bench_production.compare(theirs, ours)
     assert same["clips"] > 60 and same["words"] > 5000 and 0 < same["words_1_ms_off"] < 0.1

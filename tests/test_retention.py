@@ -1,17 +1,21 @@
 """What a stream keeps: a wide window is the whole stream, what stays after an eviction is exact, nothing grows."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
 import torch
 
+from data.samples.positions import PositionTracker
 from models.load import load_checkpoint
-from models.streaming.context import Context
+from models.streaming.cache import KVCache
 from models.streaming.options import RetentionOptions, StreamOptions
 from models.streaming.rotary import rotate
 from models.streaming.session import StreamingSession, comment, timed_frames
 from models.streaming.session_file import load_session, save_session
+from models.streaming.stream_state import StreamState
+from models.streaming.token_runs import TokenRun, TokenRuns
 from tests.graph_decoding import decode_both_ways
 from tests.recorder import Recorder, record, spread
 from tests.reference import Reference
@@ -56,36 +60,36 @@ def test_a_window_larger_than_the_stream_is_the_whole_stream(checkpoint):
     frames = noise(20)
     assert said(full, frames) == said(wide, frames)
     assert float((next_logits(full) - next_logits(wide)).abs().max()) < 1e-5
-    assert full.context.n_tokens == wide.context.n_tokens
+    assert full.state.n_tokens == wide.state.n_tokens
 
 
 class Witness:
     """Keeps the upright keys of every token when it is read, in float64, by slot."""
 
-    def __init__(self, context: Context):
-        self.context, self.upright = context, {}
+    def __init__(self, state: StreamState):
+        self.state, self.upright = state, {}
 
     def note_new(self) -> None:
-        for segment in self.context.ledger.segments:
-            for i, slot in enumerate(segment.slots.tolist()):
-                key = (slot, segment.step, int(segment.ids[i]), segment.is_vision)
+        for run in self.state.tokens.runs:
+            for i, slot in enumerate(run.slots.tolist()):
+                key = (slot, run.step, int(run.ids[i]), run.is_vision)
                 if key not in self.upright:
-                    cos, sin = turns(self.context, segment.positions[:, i : i + 1])
-                    self.upright[key] = rotate(self.context.cache.keys[:, :, slot : slot + 1].double(), cos, -sin)
+                    cos, sin = turns(self.state, run.positions[:, i : i + 1])
+                    self.upright[key] = rotate(self.state.cache.keys[:, :, slot : slot + 1].double(), cos, -sin)
 
     def largest_error(self) -> float:
         errors = []
-        for segment in self.context.ledger.segments:
-            for i, slot in enumerate(segment.slots.tolist()):
-                upright = self.upright[(slot, segment.step, int(segment.ids[i]), segment.is_vision)]
-                expected = rotate(upright, *turns(self.context, segment.positions[:, i : i + 1]))
-                errors.append(float((self.context.cache.keys[:, :, slot : slot + 1] - expected).abs().max()))
+        for run in self.state.tokens.runs:
+            for i, slot in enumerate(run.slots.tolist()):
+                upright = self.upright[(slot, run.step, int(run.ids[i]), run.is_vision)]
+                expected = rotate(upright, *turns(self.state, run.positions[:, i : i + 1]))
+                errors.append(float((self.state.cache.keys[:, :, slot : slot + 1] - expected).abs().max()))
         return max(errors)
 
 
-def turns(context, positions):
+def turns(state, positions):
     """cos and sin in float64 of the model's own angles, whose float32 rounding is 0.002 rad at 30,000."""
-    angle = (torch.from_numpy(positions).float()[context.rotary.axes].T * context.rotary.frequencies).double()
+    angle = (torch.from_numpy(positions).float()[state.rotary.axes].T * state.rotary.frequencies).double()
     return torch.cat((angle.cos(),) * 2, -1), torch.cat((angle.sin(),) * 2, -1)
 
 
@@ -93,47 +97,47 @@ def turns(context, positions):
 def test_after_evictions_keys_are_those_of_their_new_positions(checkpoint, mode):
     """Every key in the cache equals the upright key of its token turned to where the token now is."""
     streaming = session(checkpoint, WINDOW)
-    streaming.context = Context(checkpoint.model, mode, WINDOW, first_position=31_600)
-    witness, lowest = Witness(streaming.context), []
+    streaming._state = StreamState(checkpoint.model, mode, WINDOW, first_position=31_600)
+    witness, lowest = Witness(streaming.state), []
     for step in comment(streaming, timed_frames(noise(40))):
         witness.note_new()
-        check_ledger(streaming.context)
-        lowest.append(streaming.context.ledger.segments[0].start)
+        check_runs(streaming.state)
+        lowest.append(streaming.state.tokens.runs[0].start)
         assert witness.largest_error() < 1e-5, step.start_s
     assert max(lowest) > 31_000 and min(lowest) == 0  # it was moved back to the start on the way
 
 
-def check_ledger(context: Context) -> None:
+def check_runs(state: StreamState) -> None:
     """Segments follow each other without gaps, and they, the cache and the counts agree on what is there."""
-    segments = context.ledger.segments
-    for before, after in itertools.pairwise(segments):
+    runs = state.tokens.runs
+    for before, after in itertools.pairwise(runs):
         assert before.stop == after.start
-    for segment in segments:
-        assert segment.positions.min() == segment.start and segment.positions.max() < segment.stop
-    slots = np.concatenate([segment.slots for segment in segments])
-    assert len(set(slots.tolist())) == len(slots) == context.cache.n_live
-    assert context.cache.live[torch.from_numpy(slots)].all() and int(context.cache.live.sum()) == len(slots)
-    assert int(context.counts.sum()) == len(slots)
-    assert segments[-1].stop == context.positions.next <= context.max_positions
+    for run in runs:
+        assert run.positions.min() == run.start and run.positions.max() < run.stop
+    slots = np.concatenate([run.slots for run in runs])
+    assert len(set(slots.tolist())) == len(slots) == state.cache.n_live
+    assert state.cache.live[torch.from_numpy(slots)].all() and int(state.cache.live.sum()) == len(slots)
+    assert int(state.counts.sum()) == len(slots)
+    assert runs[-1].stop == state.positions.next <= state.max_positions
 
 
 def test_a_window_keeps_query_and_latest_frames(checkpoint):
     streaming = session(checkpoint, WINDOW, query="Say what you see.")
     said(streaming, noise(30))
-    ids = np.concatenate([segment.ids for segment in streaming.context.ledger.segments]).tolist()
+    ids = np.concatenate([run.ids for run in streaming.state.tokens.runs]).tolist()
     query = checkpoint.chat.text_ids("Say what you see.")
     assert ids[: len(checkpoint.chat.system_ids())] == checkpoint.chat.system_ids()
     assert any(ids[i : i + len(query)] == query for i in range(len(ids)))
-    frames = [segment for segment in streaming.context.ledger.segments if segment.is_vision and not segment.pinned]
-    assert [segment.step for segment in frames] == [26, 27, 28, 29]
-    text = [s for s in streaming.context.ledger.segments if not s.is_vision and not s.pinned and s.step < 29]
+    frames = [run for run in streaming.state.tokens.runs if run.is_vision and not run.pinned]
+    assert [run.step for run in frames] == [26, 27, 28, 29]
+    text = [s for s in streaming.state.tokens.runs if not s.is_vision and not s.pinned and s.step < 29]
     assert 30 < sum(map(len, text)) <= WINDOW.text_tokens  # before the latest step came to it
 
 
 def test_twelve_hundred_steps_do_not_drift(checkpoint):
     """Positions, memory and tokens in the cache stay where they are after the window has filled."""
     streaming = session(checkpoint, WINDOW, repetition_penalty=1.0)
-    streaming.context = Context(checkpoint.model, "mrope", WINDOW, first_position=31_000)
+    streaming._state = StreamState(checkpoint.model, "mrope", WINDOW, first_position=31_000)
     widths, highest = [], []
     frames = noise(20)[:8]
     for number in range(1200):
@@ -141,21 +145,21 @@ def test_twelve_hundred_steps_do_not_drift(checkpoint):
         start_s = 0.0 if first else number + 2.0
         picture = frames[:6] if first else frames[[number % 7, (number + 3) % 7]]
         streaming.step(picture, start_s, start_s + (3.0 if first else 1.0))
-        widths.append(streaming.context.cache.width)
-        highest.append(streaming.context.positions.next)
-    check_ledger(streaming.context)
+        widths.append(streaming.state.cache.width)
+        highest.append(streaming.state.positions.next)
+    check_runs(streaming.state)
     assert max(widths[100:]) == max(widths[1100:]) == max(widths)
     assert max(highest) <= checkpoint.model.config.get_text_config().max_position_embeddings
-    assert streaming.context.cache.capacity == 1024
+    assert streaming.state.cache.capacity == 1024
     assert torch.isfinite(next_logits(streaming)).all()
 
 
 def test_text_is_read_again_without_its_frames(checkpoint):
     streaming = session(checkpoint, REREAD)
     sizes = [step.n_context for step in comment(streaming, timed_frames(noise(16)))]
-    check_ledger(streaming.context)
+    check_runs(streaming.state)
     assert any(b < a for a, b in itertools.pairwise(sizes))
-    text = [s for s in streaming.context.ledger.segments if not s.is_vision]
+    text = [s for s in streaming.state.tokens.runs if not s.is_vision]
     assert text[0].step == 0 and text[0].pinned
     assert sorted({s.step for s in text}) == list(range(16))
 
@@ -178,9 +182,9 @@ def test_the_latest_text_is_read_again_where_there_is_too_much(checkpoint):
     tight = RetentionOptions("reprefill", reprefill_s=5.0, reprefill_text_tokens=110)
     streaming = session(checkpoint, tight)
     said(streaming, noise(24))
-    steps = [s.step for s in streaming.context.ledger.segments if not s.is_vision]
+    steps = [s.step for s in streaming.state.tokens.runs if not s.is_vision]
     assert 0 in steps and min(step for step in steps if step) > 5
-    check_ledger(streaming.context)
+    check_runs(streaming.state)
 
 
 def test_a_fork_of_a_window_goes_its_own_way(checkpoint):
@@ -194,7 +198,51 @@ def test_a_fork_of_a_window_goes_its_own_way(checkpoint):
             forked = streaming.fork()
             other = said(forked, noise(12, seed=9)[:24], 50.0)
     assert tokens == plain and other
-    check_ledger(forked.context)
+    check_runs(forked.state)
+
+
+IMMUTABLE = (bool, int, float, str, tuple, type(None), torch.device, RetentionOptions, StreamOptions)
+SHARED = {"checkpoint", "batch", "chat", "model", "rotary"}  # weights and tables, which no stream changes
+
+
+def parts(thing, path="") -> dict:
+    """Path -> value of everything below a session that belongs to its stream."""
+    found = {}
+    for name, value in enumerate(thing) if isinstance(thing, list) else vars(thing).items():
+        if name not in SHARED:
+            found[f"{path}.{name}"] = value
+            if isinstance(value, list | StreamState | KVCache | TokenRuns | TokenRun | PositionTracker):
+                found |= parts(value, f"{path}.{name}")
+    return found
+
+
+def values(session) -> dict:
+    """Path -> number, text or numbers; keys and values aside, of which the unused slots hold anything."""
+    found = {}
+    for path, value in parts(session).items():
+        value = value.get_state() if isinstance(value, torch.Generator) else value
+        if isinstance(value, torch.Tensor | np.ndarray) and not path.endswith((".keys", ".values")):
+            found[path] = value.tolist()
+        elif isinstance(value, IMMUTABLE):
+            found[path] = value
+    return found
+
+
+@pytest.mark.parametrize("retention", [RetentionOptions(), WINDOW, REREAD], ids=["full", "window", "reprefill"])
+def test_every_attribute_of_a_fork_is_immutable_or_its_own(checkpoint, retention):
+    """Also one that is added later: `fork` must name it, and copy it where it can change."""
+    streaming = session(checkpoint, retention, do_sample=True, words_per_second=3)
+    said(streaming, noise(16))
+    streaming.pending = [*streaming.state.begin_step(100.0), *streaming.pending]
+    assert bool(streaming.state.to_reread) == (retention is REREAD)
+    forked, before = streaming.fork(), values(streaming)
+    assert values(forked) == before and len(before) > 30
+    others = parts(forked)
+    for path, value in parts(streaming).items():
+        array_of_a_run = re.search(r"\.(runs|to_reread)\.\d+\.", path)  # replaced, and never written to
+        assert isinstance(value, IMMUTABLE) or array_of_a_run or others[path] is not value, path
+    said(forked, noise(24, seed=9), 50.0)
+    assert values(streaming) == before
 
 
 @pytest.mark.parametrize("retention", [RetentionOptions(), WINDOW, REREAD], ids=["full", "window", "reprefill"])
@@ -211,7 +259,7 @@ def test_a_saved_session_continues_identically(checkpoint, tmp_path, retention, 
     rest = [loaded.step(frames[4 + 2 * i : 6 + 2 * i], i + 2.0, i + 3.0).token_ids for i in range(12, 24)]
     assert before + rest == plain
     assert torch.equal(next_logits(loaded), next_logits(whole))
-    assert torch.equal(loaded.context.counts, whole.context.counts)
+    assert torch.equal(loaded.state.counts, whole.state.counts)
     assert len(set(map(tuple, plain))) > 20  # of 24 steps
 
 
@@ -246,7 +294,7 @@ def test_decoding_over_a_pool_says_the_same(checkpoint, retention):
     options = StreamOptions(max_new_tokens=5, max_answer_tokens=6, retention=retention)
     frames = noise(20)
     pooled, plain = StreamingSession(checkpoint, options, batch), StreamingSession(checkpoint, options)
-    assert pooled.context.cache.row == 0
+    assert pooled.state.cache.row == 0
     for number, (ours, theirs) in enumerate(
         zip(comment(pooled, timed_frames(frames)), comment(plain, timed_frames(frames)), strict=True)
     ):
@@ -270,7 +318,7 @@ def test_a_cache_that_outgrows_its_row_moves_out(checkpoint):
     options = StreamOptions(max_new_tokens=5)
     pooled, plain = StreamingSession(checkpoint, options, batch), StreamingSession(checkpoint, options)
     assert said(pooled, noise(12)) == said(plain, noise(12))
-    assert pooled.context.cache.row is None and pooled.context.cache.capacity > 128
+    assert pooled.state.cache.row is None and pooled.state.cache.capacity > 128
     assert 0 < batch.n_in_graph < 12 * 4
     pooled.close()
     assert batch.pool.free == [3, 2, 1, 0]
@@ -284,6 +332,6 @@ def test_a_cache_grows_and_forgets(checkpoint, monkeypatch, retention):
     monkeypatch.setattr("models.streaming.cache.FIRST_CAPACITY", 32)
     small = session(checkpoint, retention)
     assert said(small, frames) == wanted
-    assert small.context.cache.capacity > 32 and not small.context.cache.keys.is_inference()
+    assert small.state.cache.capacity > 32 and not small.state.cache.keys.is_inference()
     fork = small.fork()
     assert said(fork, noise(8, 2), 18.0) == said(small, noise(8, 2), 18.0)

@@ -243,8 +243,8 @@ def test_late_frames_are_dropped_and_counted(nano_checkpoint, films):
     with serving(nano_checkpoint) as client:
         engine, held = client.sessions.engine, threading.Event()
         engine.options = replace(engine.options, max_lag_s=0.0)
-        answer = engine.batch.answer
-        engine.batch.answer = lambda requests: held.wait(PATIENCE_S) and answer(requests)
+        execute = engine.batch.execute
+        engine.batch.execute = lambda requests: held.wait(PATIENCE_S) and execute(requests)
 
         session_id, patient = client.open(realtime=True), client.open(realtime=False)
         client.push(session_id, films[0][:6])

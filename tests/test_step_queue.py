@@ -12,7 +12,7 @@ from evaluation.predictors.checkpoint import comment as evaluations_comment
 from models.load import load_checkpoint
 from models.streaming.engine import Engine, EngineOptions
 from models.streaming.options import StreamOptions
-from models.streaming.requests import Encode
+from models.streaming.requests import VisionRequest
 from models.streaming.session import StreamingSession, comment
 from models.streaming.step_queue import StepQueue
 from models.training.held_out import comment as callbacks_comment
@@ -53,7 +53,7 @@ class PlayedEngine(Engine):
     def __init__(self, checkpoint, options):
         self.clock = PlayedTime()
         super().__init__(checkpoint, options, threaded=False, now=self.clock.now)
-        self.batch.answer = self._answer_slowly
+        self.batch.execute = self._execute_slowly
         self.coming: list[TimedFrame] = []
 
     def watch(self, stream, source, clock=None):
@@ -65,10 +65,10 @@ class PlayedEngine(Engine):
             if self.coming:
                 self.clock.wait_until(self.coming[0].time_s + 1 / FPS)
 
-    def _answer_slowly(self, requests):
-        self.clock.second += self.cost_s * any(isinstance(request, Encode) for request in requests)
+    def _execute_slowly(self, requests):
+        self.clock.second += self.cost_s * any(isinstance(request, VisionRequest) for request in requests)
         self._push_played()
-        return type(self.batch).answer(self.batch, requests)
+        return type(self.batch).execute(self.batch, requests)
 
     def _push_played(self) -> None:
         while self.coming and self.coming[0].time_s + 1 / FPS <= self.clock.second:

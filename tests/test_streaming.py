@@ -9,9 +9,9 @@ import torch
 from data.samples.conversation import Turn
 from data.samples.words import step_label, step_slices, step_window
 from models.load import load_checkpoint
-from models.streaming.decoding import Choice, choose_tokens
+from models.streaming.decoding import TokenChoice, choose_tokens
 from models.streaming.options import DecodingOptions, StreamOptions
-from models.streaming.requests import Batch, Encode
+from models.streaming.requests import Batch, VisionRequest
 from models.streaming.session import Clock, StreamingSession, comment
 from tests.pictures import noise
 from tests.recorder import record, spread
@@ -40,7 +40,7 @@ def timed(frames):
 
 
 def encode(model, frames):
-    return Batch(model).answer([Encode(frames)])[0]
+    return Batch(model).execute([VisionRequest(frames)])[0]
 
 
 def clips_of(frames) -> list[torch.Tensor]:
@@ -115,10 +115,10 @@ def test_an_answer_comes_from_the_cache(checkpoint, reference, frames, remember)
         ids = conversation(session, recorder, question)
         rules = {"n": 6, "eos_ids": checkpoint.eos_ids, "repetition_penalty": options.repetition_penalty}
         expected = reference.generate(ids, clips, **rules)
-        n_before = session.context.n_tokens
+        n_before = session.state.n_tokens
         answers.append("".join(session.ask(question)))
         assert answers[-1] == checkpoint.chat.decode(expected).rstrip("\ufffd") and len(expected) == 6
-        assert (session.context.n_tokens > n_before) == remember
+        assert (session.state.n_tokens > n_before) == remember
         if not remember:
             del recorder.fed[len(ids) - len(conversation(session, recorder, question)) :]
     assert answers[0] != answers[1] and len(steps) == 4
@@ -163,7 +163,7 @@ def test_compat_appends_a_question_to_the_next_step(checkpoint, frames):
 
 
 def choose(logits, seen, n=1, least_silence=None, generator=None, **options) -> list[int]:
-    choice = Choice(DecodingOptions(**options), 3, generator, least_silence)
+    choice = TokenChoice(DecodingOptions(**options), 3, generator, least_silence)
     return choose_tokens(logits.expand(n, -1), [seen] * n, [choice] * n)
 
 
@@ -192,7 +192,7 @@ def test_the_threshold_rises_with_the_words_of_a_step(checkpoint):
 
 def test_rows_of_a_batch_keep_their_own_rules():
     logits, seen = torch.tensor([[2.0, 1.9], [2.0, 1.9]]), torch.tensor([1, 0])
-    rules = [Choice(DecodingOptions(repetition_penalty=p), 0) for p in (1.0, 1.1)]
+    rules = [TokenChoice(DecodingOptions(repetition_penalty=p), 0) for p in (1.0, 1.1)]
     assert choose_tokens(logits, [seen, seen], rules) == [0, 1]
 
 

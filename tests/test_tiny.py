@@ -11,7 +11,7 @@ import torch
 
 from models.load import load_checkpoint
 from models.streaming.options import StreamOptions
-from models.streaming.requests import Encode
+from models.streaming.requests import VisionRequest
 from models.streaming.session import StreamingSession, comment, timed_frames
 from tests.pictures import black, moving, noise
 from tests.recorder import Recorder, difference, record
@@ -66,10 +66,10 @@ class Broken(Recorder):
         super().__init__(model, say)
         self.of = of
 
-    def answer(self, requests):
-        replies = super().answer(requests)
+    def execute(self, requests):
+        replies = super().execute(requests)
         pairs = zip(requests, replies, strict=True)
-        return [(reply[0], self.of(reply[1])) if isinstance(r, Encode) else reply for r, reply in pairs]
+        return [(reply[0], self.of(reply[1])) if isinstance(r, VisionRequest) else reply for r, reply in pairs]
 
 
 def same_words():
@@ -95,11 +95,11 @@ def heard(session, recorder, film, change=lambda session: None) -> list[torch.Te
 def forget(session) -> None:
     """The past goes; what stands in its place are the ids that a session starts with."""
     fresh = StreamingSession(session.checkpoint, session.options, session.batch)
-    session.context, session.pending = fresh.context, fresh.pending
+    session._state, session.pending = fresh.state, fresh.pending
 
 
 def shift(session) -> None:
-    session.context.positions.next += 40
+    session.state.positions.next += 40
 
 
 @pytest.mark.parametrize("name", ["noise", "moving"])

@@ -20,7 +20,7 @@ from data.samples.vision_cache import VisionCache
 from data.video.frame_plan import VideoLimits
 from models.load import load_checkpoint
 from models.packed_attention import use_packed_attention
-from models.training.vision_cache import fingerprint
+from models.training.vision_cache import tower_fingerprint
 from tests.samples import stream, talk, write_media, write_samples
 from tests.videos import make_video, numbered_frame
 from utils.errors import UserError
@@ -83,7 +83,7 @@ def reads(monkeypatch, tmp_path):
 
 
 def open_cache(checkpoint, folder, **options) -> VisionCache:
-    tower = fingerprint(checkpoint.model.model.visual)
+    tower = tower_fingerprint(checkpoint.model.model.visual)
     return VisionCache(folder, **{"tower": tower, "dtype": torch.float32, "hidden": 64, **options})
 
 
@@ -296,16 +296,16 @@ def swap_the_first_rows(weight: torch.Tensor) -> None:
 @pytest.mark.parametrize("change", [flip_the_lowest_bit, swap_the_first_rows])
 def test_one_changed_weight_is_another_tower(checkpoint, change):
     tower = checkpoint.model.model.visual
-    before = fingerprint(tower)
+    before = tower_fingerprint(tower)
     for name in ("patch_embed.proj.weight", "blocks.1.mlp.fc2.weight", "blocks.0.norm1.bias", "merger.mlp.2.weight"):
         weight = tower.get_parameter(name).data
         if change is swap_the_first_rows and not weight.any():
             continue  # a fresh bias
         kept = weight.clone()
         change(weight)
-        changed = fingerprint(tower)
+        changed = tower_fingerprint(tower)
         weight.copy_(kept)
-        assert changed != before == fingerprint(tower), name
+        assert changed != before == tower_fingerprint(tower), name
 
 
 def test_towers_whose_folders_have_one_name_are_told_apart(checkpoint, media, tmp_path):

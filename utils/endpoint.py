@@ -7,7 +7,6 @@ most 8 s, and go on when an account has no money left.
 
 import base64
 import os
-import random
 import re
 import threading
 from collections.abc import Sequence
@@ -18,12 +17,11 @@ from urllib.parse import urlsplit
 import httpx2
 import openai
 
+from utils.budget import KNOWN_PRICES, Account, Budget, CapReached, Prices
 from utils.errors import UserError
 from utils.fingerprint import digest
 from utils.journal import Journal
-from utils.ledger import Ledger
-from utils.pace import Pace, asked_wait_s
-from utils.spending import KNOWN_PRICES, CapReached, Prices, Spending
+from utils.rate_limit import RateLimiter, RetryPolicy, asked_wait_s
 
 AZURE_API_VERSION = "2024-10-21"  # unless OPENAI_API_VERSION names another
 SEED = 42
@@ -68,21 +66,6 @@ class EndpointArguments:
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long failures are borne: retries of a request, with waits that double, and failed requests in a row."""
-
-    max_retries: int = 6
-    first_wait_s: float = 1.0
-    longest_wait_s: float = 60.0
-    longest_asked_s: float = 300.0  # a server that asks for more than this is not waited for
-    max_failures: int = 8
-
-    def wait_s(self, attempt: int) -> float:
-        """Before the retry that follows attempt 0, 1, ...: between half of the doubling wait and all of it."""
-        return min(self.longest_wait_s, self.first_wait_s * 2**attempt) * random.uniform(0.5, 1.0)
-
-
-@dataclass(frozen=True)
 class Reply:
     """What the model said. model: the name that the endpoint gave itself; refused: it declined to answer."""
 
@@ -119,22 +102,22 @@ class Endpoint:
         self,
         client: openai.OpenAI,
         model: str,
-        spending: Spending,
-        pace: Pace | None = None,
-        patience: Patience | None = None,
+        budget: Budget,
+        limiter: RateLimiter | None = None,
+        retries: RetryPolicy | None = None,
         replies: Journal | None = None,
         secret: str = "",
     ):
-        self.model, self.spending = model, spending
+        self.model, self.budget = model, budget
         self.served: set[str] = set()  # names that the endpoint gave its model
         self._client, self._secret = client, secret
-        self._pace, self._patience = pace or Pace(), patience or Patience()
+        self._limiter, self._retries = limiter or RateLimiter(), retries or RetryPolicy()
         self._journal = replies
         self._replies: dict[str, dict[str, Any]] = {}
         for row in replies.rows() if replies else ():
             self._replies[row["key"]] = row
-            if spending.is_shared and not row.get("in_ledger"):
-                spending.count_before(self._price_of(row))
+            if budget.is_shared and not row.get("in_ledger"):
+                budget.count_before(self._price_of(row))
         self._n_failures, self._stop_reason = 0, ""
         self._lock = threading.Lock()
 
@@ -157,14 +140,14 @@ class Endpoint:
         key = digest(request)
         kept = self._replies.get(key)
         if kept is not None:
-            self.spending.count_cached()
+            self.budget.count_cached()
             reply = Reply(**kept["reply"], cached=True)
         else:
             reply = self._ask(request)
             said = {name: value for name, value in asdict(reply).items() if name != "cached"}
             self._replies[key] = row = {"key": key, "asked": self.model, "reply": said}
             if self._journal is not None:
-                self._journal.append(row | ({"in_ledger": True} if self.spending.is_shared else {}))
+                self._journal.append(row | ({"in_ledger": True} if self.budget.is_shared else {}))
         if reply.model:
             self.served.add(reply.model)
         return reply
@@ -173,17 +156,17 @@ class Endpoint:
         """End the waits of all threads; every further request raises EndpointStopped."""
         with self._lock:
             self._stop_reason = self._stop_reason or self._without_secret(reason)
-        self._pace.stop()
+        self._limiter.stop()
 
     def _price_of(self, row: dict[str, Any]) -> float:
         """Dollars of a reply that was kept."""
-        own = self.spending.prices
+        own = self.budget.prices
         prices = own if row["asked"] == self.model else KNOWN_PRICES.get(row["asked"], own)
         return prices.cost(row["reply"]["n_input"], row["reply"]["n_output"]) if prices else 0.0
 
     def _ask(self, request: dict[str, Any]) -> Reply:
-        for attempt in range(self._patience.max_retries + 1):
-            self._pace.wait()
+        for attempt in range(self._retries.max_retries + 1):
+            self._limiter.wait()
             if self._stop_reason:
                 raise EndpointStopped(self._stop_reason)
             try:
@@ -197,17 +180,17 @@ class Endpoint:
                 with self._lock:
                     self._n_failures = 0
                 return reply
-            if asked_s is not None and asked_s > self._patience.longest_asked_s:
+            if asked_s is not None and asked_s > self._retries.longest_asked_s:
                 self._fail(f"{message}; it asks to wait {asked_s:.0f} s")
-            if attempt < self._patience.max_retries:
+            if attempt < self._retries.max_retries:
                 # Those who were sent away together do not come back together.
-                self._pace.pause(asked_s or 0.0)
-                self._pace.sleep((asked_s or 0.0) + self._patience.wait_s(attempt))
-        self._fail(f"{message}, {self._patience.max_retries + 1} times")
+                self._limiter.pause(asked_s or 0.0)
+                self._limiter.sleep((asked_s or 0.0) + self._retries.wait_s(attempt))
+        self._fail(f"{message}, {self._retries.max_retries + 1} times")
 
     def _send(self, request: dict[str, Any]) -> Reply:
         """One attempt. Raises _TryAgain where another may fare better."""
-        with self.spending.reserve(_most_input_tokens(request["messages"]), request["max_tokens"]) as reservation:
+        with self.budget.reserve(_most_input_tokens(request["messages"]), request["max_tokens"]) as reservation:
             try:
                 completion = self._client.chat.completions.create(**request)
             except openai.APIStatusError as error:
@@ -250,7 +233,7 @@ class Endpoint:
         with self._lock:
             self._n_failures += 1
             n_failures = self._n_failures
-        if n_failures >= self._patience.max_failures:
+        if n_failures >= self._retries.max_failures:
             self.stop(
                 f"{self.place}: the last {n_failures} requests to {self.model} all failed, retries included; the "
                 f"latest: {message}. What is done is kept: run again to go on"
@@ -277,18 +260,18 @@ def connect(
     model: str,
     arguments: EndpointArguments,
     replies: Journal | None = None,
-    patience: Patience | None = None,
-    ledger: Ledger | None = None,
+    retries: RetryPolicy | None = None,
+    account: Account | None = None,
 ) -> Endpoint:
-    """The endpoint that flags and environment name; those with one ledger share the cap, and kept replies that do not
+    """The endpoint that flags and environment name; those with one account share the cap, and kept replies that do not
     stand in it count too. Raises UserError where URL or key is missing."""
     client, secret = _client(arguments)
     return Endpoint(
         client,
         model,
-        Spending(arguments.prices(model), arguments.max_cost, ledger),
-        Pace(arguments.requests_per_minute),
-        patience or Patience(max_retries=arguments.max_retries),
+        Budget(arguments.prices(model), arguments.max_cost, account),
+        RateLimiter(arguments.requests_per_minute),
+        retries or RetryPolicy(max_retries=arguments.max_retries),
         replies,
         secret,
     )

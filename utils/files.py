@@ -1,12 +1,14 @@
 """Files that are there whole or not at all."""
 
 import contextlib
+import json
 import os
 import re
 import socket
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from utils.errors import UserError
 
@@ -43,6 +45,13 @@ def write_whole(path: Path, content: str | bytes | Iterable[bytes], next_step: s
             file.writelines([content] if isinstance(content, bytes) else content)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error}); {next_step}") from error
+
+
+def read_json(path: Path, made_by: str) -> Any:
+    """Read a JSON file. Raises UserError, which names the command that makes it, where it is not there."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run {made_by}, which makes it")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def remove_leftovers(path: Path) -> None:

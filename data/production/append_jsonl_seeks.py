@@ -9,10 +9,14 @@ Memory stays small, whatever the number of lines. About 300 MB a second.
 
 import os
 import shutil
+import sys
 import tempfile
 from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
+
+if not __package__:  # run as a file: import from the repository's root
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from data.samples.line_index import open_index
 from utils.errors import UserError, run_command

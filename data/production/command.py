@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.production.output.jsonl import HELD_OUT
-from data.production.run import EngineArguments, run_config
+from data.production.run import RunnerArguments, run_config
 from data.production.runner.config import OutputOptions, RunConfig
-from data.production.runner.result import RunResult
-from data.production.stage import Stage, load_source, load_stage
+from data.production.runner.progress import RunResult
+from data.production.stage import Stage, load_input, load_stage
 from utils.errors import UserError, run_command
 from utils.files import partial_file, write_whole
 
 
 @dataclass
-class StageArguments(EngineArguments):
+class StageArguments(RunnerArguments):
     """Files, and where the work is done."""
 
     input: str = field(default="", metadata={"positional": True, "metavar": "IN.jsonl", "help": "records, one a line"})
@@ -42,10 +42,10 @@ def stage_main(name: str, argv: list[str] | None = None) -> int:
     cls = load_stage(name)
     description = (sys.modules[cls.__module__].__doc__ or name).splitlines()[0]
     arguments, options = parse_arguments(StageArguments, cls.Options, description=description, argv=argv)
-    source = load_source("jsonl_input")
+    reader = load_input("jsonl_input")
     config = RunConfig(
         f"{name} {arguments.input}",
-        source(source.Options([arguments.input])),
+        reader(reader.Options([arguments.input])),
         [cls(options)],
         OutputOptions(name=Path(arguments.output).stem, seeks=False),
         arguments.shard_size,
@@ -79,9 +79,9 @@ def finish(result: RunResult, output: Path, before: dict[str, Path]) -> int:
     print(f"{counts[0].kept.records:,} records in, {n_out:,} out in {output}")
     for name, n in held_out.items():
         print(f"{n:,} more held out, in {places[name]}")
-    for link, counted in zip(result.links, counts, strict=True):
+    for step, counted in zip(result.steps, counts, strict=True):
         for reason, tally in counted.reasons.items():
-            print(f"  {link.name}: {tally.records:,} {reason}, {tally.words:,} words")
+            print(f"  {step.name}: {tally.records:,} {reason}, {tally.words:,} words")
     if result.n_failed:
         print(f"{result.folder / 'failed.jsonl'} says what failed; --retry_failed tries it again", file=sys.stderr)
     return 3 if result.n_failed else 0

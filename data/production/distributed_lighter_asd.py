@@ -12,10 +12,15 @@ The public weights: curl -L --create-dirs -o checkpoints/finetuning_TalkSet.mode
 Hardware: CPU cores for decoding and faces, a share of a GPU for the network, or none.
 """
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+if not __package__:  # run as a file: import from the repository's root
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import numpy as np
 

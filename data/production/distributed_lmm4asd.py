@@ -14,10 +14,14 @@ its questions through the same two, and a second loader here would be the worse 
 
 import hashlib
 import math
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+if not __package__:  # run as a file: import from the repository's root
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from data.production.model_files import local_model, model_fingerprint
 from data.production.record import Record
@@ -128,9 +132,9 @@ def yes_probability(checkpoint: "Checkpoint", frames: "Tensor", question: str) -
     """
     from data.samples.conversation import Turn
     from models.streaming.prefix import PrefixReader
-    from models.streaming.requests import Encode
+    from models.streaming.requests import VisionRequest
 
-    (block, features) = checkpoint.batch.answer([Encode(frames)])[0]
+    (block, features) = checkpoint.batch.execute([VisionRequest(frames)])[0]
     chat, reader = checkpoint.chat, PrefixReader(checkpoint, block, features)
     ids = [*chat.system_ids(), *chat.turn_ids(Turn("user", [block, question])), *chat.header_ids("assistant")]
     log_probability = 0.0

@@ -11,8 +11,13 @@ Hardware: one GPU per worker, or 4 CPU cores. Time: dev/benchmarks/production.md
 """
 
 import math
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+if not __package__:  # run as a file: import from the repository's root
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from data.production.model_files import local_model, model_fingerprint
 from data.production.record import Record

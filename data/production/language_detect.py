@@ -7,8 +7,13 @@ with the share of other languages: at 0.9 about half of the clips pass in which 
 one, and none with 20 %. CPU, thousands of clips a second and core (dev/benchmarks/production.md).
 """
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
+
+if not __package__:  # run as a file: import from the repository's root
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from data.production.record import Record
 from data.production.stage import Stage, Worker

@@ -12,18 +12,22 @@ out for a clip of a minute.
 
 import json
 import re
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+if not __package__:  # run as a file: import from the repository's root
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 from data.production.record import Record
 from data.production.stage import Stage, StopRun, Worker
+from utils.budget import SharedAccount
 from utils.endpoint import SEED, Endpoint, EndpointArguments, Reply, RequestFailed, connect, user_message
 from utils.errors import UserError
 from utils.fingerprint import digest
 from utils.journal import Journal
-from utils.ledger import SharedLedger
 from utils.templates import Templates
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -109,9 +113,9 @@ class MakePrompt(Stage):
         self._worker = worker
         self._journal = Journal(worker.side, "replies")
         # Only a cap needs to know at every request what the others do.
-        ledger = None if self.options.max_cost is None else SharedLedger(worker.side)
+        account = None if self.options.max_cost is None else SharedAccount(worker.side)
         arguments = self.options.endpoint()
-        self._endpoint: Endpoint = connect(self.options.model, arguments, self._journal, ledger=ledger)
+        self._endpoint: Endpoint = connect(self.options.model, arguments, self._journal, account=account)
         self._noted: dict[str, float] = {}
         self._pool = ThreadPoolExecutor(self.options.n_requests, thread_name_prefix="make_prompt")
 
@@ -147,11 +151,11 @@ class MakePrompt(Stage):
         """Close files and threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._journal.close()
-        self._endpoint.spending.close()
+        self._endpoint.budget.close()
 
     def _note_spent(self) -> None:
         """What was spent since the last note: batch by batch, since a worker may be killed."""
-        spent = self._endpoint.spending
+        spent = self._endpoint.budget
         now = {
             "requests": spent.n_requests, "cached": spent.n_cached, "tokens_in": spent.n_input,
             "tokens_out": spent.n_output, "dollars": spent.cost, "unsure_dollars": spent.unsure,

@@ -5,8 +5,13 @@
 CPU, tens of thousands of videos a second and core.
 """
 
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
+
+if not __package__:  # run as a file: import from the repository's root
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from data.production.record import Record
 from data.production.stage import Stage

@@ -8,9 +8,14 @@ moments with motion: 0 for a slide show whose slides stay for seconds, 1 for a c
 (keyframes are chosen where the file has enough of them), figures in dev/benchmarks/production.md.
 """
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
+
+if not __package__:  # run as a file: import from the repository's root
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import cv2
 import numpy as np

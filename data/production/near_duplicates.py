@@ -9,12 +9,17 @@ group is kept. All clips are seen once, on one core, before any is decided; sign
 """
 
 import re
+import sys
 import tempfile
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import BinaryIO
+
+if not __package__:  # run as a file: import from the repository's root
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import numpy as np
 from datasketch import MinHash

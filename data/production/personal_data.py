@@ -8,9 +8,14 @@ not count. Names are none: a commentary is made of them. CPU, thousands of clips
 """
 
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
+
+if not __package__:  # run as a file: import from the repository's root
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from data.production.record import Record
 from data.production.stage import Stage

@@ -54,7 +54,7 @@ class Record:
     extra: dict[str, Any] = field(default_factory=dict)  # JSON that inputs brought or stages keep; carried along
     source: str = ""  # where it came from, for messages: "captions.jsonl:12"
     rejection: Rejection | None = None
-    conversation: list | None = None  # the finished training sample; last, so that it can be cut out of a line
+    conversation: list | None = None  # the finished training sample
 
     @property
     def seconds(self) -> float:
@@ -93,33 +93,30 @@ class Record:
 
     def part(self, number: int | str, words: Sequence[Timed], start_s: float | None, end_s: float | None) -> "Record":
         """A clip of this record: what the video is stays, captions go, its id gets the number."""
-        # Every field by its place: dataclasses.replace takes ten times as long, and there are 15 parts in a video.
+        # Every field by name: dataclasses.replace takes ten times as long, and there are 15 parts in a video.
         return Record(
-            f"{self.id}#{number:04d}" if isinstance(number, int) else f"{self.id}#{number}",
-            self.video,
-            self.title,
-            self.category,
-            self.channel,
-            self.language,
-            self.duration_s,
-            self.height,
-            self.width,
-            [],
-            words,
-            start_s,
-            end_s,
-            "",
-            self.query,
-            self.split,
-            dict(self.scores),
-            list(self.flags),
-            dict(self.extra),
-            self.source,
+            id=f"{self.id}#{number:04d}" if isinstance(number, int) else f"{self.id}#{number}",
+            video=self.video,
+            title=self.title,
+            category=self.category,
+            channel=self.channel,
+            language=self.language,
+            duration_s=self.duration_s,
+            height=self.height,
+            width=self.width,
+            words=words,
+            start_s=start_s,
+            end_s=end_s,
+            query=self.query,
+            split=self.split,
+            scores=dict(self.scores),
+            flags=list(self.flags),
+            extra=dict(self.extra),
+            source=self.source,
         )
 
 
 BUFFER = 1 << 16  # bytes
-CONVERSATION = b',"conversation":'
 FIELDS = tuple(field.name for field in fields(Record))
 VALUES = attrgetter(*FIELDS)
 
@@ -135,27 +132,9 @@ def to_line(record: Record) -> bytes:
     return orjson.dumps(kept, default=as_json)
 
 
-def sample_in(line: bytes) -> tuple[bytes, bytes]:
-    """The training sample in a record's line, and the line without it; empty where there is none."""
-    # Texts have their quotes escaped, and no field follows; so the last such key is the record's own, unless it stands
-    # inside another field, as an input may have it: then what is before it is not whole.
-    at = line.rfind(CONVERSATION)
-    if at < 0 or b'"role":' not in line[at : at + 40]:
-        return b"", line
-    sample, facts = line[at + len(CONVERSATION) : -1], line[:at] + b"}"
-    try:
-        orjson.loads(facts)
-    except ValueError:
-        record = orjson.loads(line)
-        sample = record.pop("conversation", None)
-        return (orjson.dumps(sample), orjson.dumps(record)) if sample else (b"", line)
-    return sample, facts
-
-
 def has_failed(line: bytes) -> bool:
     """Whether a record's line says that a stage could not work on it."""
-    # A look at the bytes spares nearly all lines the parsing; a field of the input may hold the same ones.
-    return b'"failed":true' in line and orjson.loads(line).get("rejection", {}).get("failed", False)
+    return orjson.loads(line).get("rejection", {}).get("failed", False)
 
 
 def from_line(line: bytes) -> Record:

@@ -8,6 +8,7 @@ depends on it, and nothing else. Text stages need a CPU: about 5,000 clips a sec
 records failed: failed.jsonl says which and why, --retry_failed tries them again.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -15,29 +16,30 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+if not __package__:  # run as a file: import from the repository's root
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import orjson
 
 from data.production.output.jsonl import Results, write_outputs
 from data.production.record import read_records
-from data.production.runner.config import RunConfig, read_config
-from data.production.runner.engines import Engine, make_engine
-from data.production.runner.job import Job, Report, after
-from data.production.runner.link import Link, digest_of, source_link, stage_links
-from data.production.runner.progress import Progress
-from data.production.runner.result import RunResult
+from data.production.runner.config import RunConfig, read_run_config
+from data.production.runner.progress import Progress, RunResult
+from data.production.runner.runners import Runner, make_runner
 from data.production.runner.shard_files import partial_files, put
-from data.production.runner.store import Store
+from data.production.runner.shard_task import ShardReport, ShardTask, after
+from data.production.runner.step import Step, digest_of, input_step, stage_steps
+from data.production.runner.store import WorkStore
 from utils.errors import UserError, run_command
 
 LEAST_FOR_SHARE = 20  # records, before a share of failures ends a run
 
 
 @dataclass
-class EngineArguments:
+class RunnerArguments:
     """Where and how carefully."""
 
     engine: str = field(default="local", metadata={"help": "local: this machine's processes; ray: a Ray cluster"})
@@ -52,7 +54,7 @@ class EngineArguments:
 
 
 @dataclass
-class RunArguments(EngineArguments):
+class ProductionArguments(RunnerArguments):
     """Which config, and where its output goes."""
 
     config: str = field(
@@ -70,8 +72,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run a config; 3 where records failed."""
     from utils.arguments import parse_arguments
 
-    (arguments,) = parse_arguments(RunArguments, description=__doc__.splitlines()[0], argv=argv)
-    config = read_config(arguments.config, arguments.set)
+    (arguments,) = parse_arguments(ProductionArguments, description=__doc__.splitlines()[0], argv=argv)
+    config = read_run_config(arguments.config, arguments.set)
     folder = arguments.output_dir or Path("outputs/production") / Path(arguments.config).stem
     result = run_config(config, folder, arguments)
     if not arguments.no_report:
@@ -83,91 +85,99 @@ def main(argv: list[str] | None = None) -> int:
     return say_result(result)
 
 
-def run_config(config: RunConfig, folder: Path, arguments: EngineArguments, shown: bool = True) -> RunResult:
+def run_config(config: RunConfig, folder: Path, arguments: RunnerArguments, shown: bool = True) -> RunResult:
     """Do all that is not done, and write the output. Raises UserError where the run must end; what is done is kept."""
     most = {"CPU": arguments.ray_cpus, "GPU": arguments.ray_gpus}
-    engine = make_engine(arguments.engine, arguments.ray_address, arguments.num_workers, arguments.retry_failed, most)
+    runner = make_runner(arguments.engine, arguments.ray_address, arguments.num_workers, arguments.retry_failed, most)
     with locked(folder):
         for stage in config.stages:
             stage.check()
-        links = [source_link(config.source), *(link for stage in config.stages for link in stage_links(stage))]
-        jobs = first_jobs(config)
-        put(folder / "side" / "run.json", orjson.dumps(describe(config), option=orjson.OPT_INDENT_2))
-        progress = Progress(links, len(jobs), shown)
+        steps = [input_step(config.input), *(step for stage in config.stages for step in stage_steps(stage))]
+        tasks = _first_tasks(config)
+        put(folder / "side" / "run.json", orjson.dumps(_describe(config), option=orjson.OPT_INDENT_2))
+        progress = Progress(steps, len(tasks), shown)
         try:
-            return _run(config, folder, engine, links, jobs, progress, arguments.max_failed)
+            return _run(config, folder, runner, steps, tasks, progress, arguments.max_failed)
         finally:
             progress.close()
-            engine.close()
+            runner.close()
 
 
 def _run(
     config: RunConfig,
     folder: Path,
-    engine: Engine,
-    links: list[Link],
-    jobs: list[Job],
+    runner: Runner,
+    steps: list[Step],
+    tasks: list[ShardTask],
     progress: Progress,
     max_failed: float,
 ) -> RunResult:
     dropped: dict[tuple[int, int], Path] = {}
     digests: dict[tuple[int, int], str] = {}
-    store, start = Store(folder / "work"), 0
-    while start < len(links):
-        if links[start].gathers:
-            links[start] = links[start].with_gathered(gather(links[start], jobs, folder / "work"))
-        stop = next((i for i in range(start + 1, len(links)) if links[i].gathers), len(links))
-        segment = {i: links[i] for i in range(start, stop)}
-        reached: dict[int, Job] = {}
-        for report in engine.run(segment, jobs, folder):
+    used: set[tuple[str, str]] = set()
+    store, start = WorkStore(folder / "work"), 0
+    while start < len(steps):
+        if steps[start].gathers:
+            gathered = gather(steps[start], tasks, folder / "work")
+            used.add((gathered.parent.name, gathered.stem))
+            steps[start] = steps[start].with_gathered(gathered.read_bytes())
+        stop = next((i for i in range(start + 1, len(steps)) if steps[i].gathers), len(steps))
+        segment = {i: steps[i] for i in range(start, stop)}
+        reached: dict[int, ShardTask] = {}
+        for report in runner.run(segment, tasks, folder):
             progress.add(report)
             _check_failures(report, progress, max_failed)
-            done = report.done
-            digests[report.link, report.shard] = f"{done.digest} {done.input} {done.attempt}"
-            if done.n_dropped:
-                dropped[report.shard, report.link] = store.dropped_path(links[report.link], report.shard, done)
-            if report.link == stop - 1:
-                reached[report.shard] = after(Job(report.shard, ""), report)
-        jobs = [reached[shard] for shard in sorted(reached)]
+            marker = report.marker
+            used.add(_place_of(Path(report.kept)))
+            digests[report.step, report.shard] = f"{marker.digest} {marker.input} {marker.attempt}"
+            if marker.n_dropped:
+                dropped[report.shard, report.step] = store.dropped_path(steps[report.step], report.shard, marker)
+            if report.step == stop - 1:
+                reached[report.shard] = after(ShardTask(report.shard, ""), report)
+        tasks = [reached[shard] for shard in sorted(reached)]
         start = stop
-    kept = [Path(job.kept) for job in jobs]
-    specs = [link.spec for link in links]
+    kept = [Path(task.kept) for task in tasks]
+    specs = [step.spec for step in steps]
     results = Results(kept, [dropped[key] for key in sorted(dropped)], digest_of([specs, sorted(digests.items())]))
     files = write_outputs(folder, results, config.output)
     for partial in partial_files(folder):  # nobody else works here: the folder is locked
         partial.unlink(missing_ok=True)
-    by_link = {i: [path for (_, link), path in sorted(dropped.items()) if link == i] for i in range(len(links))}
-    return RunResult(folder, links, progress, kept, by_link, files)
+    by_step = {i: [path for (_, step), path in sorted(dropped.items()) if step == i] for i in range(len(steps))}
+    return RunResult(folder, steps, progress, kept, by_step, files, used)
 
 
-def first_jobs(config: RunConfig) -> list[Job]:
+def _first_tasks(config: RunConfig) -> list[ShardTask]:
     """The shards of the input."""
-    source = config.source
-    shards = list(source.shards(config.shard_size))
+    shards = list(config.input.shards(config.shard_size))
     if not shards:
-        raise UserError(f"{config.path}: {source.name} finds nothing to read; check its options")
-    return [Job(i, digest_of(["input", source.name, shard]), source=shard) for i, shard in enumerate(shards)]
+        raise UserError(f"{config.path}: {config.input.name} finds nothing to read; check its options")
+    return [
+        ShardTask(i, digest_of(["input", config.input.name, shard]), source=shard) for i, shard in enumerate(shards)
+    ]
 
 
-def gather(link: Link, jobs: list[Job], work: Path) -> bytes:
-    """What a stage gathers from all records that reach it, kept on disk by their digests."""
-    key = digest_of([link.spec, [job.digest for job in jobs]])
-    path = work / f"{link.name}.gathered" / f"{key}.json"
+def gather(step: Step, tasks: list[ShardTask], work: Path) -> Path:
+    """The file of what a stage gathers from all records that reach it, kept by their digests."""
+    key = digest_of([step.spec, [task.digest for task in tasks]])
+    path = work / f"{step.name}.gathered" / f"{key}.json"
     if not path.is_file():
-        stage = link.make_stage()
-        put(path, orjson.dumps(stage.gather(read_records(Path(job.kept)) for job in jobs)))
-    return path.read_bytes()
+        stage = step.make_stage()
+        put(path, orjson.dumps(stage.gather(read_records(Path(task.kept)) for task in tasks)))
+    return path
 
 
 def prune(result: RunResult) -> None:
-    """Delete kept work of other configs and options."""
-    import shutil
+    """Delete kept work of other configs, options and inputs."""
+    for path in (result.folder / "work").glob("*/*"):
+        if _place_of(path) not in result.used:
+            path.unlink()
+            with contextlib.suppress(OSError):  # until it is empty
+                path.parent.rmdir()
 
-    store = Store(result.folder / "work")
-    used = store.used_folders(result.links) | {f"{link.name}.gathered" for link in result.links}
-    for folder in store.folder.iterdir():
-        if folder.is_dir() and folder.name not in used:
-            shutil.rmtree(folder)
+
+def _place_of(path: Path) -> tuple[str, str]:
+    """A kept file's folder, and what its name has in common with the others of the same shard and input."""
+    return path.parent.name, path.name.partition(".")[0]
 
 
 def say_result(result: RunResult) -> int:
@@ -182,11 +192,11 @@ def say_result(result: RunResult) -> int:
     return 3 if result.n_failed else 0
 
 
-def describe(config: RunConfig) -> dict:
+def _describe(config: RunConfig) -> dict:
     """What the run is, for the report."""
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
-    options = [{stage.name: asdict(stage.options)} for stage in (config.source, *config.stages)]
+    options = [{stage.name: asdict(stage.options)} for stage in (config.input, *config.stages)]
     return {
         "config": config.path,
         "options": json.loads(json.dumps(options, default=str)),
@@ -196,7 +206,7 @@ def describe(config: RunConfig) -> dict:
     }
 
 
-@contextmanager
+@contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Only one run works in a folder. Raises UserError where another does."""
     try:
@@ -212,10 +222,10 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _check_failures(report: Report, progress: Progress, max_failed: float) -> None:
-    count, name = progress.counts[report.link], progress.links[report.link].name
+def _check_failures(report: ShardReport, progress: Progress, max_failed: float) -> None:
+    count, name = progress.counts[report.step], progress.steps[report.step].name
     if count.n_in >= LEAST_FOR_SHARE and count.n_failed > max_failed * count.n_in:
-        causes = {reason: tally.records for reason, tally in report.done.reasons.items()}
+        causes = {reason: tally.records for reason, tally in report.marker.reasons.items()}
         raise UserError(
             f"{name}: {count.n_failed} of {count.n_in} records failed, more than --max_failed {max_failed:g} of them; "
             f"causes in the last shard: {causes}. What is done is kept: mend the cause and give --retry_failed"

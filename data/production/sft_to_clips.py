@@ -8,9 +8,14 @@ next. Every word of a video comes out once, in order: in a clip, or in a rejecte
 of clips a second and core.
 """
 
+import sys
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+
+if not __package__:  # run as a file: import from the repository's root
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from data.production.record import Record
 from data.production.stage import Stage

@@ -1,4 +1,4 @@
-"""The contract of a stage: a small class over records, the same for every engine.
+"""The contract of a stage: a small class over records, the same for every runner.
 
 A module data/production/NAME.py is the stage NAME: it holds one subclass of Stage, assigned to STAGE, and ends with
 
@@ -7,8 +7,8 @@ A module data/production/NAME.py is the stage NAME: it holds one subclass of Sta
 
         run_stage(STAGE)
 
-which makes it a command over JSONL files. There is no other registration; a stage outside this folder goes by its
-module's dotted name, which must be its `name` too. A sketch:
+which makes it a command over JSONL files; its name stands in STAGES below, which configs choose from. A stage outside
+this folder needs no entry: it goes by its module's dotted name, which must be its `name` too. A sketch:
 
     @dataclass
     class LossOptions:
@@ -32,25 +32,44 @@ module's dotted name, which must be its `name` too. A sketch:
                 record.reject(self.name, "loss_too_high", f"{record.scores['lm_loss']:.2f} > {self.options.max_loss}")
 
 What a stage returns for a record must depend on that record and on the options alone: not on the batch, the shard, the
-order, the worker, the time, or chance (draw from record.id). Engines, resume and retries rely on it.
+order, the worker, the time, or chance (draw from record.id). Runners, resume and retries rely on it.
 """
 
-import functools
 import importlib
 import json
 import os
 import socket
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
 from data.production.record import Record, to_line
-from utils.errors import UserError
+from utils.errors import UserError, did_you_mean
 
-FOLDER = Path(__file__).parent
+STAGES = (
+    "caption_offset",
+    "distributed_lighter_asd",
+    "distributed_lmm4asd",
+    "distributed_whisperx",
+    "held_out_split",
+    "language_detect",
+    "lm_loss",
+    "make_prompt",
+    "make_proxies",
+    "metadata_filter",
+    "motion_score",
+    "near_duplicates",
+    "personal_data",
+    "pretrain_to_clips",
+    "profanity",
+    "sft_to_clips",
+    "to_conversation",
+    "word_times",
+)  # data/production/NAME.py
+INPUTS = ("folder_input", "jsonl_input")  # data/production/inputs/NAME.py
 
 
 class StopRun(UserError):
@@ -70,7 +89,7 @@ class RecordFailed(Exception):
 class Worker:
     """Where a stage works. One process has one; a stage on several workers is set up on each.
 
-    device: "cuda:0" (the engine shows each worker its GPU as number 0) or "cpu". side: folder of what may differ
+    device: "cuda:0" (the runner shows each worker its GPU as number 0) or "cpu". side: folder of what may differ
     between runs without making their output different (times, hosts, costs, kept replies); one for each stage.
     """
 
@@ -170,8 +189,8 @@ class Stage:
         return cls.gather is not Stage.gather
 
 
-class Source(ABC):
-    """The contract of an input: like a stage, a module's SOURCE with name, version and Options, chosen in a config.
+class Input(ABC):
+    """The contract of an input: like a stage, a module's INPUT with name, version and Options, chosen in a config.
 
     A shard is small JSON that says what to read, and never the data: a run has thousands in memory at once.
     """
@@ -200,21 +219,13 @@ class Source(ABC):
 
 
 def load_stage(name: str) -> type[Stage]:
-    """The stage class of data/production/NAME.py. Raises UserError for a name that is none."""
-    return _load(name, "STAGE")
+    """The stage class of data/production/NAME.py, or of a dotted module. Raises UserError for a name that is none."""
+    return _load(name, "STAGE", "stage", "data.production", STAGES)
 
 
-def load_source(name: str) -> type[Source]:
-    """The input class of data/production/NAME.py. Raises UserError for a name that is none."""
-    return _load(name, "SOURCE")
-
-
-@functools.cache
-def names_of(kind: str) -> list[str]:
-    """Modules of this folder that hold a STAGE or a SOURCE."""
-    mark = f"\n{kind} = "
-    folder = FOLDER / "inputs" if kind == "SOURCE" else FOLDER
-    return sorted(path.stem for path in folder.glob("*.py") if mark in path.read_text(encoding="utf-8"))
+def load_input(name: str) -> type[Input]:
+    """The input class of data/production/inputs/NAME.py, or of a dotted module. Raises UserError likewise."""
+    return _load(name, "INPUT", "input", "data.production.inputs", INPUTS)
 
 
 def has_flag(options: Any, field_name: str, mark: str) -> bool:
@@ -222,15 +233,14 @@ def has_flag(options: Any, field_name: str, mark: str) -> bool:
     return any(f.name == field_name and f.metadata.get(mark, False) for f in fields(options))
 
 
-def _load(name: str, kind: str) -> Any:
+def _load(name: str, constant: str, what: str, package: str, known: Sequence[str]) -> Any:
     if "." in name:
         try:
-            return getattr(importlib.import_module(name), kind)
+            return getattr(importlib.import_module(name), constant)
         except (ImportError, AttributeError) as error:
-            raise UserError(f"{name!r}: no module with a {kind} ({error}); run from the folder that holds it") from None
-    known = names_of(kind)
+            raise UserError(
+                f"{name!r}: no module with a {constant} ({error}); run from the folder that holds it"
+            ) from None
     if name not in known:
-        what = "stage" if kind == "STAGE" else "input"
-        raise UserError(f"{name!r}: no such {what}; choose one of {', '.join(known)}")
-    room = "data.production.inputs" if kind == "SOURCE" else "data.production"
-    return getattr(importlib.import_module(f"{room}.{name}"), kind)
+        raise UserError(f"{name!r}: no such {what}; choose one of {', '.join(known)}{did_you_mean(name, known)}")
+    return getattr(importlib.import_module(f"{package}.{name}"), constant)

@@ -5,7 +5,12 @@
 CPU, tens of thousands of clips a second and core.
 """
 
+import sys
 from collections.abc import Iterable
+from pathlib import Path
+
+if not __package__:  # run as a file: import from the repository's root
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from data.production.record import Record
 from data.production.stage import Stage

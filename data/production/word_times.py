@@ -7,9 +7,14 @@ lasts for over 3 s, lies outside the video, or is one of ten words said in less 
 second and core.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+
+if not __package__:  # run as a file: import from the repository's root
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from data.production.record import Record, Timed
 from data.production.stage import Stage

@@ -341,9 +341,9 @@ ANNOTATIONS = (
     Mutation(
         name="preview_runs_what_strangers_wrote",
         promise="the preview escapes what an annotation file holds",
-        file="data/preview/page.py",
-        old="{escape(part.text)}</span>",
-        new="{part.text}</span>",
+        file="data/preview/page.html",
+        old="{{ part.text }}</span>",
+        new="{{ part.text|safe }}</span>",
         tests=("tests/test_preview.py::test_the_page_shows_frames_and_escapes_texts",),
     ),
 )

@@ -610,7 +610,7 @@ JUDGED = (
     Mutation(
         name="cost_cap_ignored",
         promise="a run never costs more than --max_cost",
-        file="utils/spending.py",
+        file="utils/budget.py",
         old="self._before + balance.taken + most <= self.max_cost:",
         new="self._before + balance.spent <= self.max_cost:",
         tests=(
@@ -630,8 +630,8 @@ JUDGED = (
         name="the_key_is_printed",
         promise="keys are in no file and no message",
         file="evaluation/livesports3kcc/llm_judge.py",
-        old="    endpoint = connect(arguments.judge_model, endpoint_arguments, replies, patience)",
-        new="    import os\n\n    endpoint = connect(arguments.judge_model, endpoint_arguments, replies, patience)\n"
+        old="    endpoint = connect(arguments.judge_model, endpoint_arguments, replies, retries)",
+        new="    import os\n\n    endpoint = connect(arguments.judge_model, endpoint_arguments, replies, retries)\n"
         '    print(os.environ.get("AZURE_OPENAI_API_KEY", ""), file=sys.stderr)',
         tests=(f"{LLM_JUDGE}::test_killed_and_run_again_it_ends_as_if_undisturbed",),
     ),

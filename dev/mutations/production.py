@@ -5,11 +5,10 @@ from dev.mutations.mutation import Mutation
 CLIPS = "data/production/words/clips.py"
 PRETRAIN = "data/production/pretrain_to_clips.py"
 STORE = "data/production/runner/store.py"
-ENGINES = "data/production/runner/engines.py"
-LINK = "data/production/runner/link.py"
+ENGINES = "data/production/runner/runners.py"
+LINK = "data/production/runner/step.py"
 RUN = "data/production/run.py"
-LEDGER = "utils/ledger.py"
-SPENDING = "utils/spending.py"
+BUDGET = "utils/budget.py"
 ENDPOINT = "utils/endpoint.py"
 
 INPUT_TESTS = "tests/test_production_inputs.py"
@@ -155,7 +154,7 @@ RUNS = (
     Mutation(
         name="rejected_records_kept",
         promise="What a stage rejects goes no further, and stands in rejected.jsonl alone.",
-        file="data/production/runner/link_run.py",
+        file="data/production/runner/step_run.py",
         old="        are_kept = [record.rejection is None for record in records]",
         new="        are_kept = [True for record in records]",
         tests=(f"{RUN_TESTS}::test_every_word_is_in_the_output_once",),
@@ -163,7 +162,7 @@ RUNS = (
     Mutation(
         name="failed_record_lands_in_output",
         promise="A record on which a stage fails is kept apart with its cause.",
-        file="data/production/runner/link_run.py",
+        file="data/production/runner/step_run.py",
         old="    return record.reject(stage.name, str(cause), detail[:DETAIL_CHARACTERS], failed=True)",
         new="    return record",
         tests=(f"{RUN_TESTS}::test_failures_are_recorded_and_retried_alone",),
@@ -172,17 +171,17 @@ RUNS = (
         name="failed_records_are_known_by_bytes",
         promise="failed.jsonl holds the records on which a stage failed, whatever fields an input has.",
         file="data/production/record.py",
-        old=""" and orjson.loads(line).get("rejection", {}).get("failed", False)""",
-        new="",
+        old="""    return orjson.loads(line).get("rejection", {}).get("failed", False)""",
+        new="""    return b'"failed":true' in line""",
         tests=(f"{RUN_TESTS}::test_an_input_may_have_fields_named_like_ours",),
     ),
     Mutation(
         name="held_out_sample_also_in_training_output",
         promise="Nothing of a held-out channel is in the training file.",
         file="data/production/output/jsonl.py",
-        old='                files.add(names[HELD_OUT if is_held_out else ""], sample, options.seeks)',
+        old='                files.add(names[HELD_OUT if is_held_out else ""], orjson.dumps(sample), options.seeks)',
         new="""                for part in ["", HELD_OUT] if is_held_out else [""]:
-                    files.add(names[part], sample, options.seeks)""",
+                    files.add(names[part], orjson.dumps(sample), options.seeks)""",
         tests=(f"{RUN_TESTS}::test_output_is_what_training_reads",),
     ),
     Mutation(
@@ -213,7 +212,7 @@ RUNS = (
         name="finished_shards_run_again",
         promise="The same command again does nothing.",
         file=STORE,
-        old="            return done if self._is_whole(link, shard, done) else None",
+        old="            return marker if self._is_whole(step, shard, marker) else None",
         new="            return None",
         tests=(f"{RUN_TESTS}::test_nothing_runs_twice_and_a_change_runs_what_depends_on_it",),
     ),
@@ -221,14 +220,14 @@ RUNS = (
         name="killed_run_loses_a_record",
         promise="The shard of a process that died is tried again.",
         file="data/production/runner/pool.py",
-        old="        todo.appendleft(job)",
-        new="        job = None",
+        old="        todo.appendleft(task)",
+        new="        task = None",
         tests=(f"{RUN_TESTS}::test_a_record_that_kills_its_process_fails_alone",),
     ),
     Mutation(
         name="a_death_fails_the_whole_batch",
         promise="A record on which a process dies fails alone.",
-        file="data/production/runner/job.py",
+        file="data/production/runner/shard_task.py",
         old="        return replace(self, suspects=self.suspects | set(trying))",
         new="        return replace(self, suspects=self.suspects | set(trying), poisonous=frozenset(trying))",
         tests=(f"{RUN_TESTS}::test_a_record_that_kills_its_process_fails_alone",),
@@ -237,8 +236,8 @@ RUNS = (
         name="kept_work_that_lost_its_end_counts",
         promise="Kept work that a full disk cut short is made again.",
         file=STORE,
-        old="        return self.kept_path(link, shard, done).stat().st_size == done.size",
-        new="        return self.kept_path(link, shard, done).stat().st_size >= 0",
+        old="        return self.kept_path(step, shard, marker).stat().st_size == marker.size",
+        new="        return self.kept_path(step, shard, marker).stat().st_size >= 0",
         tests=(f"{RUN_TESTS}::test_kept_work_that_has_lost_its_end_is_made_again",),
     ),
     Mutation(
@@ -293,8 +292,8 @@ RUNS = (
         name="prune_deletes_nothing",
         promise="--prune deletes kept work that the config does not use.",
         file=RUN,
-        old="        if folder.is_dir() and folder.name not in used:",
-        new="        if folder.is_dir() and not folder.exists():",
+        old="        if _place_of(path) not in result.used:",
+        new="        if not path.exists():",
         tests=(f"{RUN_TESTS}::test_prune_deletes_what_the_config_does_not_use_and_nothing_else",),
     ),
     Mutation(
@@ -317,8 +316,8 @@ RUNS = (
         name="report_counts_another_stages_rejects",
         promise="The report says which stage rejected how many records, and why.",
         file="data/production/runner/progress.py",
-        old="        count = self.counts[report.link]\n        count.add(report)",
-        new="        count = self.counts[report.link]\n        self.counts[max(report.link - 1, 0)].add(report)",
+        old="        count = self.counts[report.step]\n        count.add(report)",
+        new="        count = self.counts[report.link]\n        self.counts[max(report.step - 1, 0)].add(report)",
         tests=(f"{REPORT_TESTS}::test_counts_are_those_of_the_files",),
     ),
     Mutation(
@@ -336,8 +335,8 @@ ON_RAY = (
         name="ray_runs_on_this_machine_instead",
         promise="--engine ray works in actors of the cluster.",
         file=ENGINES,
-        old="        return RayEngine(ray_address, num_workers, retry_failed, most)",
-        new="        return LocalEngine(num_workers, retry_failed)",
+        old="        return RayRunner(ray_address, num_workers, retry_failed, most)",
+        new="        return LocalRunner(num_workers, retry_failed)",
         tests=(f"{RAY_TESTS}::test_work_goes_over_two_nodes",),
     ),
     Mutation(
@@ -529,7 +528,7 @@ MONEY = (
     Mutation(
         name="ledger_lock_locks_nothing",
         promise="The balance of a run is changed by one process at a time.",
-        file=LEDGER,
+        file=BUDGET,
         old="        fcntl.flock(self._lock, fcntl.LOCK_EX)",
         new="        fcntl.flock(self._lock, fcntl.LOCK_SH)",
         tests=(f"{LEDGER_TESTS}::test_a_balance_is_changed_by_one_process_at_a_time",),
@@ -537,7 +536,7 @@ MONEY = (
     Mutation(
         name="living_process_counts_as_dead",
         promise="What a living process has reserved is not spent yet.",
-        file=LEDGER,
+        file=BUDGET,
         old="    except BlockingIOError:\n        return True",
         new="    except BlockingIOError:\n        return False",
         tests=(
@@ -548,7 +547,7 @@ MONEY = (
     Mutation(
         name="killed_request_costs_nothing",
         promise="A request that a kill cut off counts as spent, at the most that it could cost.",
-        file=LEDGER,
+        file=BUDGET,
         old="                balance.spent += dollars",
         new="                balance.spent += 0",
         tests=(f"{LEDGER_TESTS}::test_what_a_killed_process_had_reserved_counts_as_spent_and_nobody_waits_for_it",),
@@ -556,7 +555,7 @@ MONEY = (
     Mutation(
         name="budget_ignored",
         promise="--max_cost dollars are never passed.",
-        file=SPENDING,
+        file=BUDGET,
         old="if self.max_cost is None or self._before + balance.taken + most <= self.max_cost:",
         new="if True:",
         tests=(f"{ENDPOINT_TESTS}::test_the_cap_is_never_exceeded",),
@@ -564,7 +563,7 @@ MONEY = (
     Mutation(
         name="requests_in_flight_cost_nothing",
         promise="Requests in flight count towards the cap, those of other processes too.",
-        file=SPENDING,
+        file=BUDGET,
         old="self._before + balance.taken + most <= self.max_cost:",
         new="self._before + balance.spent + most <= self.max_cost:",
         tests=(f"{ENDPOINT_TESTS}::test_the_cap_is_never_exceeded",),
@@ -573,24 +572,24 @@ MONEY = (
         name="replies_of_earlier_runs_cost_nothing",
         promise="Kept replies of runs without a cap count towards it.",
         file=ENDPOINT,
-        old='            if spending.is_shared and not row.get("in_ledger"):',
-        new='            if spending.is_shared and row.get("in_ledger") == "never":',
+        old='            if budget.is_shared and not row.get("in_ledger"):',
+        new='            if budget.is_shared and row.get("in_ledger") == "never":',
         tests=(f"{LEDGER_TESTS}::test_replies_of_runs_without_a_cap_count_and_none_counts_twice",),
     ),
     Mutation(
         name="retry_flag_ignored",
         promise="A request that failed is tried again --max_retries times.",
         file=ENDPOINT,
-        old="        patience or Patience(max_retries=arguments.max_retries),",
-        new="        patience or Patience(),",
+        old="        retries or RetryPolicy(max_retries=arguments.max_retries),",
+        new="        retries or RetryPolicy(),",
         tests=(f"{ENDPOINT_TESTS}::test_the_number_of_retries_is_the_flags",),
     ),
     Mutation(
         name="retry_counts_ignored",
         promise="Trouble that stays ends a request after its retries.",
         file=ENDPOINT,
-        old="        for attempt in range(self._patience.max_retries + 1):",
-        new="        for attempt in range(self._patience.max_retries + 3):",
+        old="        for attempt in range(self._retries.max_retries + 1):",
+        new="        for attempt in range(self._retries.max_retries + 3):",
         tests=(f"{ENDPOINT_TESTS}::test_trouble_that_stays_ends",),
     ),
     Mutation(
@@ -612,7 +611,7 @@ MONEY = (
     Mutation(
         name="rate_limit_ignored",
         promise="--requests_per_minute is a limit for all threads together.",
-        file="utils/pace.py",
+        file="utils/rate_limit.py",
         old="            self._next_s = at_s + self._interval_s",
         new="            self._next_s = at_s",
         tests=(f"{ENDPOINT_TESTS}::test_the_rate_limit_is_shared_by_threads",),

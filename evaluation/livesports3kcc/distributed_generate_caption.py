@@ -37,7 +37,7 @@ def caption(next_step: str, task: Task, predictor: Predictor, folder: Path, resu
         return generate(task, predictor, folder, resume, next_step)
     finally:
         if endpoint := getattr(predictor, "endpoint", None):
-            print(f"{endpoint.place}: {endpoint.spending.summary()}")
+            print(f"{endpoint.place}: {endpoint.budget.summary()}")
 
 
 def load_captioner(arguments: tuple[CaptionerArguments, EndpointArguments], device: str | None = None) -> Predictor:

@@ -36,10 +36,11 @@ from evaluation.tasks.item import ClipPlan
 from evaluation.tasks.lines import read_benchmark
 from evaluation.tasks.prompts import PromptTemplates
 from utils.arguments import helped, parse_arguments
-from utils.endpoint import Endpoint, EndpointArguments, Patience, connect
+from utils.endpoint import Endpoint, EndpointArguments, connect
 from utils.errors import UserError, run_command
 from utils.files import write_whole
 from utils.journal import Journal
+from utils.rate_limit import RetryPolicy
 
 BASELINE_FILE = Path(__file__).parent / "captions" / "GPT-4o.jsonl"
 BASELINE_URL = "https://raw.githubusercontent.com/showlab/livecc/main/evaluation/livesports3kcc/captions/GPT-4o.jsonl"
@@ -110,7 +111,7 @@ def load_contests(arguments: JudgeArguments) -> list[Contest]:
 
 
 def make_judge(
-    arguments: JudgeArguments, endpoint_arguments: EndpointArguments, patience: Patience | None = None
+    arguments: JudgeArguments, endpoint_arguments: EndpointArguments, retries: RetryPolicy | None = None
 ) -> tuple[Judge, Endpoint | None]:
     """Make the judge asked for, and its endpoint where it has one."""
     templates = PromptTemplates(arguments.template_dir)
@@ -123,7 +124,7 @@ def make_judge(
 
         return RuleJudge(), None
     replies = Journal(Path(arguments.output_dir) / "replies", "replies", not arguments.resume)
-    endpoint = connect(arguments.judge_model, endpoint_arguments, replies, patience)
+    endpoint = connect(arguments.judge_model, endpoint_arguments, replies, retries)
     if endpoint.is_openai and not DATED.search(arguments.judge_model):
         raise UserError(
             f"--judge_model {arguments.judge_model}: an undated name stands for another model from time to time, and "
@@ -134,24 +135,24 @@ def make_judge(
 
 
 def judge_events(
-    arguments: JudgeArguments, endpoint_arguments: EndpointArguments, patience: Patience | None = None
+    arguments: JudgeArguments, endpoint_arguments: EndpointArguments, retries: RetryPolicy | None = None
 ) -> BenchmarkRun:
     """Judge all events; writes and returns the result."""
     contests = load_contests(arguments)
-    judge, endpoint = make_judge(arguments, endpoint_arguments, patience)
+    judge, endpoint = make_judge(arguments, endpoint_arguments, retries)
     folder = Path(arguments.output_dir)
     rows_kept = Journal(folder / "rows", "judged", not arguments.resume)
     judging = Judging(judge, arguments.model_id, arguments.baseline_id, rows_kept)
     try:
         if endpoint:
             rows = judging.run(
-                contests, arguments.num_workers, lambda: endpoint.spending.dollars, lambda: endpoint.stop("interrupted")
+                contests, arguments.num_workers, lambda: endpoint.budget.dollars, lambda: endpoint.stop("interrupted")
             )
         else:
             rows = judging.run(contests, 1)
     finally:
         if endpoint:
-            print(f"{arguments.judge_model} at {endpoint.place}: {endpoint.spending.summary()}", file=sys.stderr)
+            print(f"{arguments.judge_model} at {endpoint.place}: {endpoint.budget.summary()}", file=sys.stderr)
     if endpoint and endpoint.served - {arguments.judge_model}:
         print(f"the endpoint calls its model {', '.join(sorted(endpoint.served))}", file=sys.stderr)
     published = folder / f"{arguments.baseline_id}_{arguments.model_id}.jsonl"

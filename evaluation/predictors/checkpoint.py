@@ -21,7 +21,7 @@ from evaluation.tasks.item import Answer, Choice, ClipPlan, Commentary, Item, Mi
 from models.load import Checkpoint, load_checkpoint
 from models.streaming.options import RetentionOptions, StreamOptions
 from models.streaming.prefix import PrefixReader
-from models.streaming.requests import Encode
+from models.streaming.requests import VisionRequest
 from models.streaming.session import StreamingSession, comment, timed_frames
 from models.streaming.threads import use_threads
 from utils.fingerprint import checkpoint_fingerprint
@@ -100,7 +100,7 @@ class CheckpointPredictor:
 
     def encode(self, frames: Tensor) -> tuple[VisualBlock, Tensor]:
         """A clip, uint8 [T, 3, H, W], as the model's block and features."""
-        return self.checkpoint.batch.answer([Encode(frames)])[0]
+        return self.checkpoint.batch.execute([VisionRequest(frames)])[0]
 
     def prompt_ids(self, ask: Choice | Written, block: VisualBlock) -> list[int]:
         """System turn, the clip and the question, and how the answer begins."""

@@ -5,13 +5,14 @@ same computation runs uncaptured, which is how it is tested.
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from models.qwen2_vl import StreamingQwen2VL
-from models.streaming.decoder import Run
+from models.streaming.decoder import StreamRows
 from models.streaming.rotary import Rotary, rotate
 from models.streaming.slot_pool import SlotPool
 
@@ -31,14 +32,14 @@ class DecodeGraphs:
         self.slots = torch.full((n_rows,), pool.scratch, dtype=torch.long, device=device)
         self.graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
 
-    def __call__(self, ids: Tensor, positions: Tensor, runs: Sequence[Run]) -> Tensor:
+    def __call__(self, ids: Tensor, positions: Tensor, streams: Sequence[StreamRows]) -> Tensor:
         """Logits [B, V] after one token of each stream, ids [B] at positions [3, B]; all caches are in the pool."""
-        rows = torch.tensor([run.cache.row for run in runs], device=ids.device)
-        slots = torch.tensor([int(run.place.slots[0]) for run in runs], device=ids.device)
+        numbers = cast(list[int], [stream.cache.row for stream in streams])
+        rows = torch.tensor(numbers, device=ids.device)
+        slots = torch.tensor([int(stream.allocation.slots[0]) for stream in streams], device=ids.device)
         self.slots.fill_(self.pool.scratch)  # rows without a token write there, and nobody reads it
         self.ids[rows], self.positions[:, rows], self.slots[rows] = ids, positions, slots
-        highest = max(run.cache.row for run in runs) + 1
-        n = min(1 << (highest - 1).bit_length(), self.pool.live.shape[0])
+        n = min(1 << max(numbers).bit_length(), self.pool.live.shape[0])
         return self._run(n)[rows]
 
     def _run(self, n: int) -> Tensor:

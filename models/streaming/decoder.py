@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 
 from models.qwen2_vl import StreamingQwen2VL
-from models.streaming.cache import KVCache, Place
+from models.streaming.cache import KVCache, SlotAllocation
 from models.streaming.rotary import Rotary, rotate
 
 
 @dataclass(frozen=True)
-class Run:
-    """Consecutive rows of the batch that belong to one stream."""
+class StreamRows:
+    """Rows start to stop of the batch, which belong to one stream."""
 
     cache: KVCache
-    place: Place
+    allocation: SlotAllocation
     start: int
     stop: int
 
@@ -30,13 +30,13 @@ class Decoder:
         self.norm = model.model.language_model.norm
         self.rotary = Rotary(model.model.language_model)
 
-    def __call__(self, embeds: Tensor, positions: Tensor, runs: Sequence[Run]) -> Tensor:
+    def __call__(self, embeds: Tensor, positions: Tensor, streams: Sequence[StreamRows]) -> Tensor:
         """Hidden states [N, H] of new tokens, embeds [N, H] at positions [3, N]; the caches gain them.
 
         The products with the weights are made once for all rows: that is what streams share.
         """
         # The same in every layer, so made once.
-        masks = [run.place.mask_of_rows(self.layers[0].self_attn.num_key_value_groups) for run in runs]
+        masks = [stream.allocation.mask_of_rows(self.layers[0].self_attn.num_key_value_groups) for stream in streams]
         cos, sin = (part[:, None] for part in self.rotary(positions, embeds.dtype))
         hidden = embeds
         for number, layer in enumerate(self.layers):
@@ -46,10 +46,10 @@ class Decoder:
             query = rotate(attention.q_proj(normed).view(shape), cos, sin)
             key = rotate(attention.k_proj(normed).view(shape), cos, sin)
             value = attention.v_proj(normed).view(shape)
-            seen = [
-                run.cache.attend(number, run.place, mask, *(part[run.start : run.stop] for part in (query, key, value)))
-                for run, mask in zip(runs, masks, strict=True)
-            ]
+            seen = []
+            for stream, mask in zip(streams, masks, strict=True):
+                parts = (part[stream.start : stream.stop] for part in (query, key, value))
+                seen.append(stream.cache.attend(number, stream.allocation, mask, *parts))
             hidden = hidden + attention.o_proj(torch.cat(seen) if len(seen) > 1 else seen[0])
             hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
         return self.norm(hidden)

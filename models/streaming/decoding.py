@@ -1,7 +1,8 @@
-"""The choice of the next token: penalty, threshold on silence, greedy or sampled."""
+"""Token choice: repetition penalty, threshold on silence, greedy or sampled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -16,8 +17,8 @@ from models.streaming.options import DecodingOptions
 
 
 @dataclass(frozen=True)
-class Choice:
-    """How one row's token is to be chosen.
+class TokenChoice:
+    """Rules for the choice of one row's token.
 
     least_silence: forbid `silence_id` up to this probability. forbidden_ids: never chosen.
     """
@@ -29,8 +30,8 @@ class Choice:
     forbidden_ids: tuple[int, ...] = ()
 
 
-def choose_tokens(logits: Tensor, counts: Sequence[Tensor], choices: Sequence[Choice]) -> list[int]:
-    """Next token id of every stream, read from the device at once.
+def choose_tokens(logits: Tensor, counts: Sequence[Tensor], choices: Sequence[TokenChoice]) -> list[int]:
+    """Choose the next token id of every stream; all are read from the device at once.
 
     logits: [B, V]; counts: per stream int [V], how often each token is in its context. The penalty divides positive
     logits of tokens in the context and multiplies negative ones (Keskar et al. 2019).
@@ -52,7 +53,7 @@ def _penalised(logits: Tensor, counts: Sequence[Tensor], penalties: Sequence[flo
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
-def _without_forbidden(logits: Tensor, choices: Sequence[Choice]) -> Tensor:
+def _without_forbidden(logits: Tensor, choices: Sequence[TokenChoice]) -> Tensor:
     if not any(choice.forbidden_ids for choice in choices):
         return logits
     logits = logits.clone()
@@ -61,19 +62,19 @@ def _without_forbidden(logits: Tensor, choices: Sequence[Choice]) -> Tensor:
     return logits
 
 
-def _less_silent(logits: Tensor, choices: Sequence[Choice]) -> Tensor:
-    rows = [row for row, choice in enumerate(choices) if choice.least_silence is not None]
-    if not rows:
+def _less_silent(logits: Tensor, choices: Sequence[TokenChoice]) -> Tensor:
+    least = {row: choice.least_silence for row, choice in enumerate(choices) if choice.least_silence is not None}
+    if not least:
         return logits
     logits = logits.clone()
-    for row in rows:
-        choice = choices[row]
-        forbidden = logits[row].softmax(-1)[choice.silence_id] <= choice.least_silence
-        logits[row, choice.silence_id] = torch.where(forbidden, -torch.inf, logits[row, choice.silence_id])
+    for row, probability in least.items():
+        silence_id = choices[row].silence_id
+        forbidden = logits[row].softmax(-1)[silence_id] <= probability
+        logits[row, silence_id] = torch.where(forbidden, -torch.inf, logits[row, silence_id])
     return logits
 
 
-def _sample(logits: Tensor, choice: Choice) -> Tensor:
+def _sample(logits: Tensor, choice: TokenChoice) -> Tensor:
     options = choice.options
     warpers = LogitsProcessorList()
     if options.temperature != 1.0:
@@ -82,5 +83,6 @@ def _sample(logits: Tensor, choice: Choice) -> Tensor:
         warpers.append(TopKLogitsWarper(options.top_k))
     if options.top_p < 1.0:
         warpers.append(TopPLogitsWarper(options.top_p))
-    scores = warpers(logits.new_zeros((1, 0), dtype=torch.long), logits)
+    no_ids = cast(torch.LongTensor, logits.new_zeros((1, 0), dtype=torch.long))
+    scores = warpers(no_ids, cast(torch.FloatTensor, logits))
     return torch.multinomial(scores.softmax(-1)[0], 1, generator=choice.generator)[0]

@@ -1,6 +1,6 @@
 """Many live streams on one model: a thread that batches what they need and keeps each within its second.
 
-Each turn of its loop takes one request of every stream that has work (models/streaming/requests.py) and answers them
+Each turn of its loop takes one request of every stream that has work (models/streaming/requests.py) and executes them
 as one batch, so a stream whose frames arrive joins while others are still speaking. Streams share nothing but the
 weights.
 """
@@ -13,18 +13,18 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from data.samples.patches import visual_tokens
 from data.samples.words import FIRST_STEP_FRAMES, STEP_FRAMES
 from data.video.frame_plan import FPS
 from models.load import Checkpoint
 from models.streaming.options import StreamOptions
-from models.streaming.requests import Batch, Encode, Request, Task
+from models.streaming.requests import Batch, Request, StreamTask
 from models.streaming.session import Clock, Step, StreamingSession
 from models.streaming.session_file import load_session, save_session
 from models.streaming.stream import Listener, Stream
@@ -56,28 +56,20 @@ class EngineOptions:
 
 
 class EngineFull(UserError):
-    """One stream more than the engine can serve in time."""
+    """Raised where one stream more could not be served in time."""
 
 
 @dataclass
-class Job:
-    """A task of a stream in progress: the request it waits for, when it is due, and what to do with its result."""
+class StreamJob:
+    """Coroutine of a stream in progress: the request it waits for, when it is due, and what takes its result."""
 
     stream: Stream
     session: StreamingSession
-    task: Task
+    task: StreamTask
     due_s: float
-    finish: Callable[[object], None]
+    finish: Callable[[Any], None]
     renews: bool = False  # due anew with each token: long answers must not hold steps up
-    request: Request | None = None
-
-    @property
-    def n_tokens(self) -> int:
-        """New tokens that its request makes the model read."""
-        if not isinstance(self.request, Encode):
-            return len(self.request.ids)
-        n_frames, _, height, width = self.request.frames.shape
-        return visual_tokens(n_frames, height, width)
+    request: Request = field(init=False)  # set by `_advance`, which begins it
 
 
 class Engine:
@@ -100,7 +92,7 @@ class Engine:
         self.batch = Batch(checkpoint.model, n_rows=min(self.options.max_sessions, self.options.max_rows))
         self.changed = threading.Condition()
         self.streams: list[Stream] = []
-        self.jobs: list[Job] = []  # the engine thread's alone
+        self.jobs: list[StreamJob] = []  # the engine thread's alone
         self.step_cost_s = 0.0  # of one stream alone, once `measure` ran
         self.lags: deque[float] = deque(maxlen=LAGS_KEPT)
         self.totals: Counter = Counter(steps=0, tokens=0, words=0, dropped=0, answers=0, errors=0, opened=0)
@@ -161,7 +153,7 @@ class Engine:
             }  # fmt: skip
 
     def measure(self, size_hw: tuple[int, int], n_steps: int = 4) -> float:
-        """Seconds of a step of one stream alone, on noise: what admission reckons with before it knows better.
+        """Measure the seconds of a step of one stream alone, on noise: what admission reckons with at first.
 
         Before any stream is opened; also warms the model up.
         """
@@ -235,7 +227,7 @@ class Engine:
     # the loop
 
     def run_pending(self) -> None:
-        """Do all that can be done with what has come, in this thread: for an engine without one of its own."""
+        """Execute all that has come, in this thread: for an engine without one of its own."""
         while self._find_work():
             self._run_batch()
 
@@ -249,16 +241,16 @@ class Engine:
             self._run_batch()
 
     def _find_work(self) -> bool:
-        """Start the tasks that can start; whether any is in progress."""
+        """Start the tasks that can start; return whether any is in progress."""
         with self.changed:
             self._start_tasks()
             return bool(self.jobs)
 
     def _run_batch(self) -> None:
-        """One request of each chosen job, answered as one batch."""
+        """Execute one request of each chosen job as one batch, and resume the jobs."""
         chosen = self._choose()
         started = time.monotonic()
-        replies = self._answer([job.request for job in chosen])
+        replies = self._execute([job.request for job in chosen])
         with self.changed:
             self._busy.append((started, time.monotonic() - started))
             for job, reply in zip(chosen, replies, strict=True):
@@ -295,19 +287,19 @@ class Engine:
             return
 
         def finish(step: Step) -> None:
-            stream.count_step(step)
+            stream.count_step(step, taken)
             self.lags.append(step.lag_s)
             self.totals.update(steps=1, tokens=len(step.token_ids), words=len(step.text.split()))
             self._tell(stream, step.record())
 
-        task = stream.session.stepping(taken.frames, taken.start_s, taken.end_s)
-        self._begin(Job(stream, stream.session, task, taken.arrived_s, finish))
+        task = stream.session.step_task(taken.frames, taken.start_s, taken.end_s)
+        self._begin(StreamJob(stream, stream.session, task, taken.arrived_s, finish))
 
     def _start_answer(self, stream: Stream, number: int, question: str, clip: torch.Tensor | None) -> None:
         if stream.session.options.compat is not None:
             stream.session.query = question  # its answer is what the next step says
             return
-        session = stream.session.asked()
+        session = stream.session.answering_session()
         stream.busy = session is stream.session
         stream.has_seen = stream.has_seen or stream.busy  # a clip that is remembered is something to ask about
         started, pieces = self.now(), []
@@ -326,14 +318,14 @@ class Engine:
             seconds = round(self.now() - started, 3)
             self._tell(stream, {"type": "answer", **asked, "text": "".join(pieces).strip(), "seconds": seconds})
 
-        self._begin(Job(stream, session, session.answering(question, say, clip), started, finish, renews=True))
+        self._begin(StreamJob(stream, session, session.answer_task(question, say, clip), started, finish, renews=True))
 
-    def _begin(self, job: Job) -> None:
+    def _begin(self, job: StreamJob) -> None:
         self.jobs.append(job)
         self._advance(job, None)
 
-    def _advance(self, job: Job, reply: object) -> None:
-        """Run a task on to its next request, or to its end."""
+    def _advance(self, job: StreamJob, reply: object) -> None:
+        """Resume a coroutine up to its next request, or to its end."""
         try:
             job.request = job.task.send(reply)
             job.due_s = self.now() if job.renews else job.due_s
@@ -346,20 +338,21 @@ class Engine:
         self.jobs.remove(job)
         job.finish(result)
 
-    def _choose(self) -> list[Job]:
-        """The jobs of the next batch: as many as fit, those due first before the others."""
-        chosen, room = [], self.options.max_batch_tokens
+    def _choose(self) -> list[StreamJob]:
+        """Choose the jobs of the next batch: as many as fit, those due first before the others."""
+        chosen: list[StreamJob] = []
+        room = self.options.max_batch_tokens
         for job in sorted(self.jobs, key=lambda job: job.due_s):
-            if not chosen or job.n_tokens <= room:
-                room -= job.n_tokens
+            if not chosen or job.request.n_tokens <= room:
+                room -= job.request.n_tokens
                 chosen.append(job)
             if len(chosen) == self.max_batch_streams:
                 break
         return chosen
 
-    def _answer(self, requests: list[Request]) -> list:
+    def _execute(self, requests: list[Request]) -> list:
         try:
-            return self.batch.answer(requests)
+            return self.batch.execute(requests)
         except Exception as error:  # out of memory, say: these streams are lost, the engine is not
             log.exception("a batch of %d requests failed", len(requests))
             return [error] * len(requests)

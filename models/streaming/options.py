@@ -19,21 +19,23 @@ STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)  # a typo in a saved se
 class DecodingOptions:
     """How tokens are chosen. `temperature`, `top_k` and `top_p` matter only with `do_sample`."""
 
-    do_sample: bool = Field(False, description="sample; else the likeliest token is taken")
-    temperature: float = Field(1.0, gt=0, le=1e6, description="of sampling")
-    top_k: int = Field(0, ge=0, le=10**6, description="sample among so many likeliest tokens; 0: all")
-    top_p: float = Field(1.0, gt=0, le=1, description="sample among the likeliest tokens that make up this share")
-    seed: int = Field(0, ge=0, lt=2**63, description="of sampling")
+    do_sample: bool = Field(default=False, description="sample; else the likeliest token is taken")
+    temperature: float = Field(default=1.0, gt=0, le=1e6, description="of sampling")
+    top_k: int = Field(default=0, ge=0, le=10**6, description="sample among so many likeliest tokens; 0: all")
+    top_p: float = Field(
+        default=1.0, gt=0, le=1, description="sample among the likeliest tokens that make up this share"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**63, description="of sampling")
     repetition_penalty: float = Field(
-        1.05, gt=0, le=1e6, description="divides the scores of tokens that are already in the context"
+        default=1.05, gt=0, le=1e6, description="divides the scores of tokens that are already in the context"
     )
     silence_threshold_base: float | None = Field(
-        None,
+        default=None,
         ge=-1,
         le=1,
         description="forbid silence while its probability is at most base + step * (tokens spoken in this step)",
     )
-    silence_threshold_step: float = Field(0.0, ge=-1, le=1, description="see silence_threshold_base")
+    silence_threshold_step: float = Field(default=0.0, ge=-1, le=1, description="see silence_threshold_base")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -47,18 +49,23 @@ class RetentionOptions:
     """
 
     cache_policy: CachePolicy = Field(
-        "full", description="full (everything), window (bounded for ever) or reprefill (text; frames are dropped)"
+        default="full",
+        description="full (everything), window (bounded for ever) or reprefill (text; frames are dropped)",
     )
     sink_tokens: int = Field(
-        512, ge=0, description="window: the first turn's frames stay where it has no more tokens than this"
+        default=512, ge=0, description="window: the first turn's frames stay where it has no more tokens than this"
     )
-    text_tokens: int = Field(512, ge=0, description="window: tokens of the latest text")
-    vision_s: float = Field(16.0, ge=1, description="window: seconds of the latest frames; a step's own at least")
-    vision_tokens: int | None = Field(None, ge=0, description="window: most visual tokens; default: no limit")
+    text_tokens: int = Field(default=512, ge=0, description="window: tokens of the latest text")
+    vision_s: float = Field(
+        default=16.0, ge=1, description="window: seconds of the latest frames; a step's own at least"
+    )
+    vision_tokens: int | None = Field(default=None, ge=0, description="window: most visual tokens; default: no limit")
     reprefill_s: float = Field(
-        240.0, ge=0, description="reprefill: seconds after which frames are dropped and text is read again"
+        default=240.0, ge=0, description="reprefill: seconds after which frames are dropped and text is read again"
     )
-    reprefill_text_tokens: int = Field(16384, ge=0, description="reprefill: most tokens of text that are read again")
+    reprefill_text_tokens: int = Field(
+        default=16384, ge=0, description="reprefill: most tokens of text that are read again"
+    )
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -70,16 +77,17 @@ class StreamOptions(DecodingOptions):
     (by end time, resized in float32) are the source's part.
     """
 
-    query: str = Field(DEFAULT_QUERY, max_length=2000, description="what the commentary should be")
-    max_new_tokens: int = Field(16, ge=1, le=256, description="most tokens a step")
-    max_answer_tokens: int = Field(512, ge=1, le=2048, description="most tokens of an answer")
+    query: str = Field(default=DEFAULT_QUERY, max_length=2000, description="what the commentary should be")
+    max_new_tokens: int = Field(default=16, ge=1, le=256, description="most tokens a step")
+    max_answer_tokens: int = Field(default=512, ge=1, le=2048, description="most tokens of an answer")
     remember_questions: bool = Field(
-        False, description="let the commentary remember questions and answers (it waits for them)"
+        default=False, description="let the commentary remember questions and answers (it waits for them)"
     )
     words_per_second: float | None = Field(
-        None, gt=0, le=1e6, description="most words a second over a few seconds; default: as many as it likes"
+        default=None, gt=0, le=1e6, description="most words a second over a few seconds; default: as many as it likes"
     )
     retention: RetentionOptions = Field(default_factory=RetentionOptions, description="what it keeps of its past")
     compat: Literal["livecc"] | None = Field(
-        None, description="reproduce the published streaming loop as a whole (livecc): positions, frame times, turns"
+        default=None,
+        description="reproduce the published streaming loop as a whole (livecc): positions, frame times, turns",
     )

@@ -1,4 +1,4 @@
-"""One clip read once and asked about many times: what two prompts have in common is in the cache already."""
+"""Prefix cache of one clip that is asked about many times: what two prompts have in common is prefilled once."""
 
 from collections.abc import Sequence
 
@@ -9,15 +9,15 @@ from data.samples.conversation import VisualBlock
 from data.samples.positions import position_ids
 from models.load import Checkpoint
 from models.streaming.cache import KVCache
-from models.streaming.decoder import Decoder, Run
-from models.streaming.decoding import Choice, choose_tokens
+from models.streaming.decoder import Decoder, StreamRows
+from models.streaming.decoding import TokenChoice, choose_tokens
 from models.streaming.options import DecodingOptions
 
 CHUNK_TOKENS = 1024  # read at once: bounds the memory of masks and activations of a clip of 24,000 visual tokens
 
 
 class PrefixReader:
-    """Reads prompts about one clip. A prompt is read from where it first differs from the one before it.
+    """Prefills prompts about one clip, each from where it first differs from the one before it.
 
     block, features: the clip as the vision tower sees it, encoded once; every prompt holds its pad tokens once. Instead
     of a copy for each question there is one cache, whose tokens behind the common prefix are given back.
@@ -33,28 +33,28 @@ class PrefixReader:
 
     @torch.inference_mode()
     def logits(self, ids: Sequence[int]) -> Tensor:
-        """Logits float32 [V] of what follows a prompt, ids [n] with one pad per visual token."""
+        """Prefill a prompt, ids [n] with one pad per visual token; returns logits float32 [V] of what follows it."""
         kept = common_length(self.read, ids[:-1])  # the last token is read again: its hidden state gives the logits
         self.cache.truncate(kept)
         positions = position_ids(torch.tensor(ids), [self.block], self.checkpoint.position_mode, self._pads)
         self.read = list(ids)
         self.n_prefilled += len(ids) - kept
-        hidden = None
+        hidden: Tensor
         for start in range(kept, len(ids), CHUNK_TOKENS):
             stop = min(start + CHUNK_TOKENS, len(ids))
-            hidden = self._feed(
+            hidden = self._prefill(
                 torch.tensor(ids[start:stop]), positions[:, start:stop], self._features(ids, start, stop)
             )
         return self.model.lm_head(hidden[-1]).float()
 
     @torch.inference_mode()
     def write(self, ids: Sequence[int], max_new_tokens: int) -> list[int]:
-        """Ids of a greedy answer to a prompt, without what ends it."""
+        """Generate greedily; returns the ids of the answer to a prompt, without what ends it."""
         said: list[int] = []
         logits = self.logits(ids)
         next_position = self._next_position
         greedy = DecodingOptions(repetition_penalty=1.0)
-        choice = Choice(greedy, self.checkpoint.chat.silence, forbidden_ids=tuple(self._pads.values()))
+        choice = TokenChoice(greedy, self.checkpoint.chat.silence, forbidden_ids=tuple(self._pads.values()))
         while len(said) < max_new_tokens:
             (token,) = choose_tokens(logits[None], [], [choice])
             if token in self.checkpoint.eos_ids:
@@ -62,7 +62,7 @@ class PrefixReader:
             said.append(token)
             positions = torch.full((3, 1), next_position + len(said) - 1)
             self.read.append(token)
-            logits = self.model.lm_head(self._feed(torch.tensor([token]), positions, None)[-1]).float()
+            logits = self.model.lm_head(self._prefill(torch.tensor([token]), positions, None)[-1]).float()
         return said
 
     @property
@@ -80,16 +80,16 @@ class PrefixReader:
         before, until = int(is_pad[:start].sum()), int(is_pad.sum())
         return self.features[before:until] if until > before else None
 
-    def _feed(self, ids: Tensor, positions: Tensor, features: Tensor | None) -> Tensor:
+    def _prefill(self, ids: Tensor, positions: Tensor, features: Tensor | None) -> Tensor:
         """Hidden states [n, H] of new tokens, which the cache gains."""
         device = self.checkpoint.device
         embeds = self.model.embed(ids.to(device), features)
-        place = self.cache.take(len(ids))
-        return self.decoder(embeds, positions.to(device), [Run(self.cache, place, 0, len(ids))])
+        allocation = self.cache.take(len(ids))
+        return self.decoder(embeds, positions.to(device), [StreamRows(self.cache, allocation, 0, len(ids))])
 
 
 def common_length(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many ids two sequences have in common from their start."""
+    """Length of the common prefix of two sequences."""
     for at, (a, b) in enumerate(zip(first, second, strict=False)):
         if a != b:
             return at

@@ -1,20 +1,20 @@
 """Multimodal rotary embedding of the text model: positions on three axes -> rotations of queries and keys."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import Qwen2VLTextModel
 
 
 class Rotary:
     """Rotations for one model. Low dimensions turn with time, the middle ones with height, the last with width."""
 
-    def __init__(self, language_model: nn.Module):
+    def __init__(self, language_model: Qwen2VLTextModel):
         rotary = language_model.rotary_emb
         self.frequencies = rotary.inv_freq.float()  # [D / 2]
         self.scaling = rotary.attention_scaling
         sections = language_model.config.rope_parameters["mrope_section"]
-        self.axes = torch.repeat_interleave(torch.arange(3), torch.tensor(sections)).to(
-            self.frequencies.device
-        )  # [D / 2]
+        axes = torch.repeat_interleave(torch.arange(3), torch.tensor(sections))  # [D / 2]
+        self.axes = axes.to(self.frequencies.device)
 
     def __call__(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """cos and sin [T, D] for positions int64 [3, T]."""

@@ -15,18 +15,18 @@ from data.samples.words import SILENCE, step_label
 from data.video.frame_plan import FPS
 from data.video.live import TimedFrame
 from models.load import Checkpoint
-from models.streaming.context import Context
-from models.streaming.decoding import Choice
+from models.streaming.decoding import TokenChoice
 from models.streaming.options import StreamOptions
-from models.streaming.requests import Batch, Encode, Feed, Task, run
+from models.streaming.requests import Batch, DecodeRequest, StreamTask, VisionRequest, run_alone
 from models.streaming.step_queue import StepFrames, StepQueue
+from models.streaming.stream_state import StreamState
 
 WORDS_SAVED_S = 3.0  # seconds of words that silence may save under a cap on their rate
 
 
 @dataclass
 class Step:
-    """What was said for [start_s, end_s]: the words, the tokens generated, and what they cost."""
+    """Speech for [start_s, end_s]: the words, the tokens generated, and what they cost."""
 
     start_s: float
     end_s: float
@@ -44,12 +44,12 @@ class Step:
         return sum(self.timings_s.values())
 
     def account(self, taken: StepFrames, now_s: float) -> None:
-        """Note how late it was spoken, and how many frames came for it and were dropped before it."""
+        """Record its lag, and how many frames came for it and were dropped before it."""
         self.lag_s = max(0.0, now_s - taken.arrived_s)
         self.n_frames, self.n_dropped = taken.n_frames, taken.n_dropped
 
     def record(self) -> dict:
-        """The step as the JSON object that command line and server write."""
+        """Make the JSON object that command line and server write."""
         return {
             "type": "step", "start_s": self.start_s, "end_s": self.end_s, "text": self.text,
             "latency_s": round(self.latency_s, 4), "lag_s": round(self.lag_s, 4),
@@ -61,7 +61,7 @@ class Step:
 
 @dataclass
 class Clock:
-    """A video that plays in real time: its second `t` comes `t` seconds after the start."""
+    """Clock of a video that plays in real time: its second `t` comes `t` seconds after the start."""
 
     started_s: float = field(default_factory=time.monotonic)
 
@@ -75,37 +75,57 @@ class Clock:
 
 
 class StreamingSession:
-    """One stream's state: its context, what is still to be fed, and how tokens are chosen.
+    """One stream: the state of its model, what is still to be fed, and how tokens are chosen.
 
-    `step`, `ask` and `watch` run alone; `stepping` and `answering` are the same as tasks, which a batch of many streams
-    runs (models/streaming/requests.py).
+    `step`, `ask` and `watch` run alone; `step_task` and `answer_task` are the same as coroutines, which a batch of many
+    streams runs (models/streaming/requests.py). state: of a fork.
     """
 
-    def __init__(self, checkpoint: Checkpoint, options: StreamOptions | None = None, batch: Batch | None = None):
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        options: StreamOptions | None = None,
+        batch: Batch | None = None,
+        state: StreamState | None = None,
+    ):
         self.checkpoint = checkpoint
         self.options = options or StreamOptions()
         self.batch = batch or checkpoint.batch
         self.chat = checkpoint.chat
         self.generator = torch.Generator(checkpoint.device).manual_seed(self.options.seed)
         mode = self.options.compat or checkpoint.position_mode
-        self.context = Context(checkpoint.model, mode, self.options.retention, cache=self.batch.new_cache())
+        self._state: StreamState | None = state or StreamState(
+            checkpoint.model, mode, self.options.retention, cache=self.batch.new_cache()
+        )
         self.pending: list[int] = self.chat.system_ids()  # fed with the next turn
         self.query: str | None = self.options.query or None
         self.origin_s: float | None = None  # the stream's first moment; labels count from it, as in training
         self.words_saved = 0.0  # words that a cap on their rate leaves to say
 
+    @property
+    def state(self) -> StreamState:
+        """State of the model. Raises ValueError once the session is closed."""
+        if self._state is None:
+            raise ValueError("this session is closed; open another, or fork it before it is closed")
+        return self._state
+
+    def usage(self) -> dict[str, int]:
+        """Tokens in the cache and bytes of it: zeros once the session is closed."""
+        state = self._state
+        return {"n_context": state.n_tokens if state else 0, "cache_bytes": state.cache.n_bytes if state else 0}
+
     def fork(self) -> "StreamingSession":
-        """A session with the same past that goes its own way."""
-        other = object.__new__(StreamingSession)
-        other.__dict__.update(self.__dict__)
-        other.generator = torch.Generator(self.checkpoint.device)
+        """Copy the session: the same past, and a future of its own."""
+        state = self.state.fork(self.batch.fork(self.state.cache))
+        other = StreamingSession(self.checkpoint, self.options, self.batch, state)
         other.generator.set_state(self.generator.get_state())
-        other.context, other.pending = self.context.fork(self.batch.fork(self.context.cache)), list(self.pending)
+        other.pending, other.query = list(self.pending), self.query
+        other.origin_s, other.words_saved = self.origin_s, self.words_saved
         return other
 
     def step(self, frames: Tensor, start_s: float, end_s: float) -> Step:
         """Read a step's frames, uint8 [T, 3, H, W] with T even, and comment on them."""
-        return run(self.stepping(frames, start_s, end_s), self.batch)
+        return run_alone(self.step_task(frames, start_s, end_s), self.batch)
 
     def ask(self, question: str) -> Iterator[str]:
         """Answer a question about what was seen so far, piece by piece.
@@ -116,11 +136,11 @@ class StreamingSession:
         if self.options.compat == "livecc":
             self.query = question
             return iter(())
-        session = self.asked()
+        session = self.answering_session()
         return session._pieces(question, close=session is not self)
 
-    def asked(self) -> "StreamingSession":
-        """The session that answers questions: a fork, or this one where questions are remembered."""
+    def answering_session(self) -> "StreamingSession":
+        """Session that answers a question: a fork, or this one where questions are remembered."""
         return self if self.options.remember_questions else self.fork()
 
     def watch(self, frames: Tensor, question: str) -> Iterator[str]:
@@ -128,18 +148,18 @@ class StreamingSession:
         return self._pieces(question, frames)
 
     def close(self) -> None:
-        """Give the cache's memory back."""
-        if self.context is not None:
-            self.batch.release(self.context.cache)
-            self.context = None
+        """Release the cache's memory."""
+        if self._state is not None:
+            self.batch.release(self._state.cache)
+            self._state = None
 
-    def stepping(self, frames: Tensor, start_s: float, end_s: float) -> Task:
-        """The task of `step`; it returns a Step."""
+    def step_task(self, frames: Tensor, start_s: float, end_s: float) -> StreamTask:
+        """Coroutine of `step`; returns a Step."""
         started = time.perf_counter()
         self.origin_s = start_s if self.origin_s is None else self.origin_s
         since_s, until_s = start_s - self.origin_s, end_s - self.origin_s
-        self.pending = [*self.context.begin_step(until_s), *self.pending]
-        block, features = yield Encode(frames)
+        self.pending = [*self.state.begin_step(until_s), *self.pending]
+        block, features = yield VisionRequest(frames)
         encoded = time.perf_counter()
         parts = [step_label(since_s, until_s), block, *([self.query] if self.query else [])]
         self.query = None
@@ -152,13 +172,13 @@ class StreamingSession:
         if self.options.compat is None:
             text = text.strip()
         self.words_saved -= len(text.split())
-        return Step(start_s, end_s, text, token_ids, timings, self.context.n_tokens)
+        return Step(start_s, end_s, text, token_ids, timings, self.state.n_tokens)
 
-    def answering(self, question: str, say: Callable[[str], None], frames: Tensor | None = None) -> Task:
-        """The task of `ask`, or of `watch` with frames; `say` is called with each piece."""
+    def answer_task(self, question: str, say: Callable[[str], None], frames: Tensor | None = None) -> StreamTask:
+        """Coroutine of `ask`, or of `watch` with frames; `say` is called with each piece."""
         parts, blocks, features = [question], [], None
         if frames is not None:
-            block, features = yield Encode(frames)
+            block, features = yield VisionRequest(frames)
             parts, blocks = [block, question], [block]
         shown = ""
 
@@ -173,7 +193,7 @@ class StreamingSession:
 
     def _pieces(self, question: str, frames: Tensor | None = None, close: bool = False) -> Iterator[str]:
         said: list[str] = []
-        task, reply = self.answering(question, said.append, frames), None
+        task, reply = self.answer_task(question, said.append, frames), None
         try:
             while True:
                 try:
@@ -183,7 +203,7 @@ class StreamingSession:
                     return
                 yield from said
                 said.clear()
-                (reply,) = self.batch.answer([request])
+                (reply,) = self.batch.execute([request])
         finally:
             if close:
                 self.close()
@@ -196,8 +216,8 @@ class StreamingSession:
         end_s: float | None = None,
         show: Callable[[list[int]], None] = lambda said: None,
         times: list[float] | None = None,
-    ) -> Task:
-        """Feed what is pending, a user turn and the assistant's header; return the ids of what is said.
+    ) -> StreamTask:
+        """Prefill what is pending, a user turn and the assistant's header, then decode; return the ids of what is said.
 
         end_s: the stream's second at the end of a step; None for an answer, which " ..." does not end. The last token
         is not fed here: it goes with the next turn, or is the end. times: gains the moment of the first token.
@@ -208,7 +228,7 @@ class StreamingSession:
         closing = self.chat.closing_ids()
         self.pending = closing
         said: list[int] = []
-        token = yield Feed(self.context, ids, self._choice(0, spoken), blocks, features, end_s or 0.0)
+        token = yield DecodeRequest(self.state, ids, self._choice(0, spoken), blocks, features, end_s or 0.0)
         if times is not None:
             times.append(time.perf_counter())
         while True:
@@ -223,18 +243,18 @@ class StreamingSession:
             show(said)
             if len(said) == limit or (spoken and not compat and token == self.chat.silence):
                 return said
-            token = yield Feed(self.context, [token], self._choice(len(said), spoken))
+            token = yield DecodeRequest(self.state, [token], self._choice(len(said), spoken))
             self.pending = closing
 
-    def _choice(self, n_said: int, spoken: bool) -> Choice:
+    def _choice(self, n_said: int, spoken: bool) -> TokenChoice:
         options = self.options
         least = None
         if spoken and options.silence_threshold_base is not None:
             least = options.silence_threshold_base + options.silence_threshold_step * n_said
-        return Choice(options, self.chat.silence, self.generator, least)
+        return TokenChoice(options, self.chat.silence, self.generator, least)
 
     def _allow_words(self, seconds: float) -> None:
-        """Set the words that may be said now: the cap's for this step, and what earlier ones left of a few seconds."""
+        """Renew the words that may be said: the cap's for this step, and what earlier ones left of a few seconds."""
         if self.options.words_per_second is not None:
             most = self.options.words_per_second * WORDS_SAVED_S
             self.words_saved = min(self.words_saved + self.options.words_per_second * seconds, most)
@@ -247,7 +267,7 @@ class StreamingSession:
 
 
 def timed_frames(frames: Tensor, start_s: float = 0.0) -> Iterator[TimedFrame]:
-    """The frames of a clip, uint8 [T, 3, H, W] at 2 a second, as a source."""
+    """Make a source of a clip's frames, uint8 [T, 3, H, W] at 2 a second."""
     return (TimedFrame(start_s + i / FPS, frame) for i, frame in enumerate(frames))
 
 
@@ -267,21 +287,21 @@ def comment(
     """
     if queue is None:
         queue = new_queue(session, None if clock is None else max_lag_s, clock.now if clock else time.monotonic)
-    arrivals = Arrivals(source, clock, queue)
+    reader = _SourceReader(source, clock, queue)
     while True:
         if queue.is_late:
-            arrivals.receive_played()
+            reader.receive_played()
         taken = queue.take()
         if taken is not None:
             yield speak(session, taken, queue.now)
         elif queue.ended:
             return
         else:
-            arrivals.receive()
+            reader.receive()
 
 
-class Arrivals:
-    """A source's frames, pushed into a queue as they come: by a clock, when a frame has been on screen."""
+class _SourceReader:
+    """Pushes a source's frames into a queue as they come: with a clock, when a frame has been on screen."""
 
     def __init__(self, source: Iterable[TimedFrame], clock: Clock | None, queue: StepQueue):
         self.frames, self.clock, self.queue = iter(source), clock, queue
@@ -299,7 +319,7 @@ class Arrivals:
         self.queue.push(frame.time_s, frame.frame, None if self.clock is None else frame.time_s + 1 / FPS)
 
     def receive_played(self) -> None:
-        """Take in all that has played by now, the source's end included."""
+        """Push all that has played by now, the source's end included."""
         while not self.queue.ended and ((frame := self._peek()) is None or self._has_played(frame)):
             self.receive()
 
@@ -313,7 +333,7 @@ class Arrivals:
 
 
 def new_queue(session: StreamingSession, max_lag_s: float | None, now: Callable[[], float]) -> StepQueue:
-    """The queue of a session's frames, at the start or where it was saved."""
+    """Make the queue of a session's frames, at the start or where it was saved."""
     return StepQueue(session.origin_s is not None, max_lag_s, session.options.compat is not None, now)
 
 

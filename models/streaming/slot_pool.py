@@ -1,4 +1,4 @@
-"""Storage for the caches of many streams in one tensor, so that all of them decode in one operation."""
+"""Pool of KV caches: those of many streams in one tensor, so that all of them decode in one operation."""
 
 import threading
 
@@ -25,7 +25,7 @@ class SlotPool:
         self.free = list(range(n_rows))[::-1]  # the lowest first: a batch spans the rows up to the highest in use
 
     def take(self) -> KVCache | None:
-        """An empty cache over a free row; None where there is none."""
+        """Take a free row as an empty cache; None where there is none."""
         with self.lock:
             if not self.free:
                 return None
@@ -35,7 +35,9 @@ class SlotPool:
         return KVCache(self.keys[:, row, :, used], self.values[:, row, :, used], self.live[row, used], row)
 
     def give_back(self, cache: KVCache) -> None:
-        """Take a row back from a cache that is not used any more."""
+        """Take back the row of a cache that is not used any more, if it has one."""
+        if cache.pool_row is None:
+            return
         with self.lock:
-            self.free = sorted([*self.free, cache.lease], reverse=True)
-        cache.row = cache.lease = None
+            self.free = sorted([*self.free, cache.pool_row], reverse=True)
+        cache.row = cache.pool_row = None

@@ -39,7 +39,7 @@ class StepFrames:
 
 
 class StepQueue:
-    """The frames of one stream that wait, and the steps that they make.
+    """Queue of one stream: the frames that wait, and the steps that they make.
 
     The first step takes 6 frames, later ones 2. A step ends early where frames are missing, so that none spans an
     interruption, and where the source ends. Late: the next step is dropped whole, again and again, while its last
@@ -82,11 +82,11 @@ class StepQueue:
         self.n_came += 1
 
     def end(self) -> None:
-        """No more frames will come: what is there is the last step, or none."""
+        """End the source: what is there is the last step, or none."""
         self.ended = True
 
     def take(self) -> StepFrames | None:
-        """The next step; None while its frames have not all come. Drops late ones first.
+        """Take the next step; None while its frames have not all come. Drops late ones first.
 
         Raises UserError where the frames of a step differ in size.
         """
@@ -107,7 +107,7 @@ class StepQueue:
         return step
 
     def give_up(self, step: StepFrames | None = None) -> None:
-        """Count a step that was taken and not spoken, and all frames that wait, as dropped: the stream is closed."""
+        """Count as dropped a step that was taken and not spoken, and all frames that wait: the stream is closed."""
         if step is not None:
             self.n_used -= step.n_frames
             self.n_dropped += step.n_frames
@@ -140,5 +140,5 @@ class StepQueue:
 
 
 def stack_frames(pictures: Sequence[Tensor]) -> Tensor:
-    """Frames [3, H, W] as uint8 [T, 3, H, W], the last one repeated where their number is odd: a patch spans two."""
+    """Stack frames [3, H, W] to uint8 [T, 3, H, W], the last repeated where their number is odd: a patch spans two."""
     return torch.stack([*pictures, *[pictures[-1]] * (len(pictures) % 2)])

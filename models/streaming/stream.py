@@ -57,7 +57,7 @@ class Stream:
         self._question_numbers = count(1)
 
     def push(self, time_s: float, frame: Tensor) -> None:
-        """Give the next frame, uint8 [3, H, W] with sides that are multiples of 28, and its second of the stream.
+        """Push the next frame, uint8 [3, H, W] with sides that are multiples of 28, and its second of the stream.
 
         Never waits for a realtime stream; else until there is room. Raises UserError for a frame that does not fit.
         """
@@ -73,7 +73,7 @@ class Stream:
             self.changed.notify_all()
 
     def end(self) -> None:
-        """No more frames: what has come is still commented on, then the stream closes unless it `stays_open`."""
+        """End the source: what has come is still commented on, then the stream closes unless it `stays_open`."""
         with self.changed:
             self.queue.end()
             self.changed.notify_all()
@@ -81,7 +81,7 @@ class Stream:
     def ask(self, question: str, clip: Tensor | None = None) -> int:
         """Ask about what was seen so far, once something was; returns the id that the answer's records carry.
 
-        clip: frames uint8 [T, 3, H, W], T even, given before the question; what `watch` of a session is (streaming.py).
+        clip: frames uint8 [T, 3, H, W], T even, given before the question; as in `watch` of a session.
         """
         with self.changed:
             if not self.stays_open or self.closing:
@@ -101,19 +101,17 @@ class Stream:
         return future.result()
 
     def close(self) -> None:
-        """End: a step in progress is given up, frames that wait are forgotten."""
+        """Close the stream: a step in progress is given up, frames that wait are dropped."""
         with self.changed:
             self.closing = True
             self.changed.notify_all()
 
     def record(self) -> dict:
-        """How the stream is doing."""
-        context = self.session.context
+        """Report the stream's counts, lag and memory."""
         return {
             "stream": self.number, "n_steps": self.n_steps, "n_words": self.n_words, "n_tokens": self.n_tokens,
             "n_frames": self.queue.n_came, "n_dropped": self.queue.n_dropped, "n_waiting": self.queue.n_waiting,
-            "lag_s": round(self.lag_s, 4),
-            "n_context": context.n_tokens if context else 0, "cache_bytes": context.cache.n_bytes if context else 0,
+            "lag_s": round(self.lag_s, 4), **self.session.usage(),
         }  # fmt: skip
 
     @property
@@ -125,7 +123,7 @@ class Stream:
 
     @property
     def can_answer(self) -> bool:
-        """Whether the next question, if there is one, has something to be about."""
+        """Whether a question waits and something was seen that it can be about."""
         return bool(self.questions) and (self.has_seen or self.questions[0][2] is not None)
 
     @property
@@ -135,7 +133,7 @@ class Stream:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing can come of it any more; a question waits for a step, which may never come."""
+        """Whether no step and no answer will follow; a question before the first frame has none."""
         return self.has_caught_up and not self.can_answer and not self.stays_open
 
     def take_step(self) -> StepFrames | None:
@@ -146,9 +144,9 @@ class Stream:
             self.changed.notify_all()
         return self.taken
 
-    def count_step(self, step: Step) -> None:
-        """Take a finished step into the totals."""
-        step.account(self.taken, self.now())
+    def count_step(self, step: Step, taken: StepFrames) -> None:
+        """Add a finished step to the totals."""
+        step.account(taken, self.now())
         self.taken, self.busy = None, False
         self.lag_s, self.end_s = step.lag_s, step.end_s
         self.n_steps += 1

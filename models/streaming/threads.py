@@ -1,4 +1,4 @@
-"""How many CPU threads a model is worth: on several, the products of a small one wait longer than they run.
+"""Number of CPU threads: on several, the products of a small model wait longer than they run.
 
 Most of all in an engine, whose thread is not the process's first: OpenMP then has one team of threads more than cores.
 """
@@ -11,7 +11,7 @@ SMALL_HIDDEN_SIZE = 512  # below it one thread was the faster (dev/benchmarks/st
 
 
 def use_threads(model: StreamingQwen2VL) -> int:
-    """Let this process compute on as many threads as pay for the model; returns their number.
+    """Set the number of threads of this process to what pays for the model; returns it.
 
     To be called by a command, before it starts threads of its own: the setting is the whole process's.
     """

@@ -41,7 +41,7 @@ def mark_complete(folder: Path, **facts: object) -> None:
 
 
 def unmark(folder: Path) -> None:
-    """Take the mark off, before a folder is written again or removed."""
+    """Remove the mark, before a folder is written again or removed."""
     (folder / COMPLETE).unlink(missing_ok=True)
 
 

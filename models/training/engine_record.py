@@ -1,4 +1,4 @@
-"""What trained: the engine around the model, what one process held of it, and how it computed."""
+"""Record of the training engine: what wraps the model, what one process held of it, and how it computed."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ class ComputeDtype:
 
 
 def engine_record(wrapped: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
-    """The engine and this process's part of the run, counted in numbers.
+    """Describe the engine and this process's part of the run, counted in numbers.
 
     wrapped: the model as it was trained, within DDP's or DeepSpeed's object, or as FSDP2 changed it. Under plain Adam
     there are two numbers of optimizer state for each trained parameter; ZeRO and FSDP2 spread them over the processes.
@@ -35,7 +35,7 @@ def engine_record(wrapped: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
 
 
 def held(tensor: Tensor) -> int:
-    """Numbers of a tensor that are kept in this process."""
+    """Count the numbers of a tensor that this process holds."""
     if isinstance(tensor, DTensor):
         return tensor.to_local().numel()
     return getattr(tensor, "ds_tensor", tensor).numel()  # ZeRO-3's own part

@@ -33,7 +33,7 @@ MEASURED_SIDE, MEASURED_S = 1024, 0.2
 
 @dataclass(frozen=True)
 class Flops:
-    """Of one batch or several: `model` without and `hardware` with what is computed twice."""
+    """Operations of one batch or several: `model` without and `hardware` with what is computed twice."""
 
     model: float = 0.0
     hardware: float = 0.0
@@ -52,9 +52,9 @@ class FlopCounter:
         self.blocks, self.patch_embed = _Products.of(tower.blocks), _Products.of(tower.patch_embed)
         self.merger, self.head = _Products.of(tower.merger), _Products.of(model.lm_head)
         self.layers_again = self.layers.weights - sum(
-            size_of(layer.mlp.down_proj.weight) for layer in model.model.language_model.layers
+            count_numbers(layer.mlp.down_proj.weight) for layer in model.model.language_model.layers
         )
-        self.blocks_again = self.blocks.weights - sum(size_of(block.mlp.fc2.weight) for block in tower.blocks)
+        self.blocks_again = self.blocks.weights - sum(count_numbers(block.mlp.fc2.weight) for block in tower.blocks)
         head_dim = text.hidden_size // text.num_attention_heads
         self.attention = 2 * text.num_attention_heads * head_dim * text.num_hidden_layers
         self.tower_attention = 4 * vision.embed_dim * vision.depth
@@ -70,14 +70,14 @@ class FlopCounter:
         self.recomputes_tower = checkpointed and trains_tower
 
     def count(self, lengths: Sequence[int], n_supervised: int, grids_thw: Tensor | None) -> Flops:
-        """Of one forward and backward pass: tokens of each sample, supervised tokens of all, their grids [n, 3]."""
+        """Count one forward and backward pass: tokens of each sample, supervised tokens of all, their grids [n, 3]."""
         n_tokens = sum(lengths)
         squares = sum(n * n for n in lengths)
         text = self.layers.cost(n_tokens, self.text_gradient) + self.attention * squares * _passes(self.text_gradient)
         text_again = 2.0 * n_tokens * self.layers_again + self.attention * squares
         head = self.head.cost(n_supervised, self.text_gradient)
         tower, tower_again = self._tower([] if grids_thw is None else grids_thw.tolist())
-        again = self.recomputes_text * text_again + self.recomputes_tower * tower_again
+        again = (text_again if self.recomputes_text else 0.0) + (tower_again if self.recomputes_tower else 0.0)
         return Flops(text + head + tower, text + head + tower + again)
 
     def _tower(self, grids_thw: list[list[int]]) -> tuple[float, float]:
@@ -103,14 +103,14 @@ class _Products:
     @classmethod
     def of(cls, module: nn.Module) -> "_Products":
         matrices = [p for p in module.parameters() if len(getattr(p, "ds_shape", p.shape)) >= 2]
-        return cls(sum(map(size_of, matrices)), sum(size_of(p) for p in matrices if p.requires_grad))
+        return cls(sum(map(count_numbers, matrices)), sum(count_numbers(p) for p in matrices if p.requires_grad))
 
     def cost(self, n_rows: int, input_gradient: bool) -> float:
         return 2.0 * n_rows * (self.weights * (1 + input_gradient) + self.trained)
 
 
-def size_of(parameter: nn.Parameter) -> int:
-    """Numbers in a parameter, also where ZeRO-3 has left this process none of them, or where a byte holds two."""
+def count_numbers(parameter: nn.Parameter) -> int:
+    """Count the numbers of a parameter, also where ZeRO-3 has left none of them here, or where a byte holds two."""
     in_4_bits = getattr(parameter, "quant_state", None) is not None  # bitsandbytes
     return 2 * parameter.numel() if in_4_bits else getattr(parameter, "ds_numel", parameter.numel())
 
@@ -121,7 +121,7 @@ def _passes(gradient: bool) -> int:
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> tuple[float, str]:
-    """Operations a second that the device can do at most, and where the number is from.
+    """Peak operations a second of the device, and where the number is from.
 
     A data sheet's where the GPU is known, for bfloat16; else those of a large product, measured in a fifth of a second.
     """

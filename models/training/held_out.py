@@ -1,9 +1,9 @@
-"""What the model says of a few held-out clips while it is trained: streamed as a user would, beside the frames."""
+"""Held-out commentary during training: a few clips, streamed as a user would, beside frames and annotation."""
 
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -21,7 +21,9 @@ from models.streaming.options import DEFAULT_QUERY, StreamOptions
 from models.streaming.requests import Batch
 from models.streaming.session import Step, StreamingSession, comment, timed_frames
 from models.training.held_out_page import write_page
+from utils.arguments import helped
 from utils.errors import UserError
+from utils.files import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -32,12 +34,11 @@ MAX_NEW_TOKENS = 32  # a step: an untrained model says more than it should
 class HeldOutArguments:
     """Clips to comment on during training."""
 
-    held_out_annotations: str | None = field(
-        default=None,
-        metadata={"help": "JSONL file of streams to comment on during training; see OUTPUT_DIR/held_out"},
+    held_out_annotations: str | None = helped(
+        None, "JSONL file of streams to comment on during training; see OUTPUT_DIR/held_out"
     )
-    held_out_clips: int = field(default=2, metadata={"help": "the first N streams of that file"})
-    held_out_steps: int = field(default=500, metadata={"help": "comment on them every N steps, and at the end"})
+    held_out_clips: int = helped(2, "the first N streams of that file")
+    held_out_steps: int = helped(500, "comment on them every N steps, and at the end")
 
 
 @dataclass
@@ -86,14 +87,13 @@ class HeldOut(TrainerCallback):
     def speak(self, step: int) -> None:
         """Comment on every clip with the weights as they are now."""
         clips = {_title(sample): self._comment(sample) for sample in self.samples}
-        self.folder.mkdir(parents=True, exist_ok=True)
         lines = [
             {"step": step, "clip": clip, "start_s": s.start_s, "end_s": s.end_s, "said": s.said, "wanted": s.wanted}
             for clip, spoken in clips.items()
             for s in spoken
         ]
         path = self.folder / f"step_{step:07d}.jsonl"
-        path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+        write_whole(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
         write_page(path.with_suffix(".html"), f"{self.checkpoint.name}, step {step}", clips)
         logger.info("held-out commentary at step %d: %s", step, path.with_suffix(".html"))
         for write in writers(self.reporters.callbacks):
@@ -121,7 +121,7 @@ class HeldOut(TrainerCallback):
 
 
 def _beside(steps: list[Step], frames: Tensor, sample: Sample, first_s: float) -> list[SpokenStep]:
-    """Steps with their last frames and the annotation's words, whose times count from the video's start."""
+    """Pair steps with their last frames and the annotation's words, whose times count from the video's start."""
     last = [min(round(step.end_s * 2) - 1, len(frames) - 1) for step in steps]
     wanted, _ = words_by_step(sample.words.words, [first_s + i / 2 for i in last])
     return [
@@ -135,7 +135,7 @@ def _title(sample: Sample) -> str:
 
 
 def writers(reporters: Iterable[TrainerCallback]) -> Iterator[Writer]:
-    """What takes the commentary, for each of the library's reporters that is at work."""
+    """Yield a writer of the commentary for each of the library's reporters that is at work."""
     for reporter in reporters:
         if isinstance(reporter, TensorBoardCallback) and reporter.tb_writer is not None:
             yield tensorboard_writer(reporter.tb_writer)
@@ -147,7 +147,7 @@ def writers(reporters: Iterable[TrainerCallback]) -> Iterator[Writer]:
 
 
 def tensorboard_writer(writer) -> Writer:
-    """What hands the commentary to a SummaryWriter: one text and one strip of frames per clip."""
+    """Make a writer to a SummaryWriter: one text and one strip of frames per clip."""
 
     def write(step: int, clips: dict[str, list[SpokenStep]]) -> None:
         for clip, spoken in clips.items():
@@ -161,7 +161,7 @@ def tensorboard_writer(writer) -> Writer:
 
 
 def wandb_writer(run) -> Writer:
-    """What hands the commentary to a wandb run, as a table with pictures."""
+    """Make a writer to a wandb run: a table with pictures."""
     import wandb
 
     def write(step: int, clips: dict[str, list[SpokenStep]]) -> None:

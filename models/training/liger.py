@@ -26,7 +26,7 @@ class Operations:
 
 
 def liger_operations() -> Operations:
-    """Liger's own. ImportError where liger_kernel or Triton is not installed."""
+    """Liger's own operations. Raises ImportError where liger_kernel or Triton is not installed."""
     from liger_kernel.ops.layer_norm import LigerLayerNormFunction
     from liger_kernel.ops.qwen2vl_mrope import LigerQwen2VLMRopeFunction
     from liger_kernel.ops.rms_norm import LigerRMSNormFunction
@@ -55,7 +55,7 @@ def why_not_liger(device: torch.device) -> str | None:
 
 
 def exchange_all(model: nn.Module, operations: Operations) -> None:
-    """Put every operation into a Qwen2-VL model."""
+    """Exchange all modules of a Qwen2-VL model for which there is an operation."""
     exchange_rms_norms(model, operations)
     exchange_mlps(model, operations)
     exchange_rotations(model, operations)
@@ -63,7 +63,7 @@ def exchange_all(model: nn.Module, operations: Operations) -> None:
 
 
 def exchange_rms_norms(model: nn.Module, operations: Operations) -> None:
-    """The norms of the text model."""
+    """Exchange the norms of the text model."""
     text = model.model.language_model
     text.norm = FusedRMSNorm(text.norm, operations)
     for layer in text.layers:
@@ -72,14 +72,14 @@ def exchange_rms_norms(model: nn.Module, operations: Operations) -> None:
 
 
 def exchange_mlps(model: nn.Module, operations: Operations) -> None:
-    """The SwiGLU MLPs of the text model, unless their activation is another one."""
+    """Exchange the SwiGLU MLPs of the text model, unless their activation is another one."""
     for layer in model.model.language_model.layers:
         if layer.mlp.config.hidden_act in ("silu", "swish"):
             layer.mlp = FusedMLP(layer.mlp, operations)
 
 
 def exchange_rotations(model: nn.Module, operations: Operations) -> None:
-    """Multimodal RoPE, unless its frequencies change with the length (a checkpoint extended by YaRN, say)."""
+    """Exchange multimodal RoPE, unless its frequencies change with the length (a checkpoint extended by YaRN, say)."""
     text = model.model.language_model
     rope = text.config.rope_parameters
     if rope["rope_type"] != "default":
@@ -90,7 +90,7 @@ def exchange_rotations(model: nn.Module, operations: Operations) -> None:
 
 
 def exchange_layer_norms(model: nn.Module, operations: Operations) -> None:
-    """The norms of the vision tower and its merger."""
+    """Exchange the norms of the vision tower and its merger."""
     tower = model.model.visual
     for block in tower.blocks:
         block.norm1 = FusedLayerNorm(block.norm1, operations)

@@ -12,6 +12,7 @@ from transformers import AutoConfig, BitsAndBytesConfig
 
 from models.load import Checkpoint, load_checkpoint
 from models.training.train_arguments import TrainArguments
+from utils.arguments import helped
 from utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,18 +34,14 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 class LoraArguments:
     """Adapters in place of training the weights themselves."""
 
-    lora_rank: int = field(default=0, metadata={"help": "rank of the adapters; 0 trains the weights themselves"})
-    lora_alpha: float | None = field(
-        default=None, metadata={"help": "adapters are scaled by this over the rank; default: twice the rank"}
-    )
-    lora_dropout: float = field(default=0.0, metadata={"help": "share of an adapter's inputs left out in training"})
+    lora_rank: int = helped(0, "rank of the adapters; 0 trains the weights themselves")
+    lora_alpha: float | None = helped(None, "adapters are scaled by this over the rank; default: twice the rank")
+    lora_dropout: float = helped(0.0, "share of an adapter's inputs left out in training")
     lora_targets: list[str] = field(
         default_factory=lambda: list(TEXT_TARGETS),
         metadata={"help": "ends of the names of the linear layers that get one; default: all of the text model's"},
     )
-    lora_bits: int | None = field(
-        default=None, metadata={"help": "4: keep the frozen weights in 4 bits (QLoRA; bitsandbytes and a GPU)"}
-    )
+    lora_bits: int | None = helped(None, "4: keep the frozen weights in 4 bits (QLoRA; bitsandbytes and a GPU)")
 
     def __post_init__(self) -> None:
         if self.lora_rank < 0:
@@ -82,7 +79,7 @@ def check_together(lora: LoraArguments, args: TrainArguments) -> None:
 
 
 def quantization(lora: LoraArguments) -> BitsAndBytesConfig | None:
-    """How the frozen weights are kept: None as they are; under --lora_bits 4 as in the QLoRA paper, section 3.
+    """Quantization of the frozen weights: None as they are; under --lora_bits 4 as in the QLoRA paper, section 3.
 
     The tower and the head stay as they are: they are small beside the text model.
     """
@@ -144,12 +141,12 @@ def target_layers(model: nn.Module, targets: list[str], frozen: list[str]) -> li
 
 
 def is_adapter(folder: str | Path) -> bool:
-    """True for a folder of adapters without the weights that they belong to."""
+    """Whether a folder holds adapters without the weights that they belong to."""
     return (Path(folder) / ADAPTER_CONFIG).is_file()
 
 
 def load_adapters(adapters: "PeftModel", folder: str | Path) -> None:
-    """Put a checkpoint's adapters in the place of the present ones, number for number."""
+    """Load a checkpoint's adapters in place of the present ones, number for number."""
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
@@ -163,7 +160,7 @@ def load_adapters(adapters: "PeftModel", folder: str | Path) -> None:
 
 
 def merge(base: str | Path, adapter: str | Path, *, dtype: str | None = None) -> Checkpoint:
-    """A base checkpoint with an adapter's products added to its weights, computed on the CPU in float32.
+    """Merge an adapter into its base checkpoint: products added to weights, on the CPU in float32.
 
     dtype: of the result; default: that of the base's own weights. The position mode and the video limits are those
     that the adapter was trained with. UserError where there is no adapter, or where it does not fit.

@@ -1,4 +1,4 @@
-"""What one token counts for in an update: a mean over samples, or over all supervised tokens, of all its batches.
+"""Weight of one token in an update: a mean over samples, or over all supervised tokens, of all its batches.
 
 One update is `accumulation` batches on each of `world` ranks. Whoever sums up the batches' gradients divides by
 their number (the Trainer by the accumulation, DDP and DeepSpeed by the ranks), so the weights here are that many
@@ -17,7 +17,7 @@ def weigh_losses(
     sum_over_ranks: Callable[[list[float]], Sequence[float]],
     world: int,
 ) -> None:
-    """Give each of an update's batches `loss_weights`: what to multiply the summed loss of each of S samples by.
+    """Set `loss_weights` of each of an update's batches: factors of the summed loss of each of S samples.
 
     sample: the mean over each sample's supervised tokens, then over samples, which is what single-sample batches
     mean without weights. token: the mean over supervised tokens. Every rank must call, with its own batches.

@@ -50,7 +50,7 @@ class Muon(Optimizer):
 
 
 def orthogonalize(matrices_KMN: Tensor) -> Tensor:
-    """Matrices [K, M, N] with their singular values brought near 1, by Newton-Schulz iterations."""
+    """Bring the singular values of matrices [K, M, N] near 1, by Newton-Schulz iterations."""
     a, b, c = COEFFICIENTS
     x = matrices_KMN.bfloat16() if matrices_KMN.is_cuda else matrices_KMN.float()
     tall = x.shape[-2] > x.shape[-1]
@@ -63,7 +63,7 @@ def orthogonalize(matrices_KMN: Tensor) -> Tensor:
 
 
 class JoinedOptimizer(Optimizer):
-    """Several optimizers over different parameters, to whoever uses them one: groups, state and step in
+    """Several optimizers over different parameters behind the interface of one: groups, state and step in
     common.
 
     The groups are the parts' groups one after the other, so a schedule scales each part from its own learning

@@ -1,4 +1,4 @@
-"""What a training run leaves behind beside its weights: a line per logged step, and the time it took."""
+"""Log of a training run: a line per logged step, and the time it took."""
 
 import importlib.util
 import json

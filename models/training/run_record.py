@@ -1,4 +1,4 @@
-"""What a training run was: arguments, code, versions, machine, weights and data, one entry for each start."""
+"""Record of a training run: arguments, code, versions, machine, weights and data, one entry for each start."""
 
 import importlib.metadata
 import json
@@ -28,7 +28,7 @@ def write_run_record(
     world: int,
     fresh: bool = False,
 ) -> Path:
-    """Add this start to OUTPUT_DIR/run.json, a list: a run that was resumed has several entries. Returns the path.
+    """Append this start to OUTPUT_DIR/run.json, a list: a run that was resumed has several entries. Returns the path.
 
     fresh: the run starts over, and its list with it.
     """

@@ -12,6 +12,7 @@ from transformers import TrainingArguments
 from transformers.utils import is_torch_tf32_available
 
 from models.training.loss_average import LossAverage
+from utils.arguments import helped
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -61,34 +62,26 @@ def join_processes(args: "TrainArguments") -> None:
 class TrainArguments(TrainingArguments):
     """The library's TrainingArguments; with what the published commands use and current versions dropped."""
 
-    overwrite_output_dir: bool = field(
-        default=False,
-        metadata={"help": "True: remove the checkpoints there and start over; False: go on from the last one"},
+    overwrite_output_dir: bool = helped(
+        False, "True: remove the checkpoints there and start over; False: go on from the last one"
     )
-    warmup_ratio: float = field(
-        default=0.0, metadata={"help": "share of the steps over which the learning rate rises from 0"}
-    )
+    warmup_ratio: float = helped(0.0, "share of the steps over which the learning rate rises from 0")
     freeze_modules: list[str] = field(
         default_factory=list,
         metadata={"help": "parts that are not trained: visual (tower and merger), merger, language_model, lm_head"},
     )
-    muon_learning_rate: float | None = field(
-        default=None,
-        metadata={"help": "Muon with this rate (say 0.02) for the blocks' matrices, --optim for the rest"},
+    muon_learning_rate: float | None = helped(
+        None, "Muon with this rate (say 0.02) for the blocks' matrices, --optim for the rest"
     )
-    loss_average: LossAverage = field(
-        default="sample",
-        metadata={
-            "help": "mean over each sample's supervised tokens, then samples; or over an update's tokens (token)"
-        },
+    loss_average: LossAverage = helped(
+        "sample", "mean over each sample's supervised tokens, then samples; or over an update's tokens (token)"
     )
-    use_liger_kernel: bool = field(
-        default=False,
-        metadata={"help": "Liger's operations on a GPU; elsewhere the same computation without them, with a warning"},
+    use_liger_kernel: bool = helped(
+        False, "Liger's operations on a GPU; elsewhere the same computation without them, with a warning"
     )
-    do_train: bool = field(default=True, metadata={"help": "accepted for the published commands; training is all"})
+    do_train: bool = helped(True, "accepted for the published commands; training is all")
     # The library's default hides losses that are not numbers behind the average of earlier ones.
-    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "leave infinite losses out of the logs"})
+    logging_nan_inf_filter: bool = helped(False, "leave infinite losses out of the logs")
     # utils/arguments.py has --debug for every command.
     debug: str | list = field(default="", init=False)
     liger_wanted: bool = field(default=False, init=False)

@@ -23,7 +23,7 @@ from models.packed_attention import use_packed_attention
 from models.qwen2_vl import StreamingQwen2VL
 from models.training import checkpoints
 from models.training.engine_record import ComputeDtype, engine_record
-from models.training.flops import FlopCounter, Flops, peak_flops, size_of
+from models.training.flops import FlopCounter, Flops, count_numbers, peak_flops
 from models.training.liger import exchange_all, liger_operations, why_not_liger
 from models.training.lora import load_adapters
 from models.training.loss_average import weigh_losses
@@ -33,6 +33,7 @@ from models.training.source_loss import SourceLoss
 from models.training.train_arguments import TrainArguments, warn_once
 from models.training.vision_cache import SameTower
 from utils.errors import UserError
+from utils.files import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -145,13 +146,13 @@ class CommentaryTrainer(Trainer):
     # Data
 
     def get_train_dataloader(self) -> SampleLoader:
-        """The loader as it is: it deals out samples to the processes itself, so accelerate must not."""
+        """Return the loader as it is: it deals out samples to the processes itself, so accelerate must not."""
         return self.loader
 
     # Loss
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
-        """One update's batches, each told what its samples count for among all ranks' (--loss_average)."""
+        """Take one update's batches, each told what its samples count for among all ranks' (--loss_average)."""
         batches, n_items = super().get_batch_samples(epoch_iterator, num_batches, device)
         weigh_losses(batches, self.args.loss_average, self._sum_over_processes, self.args.world_size)
         return batches, n_items
@@ -159,7 +160,7 @@ class CommentaryTrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """A batch's part of the update's loss; its annotation files' losses and its features are taken down."""
+        """Compute a batch's part of the update's loss; record its files' losses and keep its features."""
         sources = inputs.pop("sources")
         outputs = model(**inputs)
         self.source_loss.add(sources, inputs["supervised"], outputs.sample_losses)
@@ -315,7 +316,7 @@ class CommentaryTrainer(Trainer):
         return set.intersection(*found)
 
     def _restore(self, folder: Path | None) -> int:
-        """Put the loader and all counts where the checkpoint left them; return its step, 0 for a fresh start."""
+        """Restore the loader and all counts from the checkpoint; return its step, 0 for a fresh start."""
         step = 0
         if folder is None:
             self.loader.survey(self._sum_over_processes)
@@ -347,8 +348,8 @@ class CommentaryTrainer(Trainer):
         """Raise UserError unless one checkpoint fits on the disk: weights, and two moments for each trained one."""
         parameters = list(self.checkpoint.model.parameters())
         trained = [p for p in parameters if p.requires_grad]
-        weights = sum(size_of(p) * p.itemsize for p in (parameters if self.adapters is None else trained))
-        moments = 8 * sum(map(size_of, trained))
+        weights = sum(count_numbers(p) * p.itemsize for p in (parameters if self.adapters is None else trained))
+        moments = 8 * sum(map(count_numbers, trained))
         needed = weights + (0 if self.args.save_only_model else moments)
         free = shutil.disk_usage(self.args.output_dir).free if self.args.should_save else needed
         if free < needed:
@@ -383,14 +384,13 @@ class CommentaryTrainer(Trainer):
             "wall_seconds": round(usage["wall_seconds"], 1),
             "cpu_seconds": round(cpu_s, 1),
             "processes": self.args.world_size,
-            "parameters": sum(map(size_of, self.checkpoint.model.parameters())),
-            "trained_parameters": sum(size_of(p) for p in self.checkpoint.model.parameters() if p.requires_grad),
+            "parameters": sum(map(count_numbers, self.checkpoint.model.parameters())),
+            "trained_parameters": sum(count_numbers(p) for p in self.checkpoint.model.parameters() if p.requires_grad),
             "last_loss": losses[-1] if losses else None,
             "ran": self._what_ran(),
             **{name: int(total) for name, total in zip(self.loader.totals, totals, strict=True)},
         }
-        path = Path(self.args.output_dir) / "train_summary.json"
-        path.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        write_whole(Path(self.args.output_dir) / "train_summary.json", json.dumps(summary, indent=1) + "\n")
 
     def _what_ran(self) -> dict[str, Any] | None:
         """None where nothing was left to train."""
@@ -406,7 +406,7 @@ class CommentaryTrainer(Trainer):
 
 
 def _memory_bytes(device: torch.device) -> int:
-    """Most memory that this process has had: on its GPU, or here."""
+    """Peak memory of this process: on its GPU, or of the host."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return psutil.Process().memory_info().rss

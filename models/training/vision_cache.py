@@ -13,8 +13,8 @@ from models.training.train_arguments import TrainArguments
 from utils.errors import UserError
 
 
-def fingerprint(tower: nn.Module) -> str:
-    """A number for the weights of the tower and its merger: names, dtypes, shapes and every byte."""
+def tower_fingerprint(tower: nn.Module) -> str:
+    """Digest of the weights of tower and merger: names, dtypes, shapes and every byte."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tower.state_dict().items()):
         if not tensor.numel():
@@ -30,7 +30,7 @@ def fingerprint(tower: nn.Module) -> str:
 def open_vision_cache(
     folder: str | os.PathLike, checkpoint: Checkpoint, args: TrainArguments, *, blind: bool, max_gb: float | None
 ) -> VisionCache:
-    """The cache for this run's tower. Raises UserError where its features will not stay the same."""
+    """Open the cache for this run's tower. Raises UserError where its features will not stay the same."""
     if "visual" not in args.freeze_modules:
         raise UserError(
             "--vision_cache keeps features of a tower and merger that do not change, and this run trains them; give "
@@ -47,7 +47,7 @@ def open_vision_cache(
     dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else next(tower.parameters()).dtype
     cache = VisionCache(
         folder,
-        tower=fingerprint(tower),
+        tower=tower_fingerprint(tower),
         dtype=dtype,
         hidden=checkpoint.model.config.get_text_config().hidden_size,
         max_gb=max_gb,
@@ -64,7 +64,7 @@ class SameTower(TrainerCallback):
         self.cache, self.tower = cache, tower
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
-        if state.global_step and fingerprint(self.tower) != self.cache.tower:
+        if state.global_step and tower_fingerprint(self.tower) != self.cache.tower:
             raise UserError(
                 "--vision_cache: the checkpoint that this run goes on from has another vision tower than "
                 "--pretrained_model_name_or_path; give the model that the run began with, or leave the cache out"

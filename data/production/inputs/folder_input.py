@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from data.production.record import Record
-from data.production.stage import Source
+from data.production.stage import Input
 from data.production.words.caption_files import INVISIBLE, SUFFIXES, BadCaptions, Transcript, read_captions
 from data.video.container import VideoError, decode_all, open_video, video_stream
 from data.video.pixels import upright_hw
@@ -71,7 +71,7 @@ class FolderOptions:
     )
 
 
-class FolderInput(Source):
+class FolderInput(Input):
     """Videos by their names: a shard is a run of names of one folder."""
 
     name, version, Options = "folder_input", 2, FolderOptions
@@ -341,4 +341,4 @@ def _clean(text: str) -> str:
     return " ".join(INVISIBLE.sub("", text).split())[:MAX_TEXT]
 
 
-SOURCE = FolderInput
+INPUT = FolderInput

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from data.production.record import FIELDS, Record, Rejection, to_line
-from data.production.stage import Source
+from data.production.stage import Input
 from data.production.words.packed_words import is_sorted
 from data.samples.annotations import AnnotationFile
 from data.samples.line_index import file_identity
@@ -46,7 +46,7 @@ class JsonlOptions:
     paths: list[str] = field(default_factory=list, metadata={"help": "JSONL files"})
 
 
-class JsonlInput(Source):
+class JsonlInput(Input):
     """JSON lines by byte offset: a shard is a run of lines of one file."""
 
     name, version, Options = "jsonl_input", 1, JsonlOptions
@@ -183,4 +183,4 @@ def _is_timed(value: list) -> bool:
     return in_order and starts_s[0] >= 0 and max(ends_s) < MAX_S
 
 
-SOURCE = JsonlInput
+INPUT = JsonlInput

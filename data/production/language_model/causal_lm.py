@@ -1,6 +1,6 @@
 """How well a language model foresees a text that answers a request: the mean loss of the text's tokens.
 
-What texts begin with is read once (block_reader.py). Texts with a short request, and all texts of models
+What texts begin with is read once (prefix_reader.py). Texts with a short request, and all texts of models
 that cannot go on behind a cache, are read by themselves in batches of nearly equal lengths. They are padded on the
 right and no mask is passed, since a causal row never reaches what follows it. The vocabulary's matrix is applied to the
 rows that are scored alone.
@@ -20,14 +20,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from data.production.language_model.block_reader import WIDTH as BLOCK
-from data.production.language_model.block_reader import Asked, BlockReader
+from data.production.language_model.prefix_reader import WIDTH as BLOCK
+from data.production.language_model.prefix_reader import PrefixReader, WantedStates
 from data.production.model_files import local_model
 from utils.errors import UserError
 
 MARK = "WHAT IS ASKED"  # stands for the request while the chat format is read
 WIDTH = 32  # tokens; a text is padded to a multiple of them
-MIN_SHARED = 2 * BLOCK  # tokens of a request; in shorter ones there is little that several could share
+MIN_SHARED = 2  # blocks of a request; in shorter ones there is little that several could share
 HEAD_ROWS = 512  # given to the vocabulary's matrix at once
 PIECE = 256  # characters at least that are tokenized at once, and looked up
 PIECES_KEPT = 4096
@@ -98,10 +98,13 @@ class CausalLM:
         targets = torch.tensor([i for text in texts for i in text.ids[text.n_given :]])
         # The place before a token foresees it, and nothing is foreseen behind the last one.
         numbers = itertools.accumulate(counts, initial=0)
-        asked = [Asked(text.ids[:-1], text.n_given - 1, number) for text, number in zip(texts, numbers, strict=False)]
+        wanted = [
+            WantedStates(text.ids[:-1], text.n_given - 1, number) for text, number in zip(texts, numbers, strict=False)
+        ]
         shared, whole = [], []
-        for text in asked:
-            (whole if self.reads_whole or text.first < MIN_SHARED else shared).append(text)
+        for text in wanted:
+            is_short = text.first < MIN_SHARED * block_width(tokens_per_batch)
+            (whole if is_short or self.reads_whole else shared).append(text)
         losses = torch.empty(len(targets), dtype=torch.float64)
         for read, some in ((self._read_whole, whole), (self._read_shared, shared)):
             for found, rows in rows_of(HEAD_ROWS, read(some, tokens_per_batch)):
@@ -116,15 +119,15 @@ class CausalLM:
         return self._reader.refused
 
     @functools.cached_property
-    def _reader(self) -> BlockReader:
-        return BlockReader(self.model, self.max_tokens)
+    def _reader(self) -> PrefixReader:
+        return PrefixReader(self.model, self.max_tokens)
 
-    def _read_shared(self, texts: Sequence[Asked], tokens_per_batch: int) -> Iterator[tuple[list[int], Tensor]]:
+    def _read_shared(self, texts: Sequence[WantedStates], tokens_per_batch: int) -> Iterator[tuple[list[int], Tensor]]:
         """(numbers, hidden states [N, C]) of what is asked for."""
-        return self._reader.read(texts, tokens_per_batch)
+        return self._reader.read(texts, block_width(tokens_per_batch))
 
     @torch.inference_mode()
-    def _read_whole(self, texts: Sequence[Asked], tokens_per_batch: int) -> Iterator[tuple[list[int], Tensor]]:
+    def _read_whole(self, texts: Sequence[WantedStates], tokens_per_batch: int) -> Iterator[tuple[list[int], Tensor]]:
         """The same from texts that are read by themselves; logits where the model's are more than its head's."""
         read = self._hidden if self._head_is_plain else self._logits
         for width, batch in batches_by_width([len(text.ids) for text in texts], tokens_per_batch):
@@ -225,6 +228,11 @@ def pieces(text: str, size: int = PIECE) -> Iterator[str]:
             end = text.find(" ", end + 1)
         yield text[start : end if end > 0 else len(text)]
         start = end if end > 0 else len(text)
+
+
+def block_width(tokens_per_batch: int) -> int:
+    """Tokens of a block that is read behind a cache, a row at a time: an eighth of what a GPU reads at once."""
+    return max(BLOCK, tokens_per_batch // 8)
 
 
 def padded_width(n_tokens: int) -> int:

@@ -8,10 +8,10 @@ from pathlib import Path
 import orjson
 
 from data.production.append_jsonl_seeks import SeekWriter
-from data.production.record import has_failed, read_lines, sample_in
+from data.production.record import has_failed, read_lines
 from data.production.runner.config import OutputOptions
-from data.production.runner.link import digest_of
 from data.production.runner.shard_files import put
+from data.production.runner.step import digest_of
 from data.samples.line_index import open_index
 from utils.errors import UserError
 
@@ -21,7 +21,7 @@ HELD_OUT = "held_out"
 
 @dataclass(frozen=True)
 class Results:
-    """Where the results of a run lie, in the order of the shards. dropped: of all links, shard by shard.
+    """Where the results of a run lie, in the order of the shards. dropped: of all steps, shard by shard.
 
     digest: of all of them together.
     """
@@ -59,10 +59,10 @@ def _write_kept(folder: Path, kept: Sequence[Path], options: OutputOptions) -> d
     names = {"": options.name + suffix, HELD_OUT: f"{options.name}_{HELD_OUT}{suffix}"}
     with _Files(folder) as files:
         for line in _lines(kept):
-            sample, facts = sample_in(line)
-            if sample:
-                is_held_out = HELD_OUT.encode() in facts and orjson.loads(facts).get("split") == HELD_OUT
-                files.add(names[HELD_OUT if is_held_out else ""], sample, options.seeks)
+            record = orjson.loads(line)
+            if sample := record.get("conversation"):
+                is_held_out = record.get("split") == HELD_OUT
+                files.add(names[HELD_OUT if is_held_out else ""], orjson.dumps(sample), options.seeks)
             else:
                 files.add(f"{options.name}.jsonl", line)
         written = files.finish()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from data.production.record import Record, Rejection, Timed, from_line, read_lines
 from data.production.runner.config import RunConfig
-from data.production.runner.result import RunResult
+from data.production.runner.progress import RunResult
 from data.samples.annotations import AnnotationError, AnnotationFile
 from data.video.clip import VideoError, read_clip
 from data.video.frame_plan import SIZE_FACTOR, VideoLimits
@@ -95,7 +95,7 @@ def collect(result: RunResult, config: RunConfig) -> Facts:
     for number, paths in result.dropped.items():
         for record in sample(paths, SAMPLE):
             dropped.append(measured(record))
-            shown = reasons.setdefault((result.links[number].stage, record.rejection.reason), [])
+            shown = reasons.setdefault((result.steps[number].stage, record.rejection.reason), [])
             if len(shown) < REASON_EXAMPLES and (record.words or record.captions or record.video):
                 shown.append(make_example(record))
     counts = result.progress.counts
@@ -134,11 +134,11 @@ def _spread(paths: Sequence[Path]) -> list[Path]:
 
 
 def read_costs(side: Path) -> dict[str, Spent]:
-    """By link, what workers noted."""
+    """By step, what workers noted."""
     spent: dict[str, Spent] = {}
     for path in sorted(side.glob("*/notes-*.jsonl")):
         for note in _notes(path):
-            name = note.get("link") or path.parent.name
+            name = note.get("step") or path.parent.name
             found = spent.setdefault(name, Spent())
             found.took_s += note.get("took_s", 0.0)
             found.n_records += note.get("n_ran", 0)

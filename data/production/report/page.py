@@ -18,8 +18,7 @@ from data.preview.page import STYLE as SHARED_STYLE
 from data.production.report.facts import PLAYED_S, Example, Facts, Measured, Spent, collect
 from data.production.report.plot import histogram, number
 from data.production.runner.config import RunConfig
-from data.production.runner.progress import Count
-from data.production.runner.result import RunResult
+from data.production.runner.progress import RunResult, StepCount
 from data.production.runner.store import Tally
 from utils.files import write_whole
 
@@ -80,12 +79,12 @@ def _headline(facts: Facts) -> str:
 
 def _funnel(facts: Facts) -> str:
     rows, most = [], max((count.kept.seconds for count in facts.result.progress.counts), default=0) or 1
-    for link, count in zip(facts.result.links, facts.result.progress.counts, strict=True):
+    for step, count in zip(facts.result.steps, facts.result.progress.counts, strict=True):
         share = 100 * count.kept.seconds / most
         n_dropped = sum(tally.records for tally in count.reasons.values())
-        what = {"read": "input", "judge": "thresholds"}.get(link.part, "")
+        what = {"read": "input", "judge": "thresholds"}.get(step.part, "")
         rows.append([
-            f'{escape(link.stage)} <small>{what}</small>',
+            f'{escape(step.stage)} <small>{what}</small>',
             f"{count.n_in:,}", f"{count.kept.records:,}", f"{n_dropped:,}", f"{count.acceptance:.1%}",
             _hours(count.kept.seconds), f"{count.kept.words:,}",
             f'<span class="funnel"><span style="width:{share:.1f}%"></span></span>',
@@ -100,14 +99,14 @@ def _funnel(facts: Facts) -> str:
 
 def _rejections(facts: Facts) -> str:
     parts = []
-    for link, count in zip(facts.result.links, facts.result.progress.counts, strict=True):
+    for step, count in zip(facts.result.steps, facts.result.progress.counts, strict=True):
         ranked = sorted(count.reasons.items(), key=lambda item: -item[1].records)
         for reason, tally in ranked:
-            parts.append(_reason(facts, link.stage, reason, tally, count))
+            parts.append(_reason(facts, step.stage, reason, tally, count))
     return "".join(parts) or "<p>nothing was rejected</p>"
 
 
-def _reason(facts: Facts, stage: str, reason: str, tally: Tally, count: Count) -> str:
+def _reason(facts: Facts, stage: str, reason: str, tally: Tally, count: StepCount) -> str:
     n_out = count.kept.records + sum(t.records for t in count.reasons.values())
     share = tally.records / n_out if n_out else 0.0
     examples = facts.reasons.get((stage, reason), [])
@@ -230,12 +229,12 @@ def _vocabulary(facts: Facts) -> str:
 
 def _costs(facts: Facts) -> str:
     rows = []
-    for link in facts.result.links:
-        spent = facts.spent.get(link.name, Spent())
-        own = facts.spent.get(link.stage, Spent()).sums if link.part != "judge" else {}
+    for step in facts.result.steps:
+        spent = facts.spent.get(step.name, Spent())
+        own = facts.spent.get(step.stage, Spent()).sums if step.part != "judge" else {}
         sums = ", ".join(f"{escape(name)} {number(value)}" for name, value in sorted(own.items()))
         rate = f"{number(spent.rate)}/s" if spent.took_s else ""
-        rows.append([escape(link.name), f"{spent.n_records:,}", _time(spent.took_s), rate, sums])
+        rows.append([escape(step.name), f"{spent.n_records:,}", _time(spent.took_s), rate, sums])
     note = "<p class='notes'>Of all workers together, all runs in this folder, kills and retries included.</p>"
     return note + _grid(("stage", "records worked on", "workers' time", "a worker", "noted by the stage"), rows)
 

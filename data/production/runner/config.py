@@ -11,7 +11,6 @@
 Every mistake is reported with file, line and the nearest valid name.
 """
 
-import difflib
 import types
 import typing
 from dataclasses import MISSING, dataclass, field, fields
@@ -20,8 +19,8 @@ from typing import Any, get_args, get_origin
 
 import yaml
 
-from data.production.stage import Source, Stage, load_source, load_stage
-from utils.errors import UserError
+from data.production.stage import Input, Stage, load_input, load_stage
+from utils.errors import UserError, did_you_mean
 
 
 @dataclass
@@ -40,7 +39,7 @@ class RunConfig:
     """One run."""
 
     path: str
-    source: Source
+    input: Input
     stages: list[Stage]
     output: OutputOptions
     shard_size: int = 500
@@ -76,7 +75,7 @@ class _Node:
         return [_Node(value, self.path) for value in self.node.value]
 
 
-def read_config(path: str | Path, changes: list[str] | None = None) -> RunConfig:
+def read_run_config(path: str | Path, changes: list[str] | None = None) -> RunConfig:
     """A config file. changes: "STAGE.OPTION=VALUE" each, which replace the file's. Raises UserError for any mistake."""
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -98,16 +97,18 @@ def read_config(path: str | Path, changes: list[str] | None = None) -> RunConfig
     known = ("inputs", "stages", "output", "shard_size")
     for name, node in parts.items():
         if name not in known:
-            raise UserError(f"{node.where}: {name!r} is no part of a config{nearest(name, known)}")
+            raise UserError(f"{node.where}: {name!r} is no part of a config{did_you_mean(name, known)}")
     for name in ("inputs", "stages"):
         if name not in parts:
             raise UserError(f"{path}: no {name}; a config has {', '.join(known)}")
     overrides = _overrides(changes or [])
-    source = _named(parts["inputs"], "inputs", load_source, overrides)
+    input_ = _named(parts["inputs"], "inputs", load_input, overrides)
     stages = [_stage(entry, overrides) for entry in parts["stages"].entries("stages")]
     unused = [name for name, values in overrides.items() if values]
     if unused:
-        raise UserError(f"--set {unused[0]}: no such stage in {path}{nearest(unused[0], [s.name for s in stages])}")
+        raise UserError(
+            f"--set {unused[0]}: no such stage in {path}{did_you_mean(unused[0], [s.name for s in stages])}"
+        )
     output = OutputOptions()
     if "output" in parts:
         options = {name: node.value() for name, node in parts["output"].items("output").items()}
@@ -115,7 +116,7 @@ def read_config(path: str | Path, changes: list[str] | None = None) -> RunConfig
     size = parts["shard_size"].value() if "shard_size" in parts else RunConfig.shard_size
     if type(size) is not int or size < 1:
         raise UserError(f"{parts['shard_size'].where}: shard_size {size!r}; give a number of records from 1 on")
-    return RunConfig(str(path), source, stages, output, size)
+    return RunConfig(str(path), input_, stages, output, size)
 
 
 def build_options(cls: type, values: dict[str, Any], where: str) -> Any:
@@ -125,7 +126,7 @@ def build_options(cls: type, values: dict[str, Any], where: str) -> Any:
     for name, value in values.items():
         if name not in names:
             raise UserError(
-                f"{where}: no option {name!r} there{nearest(name, names)}; it has {', '.join(names) or 'none'}"
+                f"{where}: no option {name!r} there{did_you_mean(name, names)}; it has {', '.join(names) or 'none'}"
             )
         values[name] = _typed(value, hints[name], f"{where}: {name}")
     missing = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
@@ -133,12 +134,6 @@ def build_options(cls: type, values: dict[str, Any], where: str) -> Any:
         if name not in values:
             raise UserError(f"{where}: {name} must be given")
     return cls(**values)
-
-
-def nearest(name: str, known: typing.Iterable[str]) -> str:
-    """A hint for a mistyped name."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _stage(entry: _Node, overrides: dict[str, dict]) -> Stage:
@@ -161,12 +156,8 @@ def _made(name: str, values: dict, where: str, load: Any, overrides: dict[str, d
     try:
         cls = load(name)
     except UserError as error:
-        raise UserError(f"{where}: {error}{nearest(name, _names(error))}") from None
+        raise UserError(f"{where}: {error}") from None
     return cls(build_options(cls.Options, {**values, **overrides.pop(name, {})}, where))
-
-
-def _names(error: UserError) -> list[str]:
-    return str(error).rpartition("choose one of ")[2].split(", ")
 
 
 def _overrides(changes: list[str]) -> dict[str, dict]:

@@ -17,9 +17,9 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from data.production.runner.job import Job, Report
-from data.production.runner.link import Link
+from data.production.runner.shard_task import ShardReport, ShardTask
 from data.production.runner.shard_worker import ShardWorker
+from data.production.runner.step import Step
 from utils.errors import UserError
 
 MAX_DEATHS = 3  # of processes in a row that were working on nothing yet: then it is the machine, not a record
@@ -29,7 +29,7 @@ MAX_DEATHS = 3  # of processes in a row that were working on nothing yet: then i
 class WorkerSetup:
     """What a process is told when it starts. gpu: which one, as CUDA_VISIBLE_DEVICES names it."""
 
-    links: dict[int, Link]
+    steps: dict[int, Step]
     folder: Path
     gpu: str | None = None
     n_threads: int = 1
@@ -37,21 +37,21 @@ class WorkerSetup:
 
 
 @dataclass
-class Member:
+class _Member:
     """A process, and the shard that it works on."""
 
     process: Any
     connection: Connection
     setup: WorkerSetup
-    job: Job | None = None
+    task: ShardTask | None = None
     trying: list[bytes] = field(default_factory=list)
 
 
-def run_here(setup: WorkerSetup, jobs: Iterable[Job]) -> Iterator[Report]:
+def run_here(setup: WorkerSetup, tasks: Iterable[ShardTask]) -> Iterator[ShardReport]:
     """The same in this process."""
-    worker = ShardWorker(setup.links, setup.folder, "cpu", setup.n_threads, setup.retry_failed)
-    for job in jobs:
-        yield from worker.run(job)
+    worker = ShardWorker(setup.steps, setup.folder, "cpu", setup.n_threads, setup.retry_failed)
+    for task in tasks:
+        yield from worker.run(task)
     worker.close()
 
 
@@ -60,24 +60,24 @@ class Pool:
 
     def __init__(self, setups: list[WorkerSetup]):
         self._setups = setups
-        self._members: list[Member] = []
+        self._members: list[_Member] = []
         self._deaths_at_start = 0
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[Report]:
+    def run(self, tasks: Iterable[ShardTask]) -> Iterator[ShardReport]:
         """Reports as they come. Raises UserError where a worker did, or where processes die before they work."""
-        todo = deque(jobs)
+        todo = deque(tasks)
         try:
             for setup in self._setups[: len(todo)]:
                 self._members.append(_start(setup))
             for member in self._members:
                 _give(member, todo)
-            while busy := [member for member in self._members if member.job]:
+            while busy := [member for member in self._members if member.task]:
                 for member in _ready(busy):
                     yield from self._hear(member, todo)
         finally:
             self._close()
 
-    def _hear(self, member: Member, todo: deque[Job]) -> Iterator[Report]:
+    def _hear(self, member: _Member, todo: deque[ShardTask]) -> Iterator[ShardReport]:
         try:
             kind, value = member.connection.recv()
         except (EOFError, ConnectionError):
@@ -91,13 +91,13 @@ class Pool:
         elif kind == "error":
             raise UserError(value)
         else:  # "free"
-            member.job, member.trying = None, []
+            member.task, member.trying = None, []
             _give(member, todo)
 
-    def _replace(self, member: Member, todo: deque[Job]) -> None:
+    def _replace(self, member: _Member, todo: deque[ShardTask]) -> None:
         """Start another process in place of a dead one, and have its shard tried again, with care."""
         member.process.join()
-        job, status = member.job, member.process.exitcode
+        task, status = member.task, member.process.exitcode
         if not member.trying:
             self._deaths_at_start += 1
             if self._deaths_at_start >= MAX_DEATHS:
@@ -106,8 +106,8 @@ class Pool:
                     "there too little memory? Give a smaller --num_workers; what is done is kept"
                 )
         else:
-            job = job.after_death(member.trying)
-        todo.appendleft(job)
+            task = task.after_death(member.trying)
+        todo.appendleft(task)
         self._members[self._members.index(member)] = fresh = _start(member.setup)
         _give(fresh, todo)
 
@@ -115,7 +115,7 @@ class Pool:
         for member in self._members:
             member.connection.close()  # a worker that waits ends by itself, with its teardown
         for member in self._members:
-            if member.job:
+            if member.task:
                 member.process.terminate()
             member.process.join(10)
             if member.process.is_alive():
@@ -123,21 +123,21 @@ class Pool:
                 member.process.join()
 
 
-def _start(setup: WorkerSetup) -> Member:
+def _start(setup: WorkerSetup) -> _Member:
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_work, args=(theirs, setup), daemon=True)
     process.start()
     theirs.close()
-    return Member(process, ours, setup)
+    return _Member(process, ours, setup)
 
 
-def _give(member: Member, todo: deque[Job]) -> None:
+def _give(member: _Member, todo: deque[ShardTask]) -> None:
     if todo:
-        member.job = todo.popleft()
-        member.connection.send(member.job)
+        member.task = todo.popleft()
+        member.connection.send(member.task)
 
 
-def _ready(busy: list[Member]) -> list[Member]:
+def _ready(busy: list[_Member]) -> list[_Member]:
     ready = wait([member.connection for member in busy])
     return [member for member in busy if member.connection in ready]
 
@@ -153,7 +153,7 @@ def _work(connection: Connection, setup: WorkerSetup) -> None:
     device = "cpu" if setup.gpu is None else "cuda:0"
     try:
         worker = ShardWorker(
-            setup.links,
+            setup.steps,
             setup.folder,
             device,
             setup.n_threads,
@@ -162,10 +162,10 @@ def _work(connection: Connection, setup: WorkerSetup) -> None:
         )
         while True:
             try:
-                job = connection.recv()
+                task = connection.recv()
             except (EOFError, ConnectionError):
                 break
-            for report in worker.run(job):
+            for report in worker.run(task):
                 connection.send(("report", report))
             connection.send(("free", None))
         worker.close()
@@ -178,7 +178,7 @@ def _work(connection: Connection, setup: WorkerSetup) -> None:
 
 
 def _tell(connection: Connection, error: str) -> None:
-    """Report why this process ends; where the owner has closed its end, another one has told it already."""
+    """ShardReport why this process ends; where the owner has closed its end, another one has told it already."""
     with contextlib.suppress(ConnectionError):
         connection.send(("error", error))
 

@@ -1,4 +1,4 @@
-"""The files that a link leaves of a shard, while they are written."""
+"""The files that a step leaves of a shard, while they are written."""
 
 import os
 import socket
@@ -22,7 +22,7 @@ PART_TYPE = np.dtype([("digest", f"V{DIGEST_BYTES}"), ("n_kept", "<u4"), ("n_dro
 
 
 class ShardFiles:
-    """What a link makes of a shard while it is at it: hidden files, of which the store makes the shard's own.
+    """What a step makes of a shard while it is at it: hidden files, of which the store makes the shard's own.
 
     with_parts: notes which lines came from which record.
     """

@@ -1,4 +1,4 @@
-"""What the links of a run have made, on disk: for each shard the records that go on, those that do not, and a marker.
+"""What the steps of a run have made, on disk: for each shard the records that go on, those that do not, and a marker.
 
     work/LINK-SPEC/000012-INPUT.0.kept.jsonl       records that go on
                    000012-INPUT.0.dropped.jsonl    records rejected here, with their reason
@@ -16,8 +16,8 @@ import numpy as np
 import orjson
 
 from data.production.record import has_failed, read_lines
-from data.production.runner.link import Link
 from data.production.runner.shard_files import PART_TYPE, ShardFiles, put
+from data.production.runner.step import Step
 
 
 @dataclass
@@ -41,8 +41,8 @@ class Tally:
 
 
 @dataclass
-class Done:
-    """What a link made of a shard: the content of its marker. input, digest: of the records before and after it."""
+class Marker:
+    """What a step made of a shard: the content of its marker. input, digest: of the records before and after it."""
 
     input: str
     digest: str
@@ -60,84 +60,80 @@ class Done:
         return sum(tally.records for tally in self.reasons.values())
 
 
-class Store:
+class WorkStore:
     """The kept work of one output folder; any number of processes may use it at once."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self._markers: dict[Path, dict[int, list[Path]]] = {}
 
-    def find(self, link: Link, shard: int, input_digest: str) -> Done | None:
-        """What the link made of this input; None where it has not, or where a file was lost since."""
+    def find(self, step: Step, shard: int, input_digest: str) -> Marker | None:
+        """What the step made of this input; None where it has not, or where a file was lost since."""
         try:
-            done = _read_done(self._base(link, shard, input_digest, ".done.json"))
-            return done if self._is_whole(link, shard, done) else None
+            marker = _read_marker(self._base(step, shard, input_digest, ".done.json"))
+            return marker if self._is_whole(step, shard, marker) else None
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def open(self, link: Link, shard: int) -> ShardFiles:
-        """Files for what the link makes of a shard now. Raises UserError where the disk does not take them."""
-        return ShardFiles(self._folder(link) / f"{shard:06d}", with_parts=link.part == "process")
+    def open(self, step: Step, shard: int) -> ShardFiles:
+        """Files for what the step makes of a shard now. Raises UserError where the disk does not take them."""
+        return ShardFiles(self._folder(step) / f"{shard:06d}", with_parts=step.part == "process")
 
-    def keep(self, link: Link, shard: int, done: Done, files: ShardFiles) -> None:
+    def keep(self, step: Step, shard: int, marker: Marker, files: ShardFiles) -> None:
         """Make the files the shard's own, with their marker. Raises UserError where the disk does not take them."""
-        files.move(self._base(link, shard, done.input, f".{done.attempt}"))
-        put(self._base(link, shard, done.input, ".done.json"), orjson.dumps(done))
-        if done.attempt:
-            self._remove(self._base(link, shard, done.input, f".{done.attempt - 1}"))
+        files.move(self._base(step, shard, marker.input, f".{marker.attempt}"))
+        put(self._base(step, shard, marker.input, ".done.json"), orjson.dumps(marker))
+        if marker.attempt:
+            self._remove(self._base(step, shard, marker.input, f".{marker.attempt - 1}"))
 
-    def knows(self, link: Link, shard: int) -> bool:
-        """Whether the link had made anything of the shard, whatever its input, when its folder was first looked at."""
-        return bool(self._markers_of(link, shard))
+    def knows(self, step: Step, shard: int) -> bool:
+        """Whether the step had made anything of the shard, whatever its input, when its folder was first looked at."""
+        return bool(self._markers_of(step, shard))
 
-    def kept_path(self, link: Link, shard: int, done: Done) -> Path:
+    def kept_path(self, step: Step, shard: int, marker: Marker) -> Path:
         """The file of records that go on."""
-        return self._base(link, shard, done.input, f".{done.attempt}.kept.jsonl")
+        return self._base(step, shard, marker.input, f".{marker.attempt}.kept.jsonl")
 
-    def dropped_path(self, link: Link, shard: int, done: Done) -> Path:
+    def dropped_path(self, step: Step, shard: int, marker: Marker) -> Path:
         """The file of records that do not."""
-        return self._base(link, shard, done.input, f".{done.attempt}.dropped.jsonl")
+        return self._base(step, shard, marker.input, f".{marker.attempt}.dropped.jsonl")
 
-    def earlier(self, link: Link, shard: int, before: Done | None) -> "Earlier":
-        """What the link has made of records of this shard: `before`, else of the newest other input, if any."""
+    def earlier(self, step: Step, shard: int, before: Marker | None) -> "PreviousResults":
+        """What the step has made of records of this shard: `before`, else of the newest other input, if any."""
         if before:
-            return Earlier(self, link, shard, before)
-        for marker in sorted(self._markers_of(link, shard), key=lambda path: path.stat().st_mtime_ns, reverse=True):
+            return PreviousResults(self, step, shard, before)
+        for path in sorted(self._markers_of(step, shard), key=lambda at: at.stat().st_mtime_ns, reverse=True):
             try:
-                done = _read_done(marker)
-                if self._is_whole(link, shard, done):
-                    return Earlier(self, link, shard, done)
+                marker = _read_marker(path)
+                if self._is_whole(step, shard, marker):
+                    return PreviousResults(self, step, shard, marker)
             except (OSError, ValueError, TypeError, KeyError):
                 continue
-        return Earlier(self, link, shard, None)
+        return PreviousResults(self, step, shard, None)
 
-    def _markers_of(self, link: Link, shard: int) -> list[Path]:
+    def _markers_of(self, step: Step, shard: int) -> list[Path]:
         """Markers of a shard when the folder was first looked at: a run needs none of those that it adds itself, and a
         folder of many thousand shards takes long to list."""
-        folder = self._folder(link)
+        folder = self._folder(step)
         if folder not in self._markers:
             found = self._markers.setdefault(folder, {})
             for path in folder.glob("*.done.json"):
                 found.setdefault(int(path.name.partition("-")[0]), []).append(path)
         return self._markers[folder].get(shard, [])
 
-    def parts(self, link: Link, shard: int, done: Done) -> np.ndarray:
+    def parts(self, step: Step, shard: int, marker: Marker) -> np.ndarray:
         """Which lines came from which record."""
-        return np.fromfile(self._base(link, shard, done.input, f".{done.attempt}.parts"), PART_TYPE)
+        return np.fromfile(self._base(step, shard, marker.input, f".{marker.attempt}.parts"), PART_TYPE)
 
-    def used_folders(self, links: Sequence[Link]) -> set[str]:
-        """Names of the folders that these links keep their work in."""
-        return {self._folder(link).name for link in links}
-
-    def _is_whole(self, link: Link, shard: int, done: Done) -> bool:
+    def _is_whole(self, step: Step, shard: int, marker: Marker) -> bool:
         """Whether the kept file is as long as it was. Raises OSError where it is gone."""
-        return self.kept_path(link, shard, done).stat().st_size == done.size
+        return self.kept_path(step, shard, marker).stat().st_size == marker.size
 
-    def _folder(self, link: Link) -> Path:
-        return self.folder / f"{link.name}-{link.spec[:16]}"
+    def _folder(self, step: Step) -> Path:
+        return self.folder / f"{step.name}-{step.spec[:16]}"
 
-    def _base(self, link: Link, shard: int, input_digest: str, suffix: str) -> Path:
-        return self._folder(link) / f"{shard:06d}-{input_digest[:16]}{suffix}"
+    def _base(self, step: Step, shard: int, input_digest: str, suffix: str) -> Path:
+        return self._folder(step) / f"{shard:06d}-{input_digest[:16]}{suffix}"
 
     @staticmethod
     def _remove(base: Path) -> None:
@@ -145,16 +141,16 @@ class Store:
             base.with_name(base.name + suffix).unlink(missing_ok=True)
 
 
-class Earlier:
+class PreviousResults:
     """Results of single records from an earlier state of a shard; those that failed are left out."""
 
-    def __init__(self, store: Store, link: Link, shard: int, done: Done | None):
+    def __init__(self, store: WorkStore, step: Step, shard: int, marker: Marker | None):
         self._results: dict[bytes, tuple[list[bytes], list[bytes]]] = {}
-        if done is None:
+        if marker is None:
             return
-        kept = read_lines(store.kept_path(link, shard, done))
-        dropped = read_lines(store.dropped_path(link, shard, done))
-        for part in store.parts(link, shard, done):
+        kept = read_lines(store.kept_path(step, shard, marker))
+        dropped = read_lines(store.dropped_path(step, shard, marker))
+        for part in store.parts(step, shard, marker):
             result = ([next(kept) for _ in range(part["n_kept"])], [next(dropped) for _ in range(part["n_dropped"])])
             if not any(map(has_failed, result[1])):
                 self._results[part["digest"].tobytes()] = result
@@ -164,9 +160,9 @@ class Earlier:
         return self._results.get(digest)
 
 
-def _read_done(path: Path) -> Done:
+def _read_marker(path: Path) -> Marker:
     value = orjson.loads(path.read_bytes())
     value["kept"] = Tally(**value["kept"])
     for name in ("reasons", "categories"):
         value[name] = {key: Tally(**tally) for key, tally in value[name].items()}
-    return Done(**{f.name: value[f.name] for f in fields(Done)})
+    return Marker(**{f.name: value[f.name] for f in fields(Marker)})

@@ -53,7 +53,7 @@ def stored_batch(checkpoint):
         def features(self, patches, grids_thw):
             return self.seen[: len(patches) // 4]
 
-        def logits(self, ids, features, positions, runs):
+        def logits(self, ids, features, positions, streams):
             self.n_told = (self.n_told + 1) % (N_SAID + 1)
             return (self.spoken if self.n_told else self.silent).clone()
 

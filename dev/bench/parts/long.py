@@ -29,12 +29,12 @@ def bench_long(arguments, out) -> list[dict]:
         step = session.step(frames, start_s, end_s)
         times.append(time.perf_counter() - started)
         contexts.append(step.n_context)
-        highest.append(session.context.positions.next)
+        highest.append(session.state.positions.next)
         n_words += len(step.text.split())
         if number % min(HOUR, n_steps) == 0:
             rows.append({
                 "steps": number, "median_ms": statistics.median(times) * 1e3, "most_tokens": max(contexts),
-                "highest_position": max(highest), "slots": session.context.cache.capacity, "words": n_words,
+                "highest_position": max(highest), "slots": session.state.cache.capacity, "words": n_words,
                 "rss_mb": psutil.Process().memory_info().rss / 2**20,
             })  # fmt: skip
             times, contexts, highest, n_words = [], [], [], 0

@@ -66,7 +66,7 @@ def bench_gpu(arguments, out) -> list[dict]:
         session.step(frames, start_s, end_s)
         times.append(time.perf_counter() - started)
     settled = sorted(times[SETTLED:])
-    floor = floor_s(checkpoint.model, session.context.n_tokens, bandwidth, flops)
+    floor = floor_s(checkpoint.model, session.state.n_tokens, bandwidth, flops)
     p50, p99 = statistics.median(settled), settled[int(len(settled) * 0.99)]
     row = {
         "p50_ms": p50 * 1e3, "p99_ms": p99 * 1e3, "floor_ms": floor * 1e3, "times_floor": p50 / floor,

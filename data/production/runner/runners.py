@@ -1,14 +1,14 @@
 """Where the work of a run is done: this machine's processes, or a Ray cluster. Both run shard_worker.py's ShardWorker
 on the same shards, which leaves everything in files; so their output is the same, byte for byte.
 
-    engine = make_engine("local", num_workers=8)
-    for report in engine.run(links, jobs, folder):  # a Report for every link of every shard, as they come
+    runner = make_runner("local", num_workers=8)
+    for report in runner.run(steps, tasks, folder):  # a ShardReport for every step of every shard, as they come
         ...
 
-LocalEngine: one group of links after the other (links that need the same kind of worker), each on its own processes:
+LocalRunner: one group of steps after the other (steps that need the same kind of worker), each on its own processes:
 one for each `gpus` share of the GPUs, else as many as `cpus` of each allow. A process that dies is replaced, and the
 record that it died on fails.
-RayEngine: Ray Data, one row a shard; each group is an actor pool that Ray scales between 1 and what the cluster has or
+RayRunner: Ray Data, one row a shard; each group is an actor pool that Ray scales between 1 and what the cluster has or
 can grow to, and the shards stream through as many groups at once as have room in it. The output folder must be a path
 that all machines see.
 """
@@ -25,88 +25,90 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from data.production.runner.job import Job, Report, after
-from data.production.runner.link import Link, groups_of
 from data.production.runner.pool import Pool, WorkerSetup, run_here
 from data.production.runner.shard_files import put
+from data.production.runner.shard_task import ShardReport, ShardTask, after
 from data.production.runner.shard_worker import ShardWorker
-from data.production.runner.store import Store
+from data.production.runner.step import Step, groups_of
+from data.production.runner.store import WorkStore
 from utils.errors import UserError
 
 MACHINE = "CPU of a machine"
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
-class Engine(ABC):
+class Runner(ABC):
     """Does the work of a run. retry_failed: records that failed before are tried again."""
 
     def __init__(self, num_workers: int = 0, retry_failed: bool = False):
         self.num_workers, self.retry_failed = num_workers, retry_failed
 
     @abstractmethod
-    def run(self, links: dict[int, Link], jobs: Sequence[Job], folder: Path) -> Iterator[Report]:
-        """Take every shard through the links (by their number in the run); reports as they come, kept ones first."""
+    def run(self, steps: dict[int, Step], tasks: Sequence[ShardTask], folder: Path) -> Iterator[ShardReport]:
+        """Take every shard through the steps (by their number in the run); reports as they come, kept ones first."""
 
     def close(self) -> None:  # noqa: B027 - most engines hold nothing
-        """Free what the engine holds."""
+        """Free what the runner holds."""
 
-    def _kept(self, links: dict[int, Link], job: Job, store: Store) -> tuple[list[Report], Job, bool]:
-        """What of a shard is done already, from the first link on; where it stands then; whether it is complete."""
+    def _kept(
+        self, steps: dict[int, Step], task: ShardTask, store: WorkStore
+    ) -> tuple[list[ShardReport], ShardTask, bool]:
+        """What of a shard is done already, from the first step on; where it stands then; whether it is complete."""
         reports = []
-        for number, link in links.items():
-            done = store.find(link, job.shard, job.digest)
+        for number, step in steps.items():
+            done = store.find(step, task.shard, task.digest)
             if done is None or (self.retry_failed and done.n_failed):
-                return reports, job, False
-            reports.append(Report(number, job.shard, done, str(store.kept_path(link, job.shard, done))))
-            job = after(job, reports[-1])
-        return reports, job, True
+                return reports, task, False
+            reports.append(ShardReport(number, task.shard, done, str(store.kept_path(step, task.shard, done))))
+            task = after(task, reports[-1])
+        return reports, task, True
 
 
-class LocalEngine(Engine):
+class LocalRunner(Runner):
     """Processes of this machine."""
 
-    def run(self, links: dict[int, Link], jobs: Sequence[Job], folder: Path) -> Iterator[Report]:
-        """See Engine."""
-        numbers, store = list(links), Store(folder / "work")
-        for group in groups_of(list(links.values())):
-            inside = {numbers[i]: links[numbers[i]] for i in group}
+    def run(self, steps: dict[int, Step], tasks: Sequence[ShardTask], folder: Path) -> Iterator[ShardReport]:
+        """Take every shard through the steps."""
+        numbers, store = list(steps), WorkStore(folder / "work")
+        for group in groups_of(list(steps.values())):
+            inside = {numbers[i]: steps[numbers[i]] for i in group}
             done, todo = [], []
-            for job in jobs:
-                reports, reached, complete = self._kept(inside, job, store)
+            for task in tasks:
+                reports, reached, complete = self._kept(inside, task, store)
                 if complete:
                     yield from reports
                     done.append(reached)
                 else:
-                    todo.append(job)
+                    todo.append(task)
             last = max(inside)
             for report in self._work(inside, todo, folder):
                 yield report
-                if report.link == last:
-                    done.append(Job(report.shard, report.done.digest, kept=report.kept))
-            jobs = sorted(done, key=lambda job: job.shard)
+                if report.step == last:
+                    done.append(ShardTask(report.shard, report.marker.digest, kept=report.kept))
+            tasks = sorted(done, key=lambda task: task.shard)
 
-    def _work(self, links: dict[int, Link], jobs: list[Job], folder: Path) -> Iterator[Report]:
-        if not jobs:
+    def _work(self, steps: dict[int, Step], tasks: list[ShardTask], folder: Path) -> Iterator[ShardReport]:
+        if not tasks:
             return iter(())
-        setups = self._setups(links, folder)
-        first = next(iter(links.values()))
+        setups = self._setups(steps, folder)
+        first = next(iter(steps.values()))
         if len(setups) == 1 and first.is_light:
-            return run_here(setups[0], jobs)
-        return Pool(setups).run(jobs)
+            return run_here(setups[0], tasks)
+        return Pool(setups).run(tasks)
 
-    def _setups(self, links: dict[int, Link], folder: Path) -> list[WorkerSetup]:
+    def _setups(self, steps: dict[int, Step], folder: Path) -> list[WorkerSetup]:
         """One for each worker."""
         cores = self.num_workers or os.cpu_count() or 1
-        first = next(iter(links.values()))
+        first = next(iter(steps.values()))
         gpus = visible_gpus() if first.gpus else []
         places: list[str | None] = [gpu for gpu in gpus for _ in range(max(1, int(1 / first.gpus)))]
         if not places:
             places = [None] * max(1, cores // (first.cpus or cores))
         n_threads = max(1, (os.cpu_count() or 1) // len(places))
-        return [WorkerSetup(links, folder, gpu, n_threads, self.retry_failed) for gpu in places]
+        return [WorkerSetup(steps, folder, gpu, n_threads, self.retry_failed) for gpu in places]
 
 
-class RayEngine(Engine):
+class RayRunner(Runner):
     """A Ray cluster. address: "auto", HOST:PORT or ray://HOST:PORT of one that runs; "local": one is started here.
 
     most: the CPU and GPU that the cluster can grow to, where that is more than it has now.
@@ -122,27 +124,27 @@ class RayEngine(Engine):
         super().__init__(num_workers, retry_failed)
         self.address, self.most, self._is_up = address, most or {}, False
 
-    def run(self, links: dict[int, Link], jobs: Sequence[Job], folder: Path) -> Iterator[Report]:
-        """See Engine."""
-        store = Store(folder / "work")
-        if all(self._kept(links, job, store)[2] for job in jobs):
-            for job in jobs:
-                yield from self._kept(links, job, store)[0]
+    def run(self, steps: dict[int, Step], tasks: Sequence[ShardTask], folder: Path) -> Iterator[ShardReport]:
+        """Take every shard through the steps."""
+        store = WorkStore(folder / "work")
+        if all(self._kept(steps, task, store)[2] for task in tasks):
+            for task in tasks:
+                yield from self._kept(steps, task, store)[0]
             return
         self._connect()
         total = self._total()
-        for wave in waves_of(links, total):
+        for wave in waves_of(steps, total):
             done, todo = [], []
-            for job in jobs:
-                reports, reached, complete = self._kept(wave, job, store)
+            for task in tasks:
+                reports, reached, complete = self._kept(wave, task, store)
                 if complete:
                     yield from reports
-                (done if complete else todo).append(reached if complete else job)
+                (done if complete else todo).append(reached if complete else task)
             for report in self._stream(wave, todo, folder, total) if todo else ():
                 yield report
-                if report.link == max(wave):
-                    done.append(after(Job(report.shard, ""), report))
-            jobs = sorted(done, key=lambda job: job.shard)
+                if report.step == max(wave):
+                    done.append(after(ShardTask(report.shard, ""), report))
+            tasks = sorted(done, key=lambda task: task.shard)
 
     def close(self) -> None:
         """Leave the cluster; one started here ends."""
@@ -180,21 +182,21 @@ class RayEngine(Engine):
         return {**total, "CPU": cpus, MACHINE: max(1.0, min(largest, cpus))}
 
     def _stream(
-        self, links: dict[int, Link], jobs: list[Job], folder: Path, total: dict[str, float]
-    ) -> Iterator[Report]:
+        self, steps: dict[int, Step], tasks: list[ShardTask], folder: Path, total: dict[str, float]
+    ) -> Iterator[ShardReport]:
         import ray
 
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
-        items = [{"state": pickle.dumps(State(job))} for job in jobs]
+        items = [{"state": pickle.dumps(State(task))} for task in tasks]
         rows = ray.data.from_items(items, override_num_blocks=len(items))
-        numbers, run = list(links), uuid.uuid4().hex
-        for group in groups_of(list(links.values())):
-            inside = {numbers[i]: links[numbers[i]] for i in group}
+        numbers, run = list(steps), uuid.uuid4().hex
+        for group in groups_of(list(steps.values())):
+            inside = {numbers[i]: steps[numbers[i]] for i in group}
             needs, most = needs_of(next(iter(inside.values())), total)
             rows = rows.map(
-                RayWorker,
+                _RayWorker,
                 fn_constructor_args=(inside, str(folder.resolve()), self.retry_failed, run),
                 compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
                 num_cpus=needs["CPU"],
@@ -208,22 +210,22 @@ class RayEngine(Engine):
         shutil.rmtree(folder / "side" / "trying", ignore_errors=True)
 
 
-def needs_of(link: Link, total: dict[str, float]) -> tuple[dict[str, float], int]:
-    """What one actor for a link takes of a cluster, and how many of them may be at most."""
-    if link.gpus and total["GPU"]:
-        return {"CPU": 0.0, "GPU": link.gpus}, max(1, int(total["GPU"] / link.gpus))
-    cpus = min(link.cpus or total[MACHINE], total[MACHINE])
+def needs_of(step: Step, total: dict[str, float]) -> tuple[dict[str, float], int]:
+    """What one actor for a step takes of a cluster, and how many of them may be at most."""
+    if step.gpus and total["GPU"]:
+        return {"CPU": 0.0, "GPU": step.gpus}, max(1, int(total["GPU"] / step.gpus))
+    cpus = min(step.cpus or total[MACHINE], total[MACHINE])
     return {"CPU": cpus, "GPU": 0.0}, max(1, int(total["CPU"] // cpus))
 
 
-def waves_of(links: dict[int, Link], total: dict[str, float]) -> list[dict[int, Link]]:
+def waves_of(steps: dict[int, Step], total: dict[str, float]) -> list[dict[int, Step]]:
     """Links whose actors have room in a cluster beside each other, so that shards stream through them at once. Those
     that have not come one after the other: an actor that waits for another's place would wait for ever. So would one
     that needs several cores of a machine while small ones hold a core on each; it comes alone."""
-    numbers, waves = list(links), []
+    numbers, waves = list(steps), []
     taken, has_large = {"CPU": 0.0, "GPU": 0.0}, False
-    for group in groups_of(list(links.values())):
-        inside = {numbers[i]: links[numbers[i]] for i in group}
+    for group in groups_of(list(steps.values())):
+        inside = {numbers[i]: steps[numbers[i]] for i in group}
         needs, _ = needs_of(next(iter(inside.values())), total)
         is_large = needs["CPU"] > 1
         has_room = all(taken[name] + needs[name] <= total[name] for name in needs)
@@ -240,36 +242,36 @@ def waves_of(links: dict[int, Link], total: dict[str, float]) -> list[dict[int, 
 class State:
     """A shard on its way through a cluster."""
 
-    job: Job
-    reports: list[Report] = field(default_factory=list)
+    task: ShardTask
+    reports: list[ShardReport] = field(default_factory=list)
     error: str = ""
 
 
-class RayWorker:
+class _RayWorker:
     """A ShardWorker as an actor of Ray Data: a row is a shard's State, pickled.
 
     Ray starts an actor that died again, with its row, and says nothing; so what it was trying is noted in a file.
     """
 
-    def __init__(self, links: dict[int, Link], folder: str, retry_failed: bool, run: str):
+    def __init__(self, steps: dict[int, Step], folder: str, retry_failed: bool, run: str):
         import ray
 
         context = ray.get_runtime_context()
         n_threads = max(1, int(context.get_assigned_resources().get("CPU", 1)))
         device = "cuda:0" if ray.get_gpu_ids() else "cpu"
         place = {"node": context.get_node_id(), "actor": context.get_actor_id(), "code": str(REPOSITORY)}
-        self.worker = ShardWorker(links, Path(folder), device, n_threads, retry_failed, self._try, place)
-        self.notes = Path(folder) / "side" / "trying" / f"{run}-{min(links)}"
-        self.job: Job | None = None
+        self.worker = ShardWorker(steps, Path(folder), device, n_threads, retry_failed, self._try, place)
+        self.notes = Path(folder) / "side" / "trying" / f"{run}-{min(steps)}"
+        self.task: ShardTask | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         state = pickle.loads(row["state"])
-        note = self.notes / str(state.job.shard)
+        note = self.notes / str(state.task.shard)
         try:
-            self.job = job_after_death(state.job, note)
-            for report in [] if state.error else self.worker.run(self.job):
+            self.task = _task_after_death(state.task, note)
+            for report in [] if state.error else self.worker.run(self.task):
                 state.reports.append(report)
-                state.job = after(state.job, report)
+                state.task = after(state.task, report)
         except UserError as error:
             state.error = str(error)
         except Exception:  # the boundary of the actor: its owner ends the run with the traceback
@@ -283,35 +285,35 @@ class RayWorker:
             self.worker.close()
 
     def _try(self, digests: list[bytes]) -> None:
-        died_on = {"suspects": self.job.suspects, "poisonous": self.job.poisonous, "trying": digests}
+        died_on = {"suspects": self.task.suspects, "poisonous": self.task.poisonous, "trying": digests}
         note = {name: [digest.hex() for digest in some] for name, some in died_on.items()}
-        put(self.notes / str(self.job.shard), json.dumps(note).encode())
+        put(self.notes / str(self.task.shard), json.dumps(note).encode())
 
 
-def job_after_death(job: Job, note: Path) -> Job:
-    """The job as it must be done now, if an actor has died on it before."""
+def _task_after_death(task: ShardTask, note: Path) -> ShardTask:
+    """The task as it must be done now, if an actor has died on it before."""
     try:
         kept = json.loads(note.read_bytes())
     except FileNotFoundError:
-        return job
+        return task
     found = {name: [bytes.fromhex(digest) for digest in digests] for name, digests in kept.items()}
     died_on = {name: frozenset(found[name]) for name in ("suspects", "poisonous")}
-    return replace(job, **died_on).after_death(found["trying"])
+    return replace(task, **died_on).after_death(found["trying"])
 
 
-def make_engine(
+def make_runner(
     name: str,
     ray_address: str = "auto",
     num_workers: int = 0,
     retry_failed: bool = False,
     most: dict[str, float] | None = None,
-) -> Engine:
-    """The engine of that name. Raises UserError for one that is none."""
+) -> Runner:
+    """The runner of that name. Raises UserError for one that is none."""
     if name == "local":
-        return LocalEngine(num_workers, retry_failed)
+        return LocalRunner(num_workers, retry_failed)
     if name == "ray":
-        return RayEngine(ray_address, num_workers, retry_failed, most)
-    raise UserError(f"--engine {name}: no such engine; choose local (this machine) or ray (a Ray cluster)")
+        return RayRunner(ray_address, num_workers, retry_failed, most)
+    raise UserError(f"--runner {name}: no such runner; choose local (this machine) or ray (a Ray cluster)")
 
 
 def visible_gpus() -> list[str]:

@@ -1,18 +1,17 @@
-"""One link at work on one shard: batches go through its stage and into its files, and the end is marked."""
+"""One step at work on one shard: batches go through its stage and into its files, and the end is marked."""
 
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, compress
 
 import xxhash
 
 from data.production.record import Record, from_line, to_line
-from data.production.runner.held import Held, numbers_of
-from data.production.runner.job import Job, Report
-from data.production.runner.link import Link
-from data.production.runner.store import Done, Store, Tally
+from data.production.runner.shard_task import ShardReport, ShardTask
+from data.production.runner.step import Step
+from data.production.runner.store import Marker, Tally, WorkStore
 from data.production.stage import RecordFailed, Stage, StopRun
 
 DETAIL_CHARACTERS = 500
@@ -20,32 +19,70 @@ MAX_CATEGORIES = 200  # of a shard, counted by name
 
 
 @dataclass
-class Outcome:
+class Batch:
+    """Lines, a digest of each, and the records; None where they have not been read.
+
+    numbers: words and seconds of each record, where they have been counted; in whole milliseconds, so that their sums
+    are the same in any order.
+    """
+
+    lines: list[bytes]
+    digests: list[bytes]
+    records: list[Record] | None = None
+    numbers: list[tuple[int, float]] | None = None
+
+    @classmethod
+    def of(cls, lines: Sequence[bytes], records: list[Record] | None = None) -> "Batch":
+        """Lines with their digests."""
+        return cls(list(lines), [xxhash.xxh3_128_digest(line) for line in lines], records)
+
+    def only(self, are_kept: list[bool]) -> "Batch":
+        """Those that are kept."""
+        if all(are_kept):
+            return self
+        columns = (self.lines, self.digests, self.records, self.numbers)
+        return Batch(*(None if column is None else list(compress(column, are_kept)) for column in columns))
+
+    def read(self) -> list[Record]:
+        """The records."""
+        if self.records is None:
+            self.records = list(map(from_line, self.lines))
+        return self.records
+
+    def count(self) -> list[tuple[int, float]]:
+        """The numbers."""
+        if self.numbers is None:
+            self.numbers = _numbers_of(self.read())
+        return self.numbers
+
+
+@dataclass
+class BatchResult:
     """What became of a batch: the records that go on, and for each record that came in the lines that it became.
 
     rejected: the records of `dropped`.
     """
 
-    made: Held
+    made: Batch
     kept: list[list[bytes]]
     dropped: list[list[bytes]]
     rejected: list[Record]
 
 
 @dataclass
-class LinkRun:
-    """A link and a shard. stage: makes it ready when it is needed, which is never where all has been done before.
+class StepRun:
+    """A step and a shard. stage: makes it ready when it is needed, which is never where all has been done before.
 
     before: what was made of the same input, when its failed records are tried again.
     """
 
     number: int
-    link: Link
-    job: Job
-    store: Store
+    step: Step
+    task: ShardTask
+    store: WorkStore
     stage: Callable[[], Stage]
     trying: Callable[[list[bytes]], None]
-    before: Done | None = None
+    before: Marker | None = None
     kept: Tally = field(default_factory=Tally)
     reasons: dict[str, Tally] = field(default_factory=dict)
     categories: dict[str, Tally] = field(default_factory=dict)
@@ -57,44 +94,44 @@ class LinkRun:
 
     def __post_init__(self):
         self._digest = xxhash.xxh3_128()
-        self._files = self.store.open(self.link, self.job.shard)
-        if self.link.part == "process":
-            self._earlier = self.store.earlier(self.link, self.job.shard, self.before)
+        self._files = self.store.open(self.step, self.task.shard)
+        if self.step.part == "process":
+            self._earlier = self.store.earlier(self.step, self.task.shard, self.before)
 
-    def feed(self, held: Held) -> Held:
+    def feed(self, batch: Batch) -> Batch:
         """Do a batch; returns what goes on."""
         started = time.perf_counter()
-        outcome = self._judged(held) if self.link.part == "judge" else self._processed(held)
-        self._keep(outcome, held.digests, len(held.lines))
+        outcome = self._judged(batch) if self.step.part == "judge" else self._processed(batch)
+        self._keep(outcome, batch.digests, len(batch.lines))
         self.took_s += time.perf_counter() - started
         return outcome.made
 
-    def feed_read(self, pairs: Sequence[tuple[Record, bytes]], took_s: float) -> Held:
+    def feed_read(self, pairs: Sequence[tuple[Record, bytes]], took_s: float) -> Batch:
         """The same for records that an input has just read, with their lines."""
         kept = [pair for pair in pairs if pair[0].rejection is None]
         dropped = [pair for pair in pairs if pair[0].rejection is not None]
-        made = Held.of([line for _, line in kept], [record for record, _ in kept])
+        made = Batch.of([line for _, line in kept], [record for record, _ in kept])
         self.n_ran += len(pairs)
-        outcome = Outcome(made, [made.lines], [[line for _, line in dropped]], [record for record, _ in dropped])
+        outcome = BatchResult(made, [made.lines], [[line for _, line in dropped]], [record for record, _ in dropped])
         self._keep(outcome, [], len(pairs))
         self.took_s += took_s
         return made
 
-    def finish(self, job: Job) -> Report:
-        """Move the files into place and mark the link as done. job: the shard as this link finds it."""
+    def finish(self, task: ShardTask) -> ShardReport:
+        """Move the files into place and mark the step as marker. task: the shard as this step finds it."""
         attempt = self.before.attempt + 1 if self.before else 0
         reasons = dict(sorted(self.reasons.items()))
         numbers = (self.n_in, self.size, self.kept, reasons, self.n_failed, self.categories)
-        done = Done(job.digest, self._digest.hexdigest(), attempt, *numbers)
-        self.store.keep(self.link, job.shard, done, self._files)
-        kept = str(self.store.kept_path(self.link, job.shard, done))
-        return Report(self.number, job.shard, done, kept, self.n_ran, self.took_s)
+        marker = Marker(task.digest, self._digest.hexdigest(), attempt, *numbers)
+        self.store.keep(self.step, task.shard, marker, self._files)
+        kept = str(self.store.kept_path(self.step, task.shard, marker))
+        return ShardReport(self.number, task.shard, marker, kept, self.n_ran, self.took_s)
 
     def close(self) -> None:
         """Remove what was not finished."""
         self._files.close()
 
-    def _keep(self, outcome: Outcome, digests: list[bytes], n_in: int) -> None:
+    def _keep(self, outcome: BatchResult, digests: list[bytes], n_in: int) -> None:
         """Write and count what became of n_in records; digests: of their lines, where they have some."""
         made = outcome.made
         self._files.add(digests, outcome.kept, outcome.dropped)
@@ -107,73 +144,73 @@ class LinkRun:
                 self.categories.setdefault(name, Tally()).add_all(numbers)
         rejected = outcome.rejected
         self.n_failed += sum(record.rejection.failed for record in rejected)
-        for name, numbers in grouped([record.rejection.reason for record in rejected], numbers_of(rejected)).items():
+        for name, numbers in grouped([record.rejection.reason for record in rejected], _numbers_of(rejected)).items():
             self.reasons.setdefault(name, Tally()).add_all(numbers)
 
-    def _judged(self, held: Held) -> Outcome:
-        stage, records = self.stage(), held.read()
-        held.count()  # a judge changes none of the numbers
+    def _judged(self, batch: Batch) -> BatchResult:
+        stage, records = self.stage(), batch.read()
+        batch.count()  # a judge changes none of the numbers
         for record in records:
             stage.judge(record)
         self.n_ran += len(records)
         are_kept = [record.rejection is None for record in records]
-        return Outcome(
-            held.only(are_kept),
-            [[line] if is_kept else [] for line, is_kept in zip(held.lines, are_kept, strict=True)],
+        return BatchResult(
+            batch.only(are_kept),
+            [[line] if is_kept else [] for line, is_kept in zip(batch.lines, are_kept, strict=True)],
             [[] if record.rejection is None else [to_line(record)] for record in records],
             [record for record in records if record.rejection is not None],
         )
 
-    def _processed(self, held: Held) -> Outcome:
-        results = [self._earlier.get(digest) for digest in held.digests]
+    def _processed(self, batch: Batch) -> BatchResult:
+        results = [self._earlier.get(digest) for digest in batch.digests]
         fresh = [i for i, result in enumerate(results) if result is None]
-        outcomes = [outcome for batch in self._batches(fresh, held) for outcome in self._worked(held, batch)]
+        outcomes = [outcome for places in self._batches(fresh, batch) for outcome in self._worked(batch, places)]
         self.n_ran += len(fresh)
         for i, outcome in zip(fresh, outcomes, strict=True):
             results[i] = split_lines(outcome)
         kept, dropped = [lines for lines, _ in results], [lines for _, lines in results]
         if len(fresh) < len(results):
             rejected = list(map(from_line, chain.from_iterable(dropped)))
-            return Outcome(Held.of(list(chain.from_iterable(kept))), kept, dropped, rejected)
+            return BatchResult(Batch.of(list(chain.from_iterable(kept))), kept, dropped, rejected)
         made = list(chain.from_iterable(outcomes))
         going_on = [record for record in made if record.rejection is None]
         rejected = [record for record in made if record.rejection is not None]
-        return Outcome(Held.of(list(chain.from_iterable(kept)), going_on), kept, dropped, rejected)
+        return BatchResult(Batch.of(list(chain.from_iterable(kept)), going_on), kept, dropped, rejected)
 
-    def _batches(self, fresh: Sequence[int], held: Held) -> Iterator[list[int]]:
+    def _batches(self, fresh: Sequence[int], batch: Batch) -> Iterator[list[int]]:
         """Batches in order; records that may kill the process stand alone."""
         rest, size = deque(fresh), self.stage().batch_size if fresh else 1
-        alone = self.job.suspects | self.job.poisonous
-        batch: list[int] = []
+        alone = self.task.suspects | self.task.poisonous
+        places: list[int] = []
         while rest:
             i = rest.popleft()
-            if alone and held.digests[i] in alone:
+            if alone and batch.digests[i] in alone:
                 yield [i]
                 continue
-            batch.append(i)
-            if len(batch) == size:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
+            places.append(i)
+            if len(places) == size:
+                yield places
+                places = []
+        if places:
+            yield places
 
-    def _worked(self, held: Held, batch: list[int]) -> list[list[Record]]:
+    def _worked(self, batch: Batch, places: list[int]) -> list[list[Record]]:
         """What the stage makes of records of a batch."""
         stage = self.stage()
-        self.trying([held.digests[i] for i in batch])
-        records = [held.records[i] if held.records else from_line(held.lines[i]) for i in batch]
-        if len(batch) == 1 and held.digests[batch[0]] in self.job.poisonous:
+        self.trying([batch.digests[i] for i in places])
+        records = [batch.records[i] if batch.records else from_line(batch.lines[i]) for i in places]
+        if len(places) == 1 and batch.digests[places[0]] in self.task.poisonous:
             return [[records[0].reject(stage.name, "process_died", "the process died on it, twice", failed=True)]]
         try:
             outcomes = stage.process(records)
         except StopRun:
             raise
         except Exception as error:  # a mistake in a stage, or a record that it cannot bear: the others go on
-            if len(batch) == 1:
-                return [[failed(stage, from_line(held.lines[batch[0]]), error)]]
+            if len(places) == 1:
+                return [[failed(stage, from_line(batch.lines[places[0]]), error)]]
             # The batch may be half done: each record starts again from its line.
-            alone = Held([held.lines[i] for i in batch], [held.digests[i] for i in batch])
-            return [outcome for i in range(len(batch)) for outcome in self._worked(alone, [i])]
+            alone = Batch([batch.lines[i] for i in places], [batch.digests[i] for i in places])
+            return [outcome for i in range(len(places)) for outcome in self._worked(alone, [i])]
         if len(outcomes) != len(records):
             raise StopRun(f"{stage.name} returned {len(outcomes)} results for {len(records)} records: a mistake in it")
         return outcomes
@@ -190,6 +227,11 @@ def split_lines(records: Sequence[Record]) -> tuple[list[bytes], list[bytes]]:
     """Lines of the records that go on, and of the others."""
     kept = [to_line(record) for record in records if record.rejection is None]
     return kept, [to_line(record) for record in records if record.rejection is not None]
+
+
+def _numbers_of(records: Sequence[Record]) -> list[tuple[int, float]]:
+    """Words and seconds of each."""
+    return [(record.n_words, round(record.seconds, 3)) for record in records]
 
 
 def grouped(names: Sequence[str], numbers: Sequence[tuple[int, float]]) -> dict[str, list[tuple[int, float]]]:

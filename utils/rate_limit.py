@@ -1,12 +1,14 @@
-"""How fast requests go out: a limit a minute shared by all threads, and pauses that the other side asks for."""
+"""Rate limit of requests that threads share, with pauses that the other side asks for; when requests are retried."""
 
+import random
 import threading
 import time
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 
-class Pace:
-    """Gives each request its moment. requests_per_minute: None for as fast as the threads are.
+class RateLimiter:
+    """Limit of requests a minute; None for as fast as the threads are.
 
     `stop` wakes everyone who waits.
     """
@@ -18,7 +20,7 @@ class Pace:
         self._stopped = threading.Event()
 
     def wait(self) -> None:
-        """Return when the next request may go out."""
+        """Block until the next request may go out."""
         self._sleep_out_pauses()
         with self._lock:
             at_s = max(time.monotonic(), self._next_s)
@@ -27,22 +29,37 @@ class Pace:
         self._sleep_out_pauses()
 
     def pause(self, seconds: float) -> None:
-        """Nobody goes out for so long."""
+        """Block all requests for `seconds`."""
         with self._lock:
             self._paused_until_s = max(self._paused_until_s, time.monotonic() + seconds)
 
     def sleep(self, seconds: float) -> None:
-        """Wait by oneself."""
+        """Block this thread alone; `stop` ends it."""
         if seconds > 0:
             self._stopped.wait(seconds)
 
     def stop(self) -> None:
-        """Nobody waits any longer."""
+        """End all waits, now and later."""
         self._stopped.set()
 
     def _sleep_out_pauses(self) -> None:
         while not self._stopped.is_set() and (left_s := self._paused_until_s - time.monotonic()) > 0:
             self.sleep(left_s)
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """When a request is retried, after waits that double, and how many requests may fail in a row."""
+
+    max_retries: int = 6
+    first_wait_s: float = 1.0
+    longest_wait_s: float = 60.0
+    longest_asked_s: float = 300.0  # a server that asks for more than this is not waited for
+    max_failures: int = 8
+
+    def wait_s(self, attempt: int) -> float:
+        """Seconds before the retry that follows attempt 0, 1, ...: between half of the doubling wait and all of it."""
+        return min(self.longest_wait_s, self.first_wait_s * 2**attempt) * random.uniform(0.5, 1.0)
 
 
 def asked_wait_s(headers) -> float | None:

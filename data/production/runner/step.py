@@ -1,8 +1,8 @@
-"""A run as a chain of links: reading the input, then each stage's dear part and its thresholds, each kept on disk.
+"""A run as a chain of steps: reading the input, then each stage's dear part and its thresholds, each kept on disk.
 
-A link's spec is a digest of all that decides what it makes of a record: name, version, options. What it makes of a
-shard is kept under its spec and the digest of the shard's input. So a changed option finds nothing kept from that link
-on, and where the link makes the same of a shard as before, what follows finds everything.
+A step's spec is a digest of all that decides what it makes of a record: name, version, options. What it makes of a
+shard is kept under its spec and the digest of the shard's input. So a changed option finds nothing kept from that step
+on, and where the step makes the same of a shard as before, what follows finds everything.
 """
 
 import hashlib
@@ -13,14 +13,14 @@ from typing import Any, Literal
 
 import orjson
 
-from data.production.stage import Source, Stage, has_flag, load_source, load_stage
+from data.production.stage import Input, Stage, has_flag, load_input, load_stage
 
 FORMAT = 1  # of records and kept files: raise it when either changes
 Part = Literal["read", "process", "judge"]
 
 
 @dataclass(frozen=True)
-class Link:
+class Step:
     """One step that is kept. gathered: what the stage gathered from all records, as JSON."""
 
     stage: str
@@ -34,7 +34,7 @@ class Link:
 
     @property
     def is_light(self) -> bool:
-        """Whether it needs no more than a core, so that a worker can do several such links in a row."""
+        """Whether it needs no more than a core, so that a worker can do several such steps in a row."""
         return not self.gpus and self.cpus == 1
 
     @cached_property
@@ -48,41 +48,41 @@ class Link:
         stage.gathered = orjson.loads(self.gathered) if self.gathered else None
         return stage
 
-    def make_source(self) -> Source:
+    def make_input(self) -> Input:
         """The input."""
-        return load_source(self.stage)(self.options)
+        return load_input(self.stage)(self.options)
 
-    def with_gathered(self, gathered: bytes) -> "Link":
-        """The link that knows what was gathered; its spec changes with it."""
+    def with_gathered(self, gathered: bytes) -> "Step":
+        """The step that knows what was gathered; its spec changes with it."""
         return replace(self, gathered=gathered, spec=digest_of([self.spec, digest_bytes(gathered)]), gathers=False)
 
 
-def source_link(source: Source) -> Link:
-    """The link that reads an input."""
-    said = ["read", source.name, source.version, FORMAT, _deciding(source.options)]
-    return Link(source.name, "read", source.options, digest_of(said))
+def input_step(records_in: Input) -> Step:
+    """The step that reads an input."""
+    said = ["read", records_in.name, records_in.version, FORMAT, _deciding(records_in.options)]
+    return Step(records_in.name, "read", records_in.options, digest_of(said))
 
 
-def stage_links(stage: Stage) -> list[Link]:
-    """The links of a stage: `process`, `judge`, or both."""
-    links = []
+def stage_steps(stage: Stage) -> list[Step]:
+    """The steps of a stage: `process`, `judge`, or both."""
+    steps = []
     has_process, has_judge = stage.has_process(), stage.has_judge()
     if has_process or not has_judge:
         options = _deciding(stage.options, thresholds=not has_judge)
         spec = digest_of(["process", stage.name, stage.version, FORMAT, options, stage.fingerprint()])
         needs = {"gpus": stage.gpus, "cpus": stage.cpus, "gathers": stage.has_gather()}
-        links.append(Link(stage.name, "process", stage.options, spec, **needs))
+        steps.append(Step(stage.name, "process", stage.options, spec, **needs))
     if has_judge:
         spec = digest_of(["judge", stage.name, stage.version, FORMAT, _deciding(stage.options)])
-        links.append(Link(stage.name, "judge", stage.options, spec, gathers=not links and stage.has_gather()))
-    return links
+        steps.append(Step(stage.name, "judge", stage.options, spec, gathers=not steps and stage.has_gather()))
+    return steps
 
 
-def groups_of(links: Sequence[Link]) -> list[list[int]]:
-    """Numbers of the links that one kind of worker does in a row: light ones together, each other one alone."""
+def groups_of(steps: Sequence[Step]) -> list[list[int]]:
+    """Numbers of the steps that one kind of worker does in a row: light ones together, each other one alone."""
     groups: list[list[int]] = []
-    for i, link in enumerate(links):
-        if groups and link.is_light and links[i - 1].is_light:
+    for i, step in enumerate(steps):
+        if groups and step.is_light and steps[i - 1].is_light:
             groups[-1].append(i)
         else:
             groups.append([i])
