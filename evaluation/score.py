@@ -18,9 +18,9 @@ if not __package__:  # run as a file: import from the repository's root
 
 from evaluation.runner.run import FAILED
 from evaluation.scoring.benchmarks import scores_of
-from evaluation.scoring.result_files import read_results
-from evaluation.scoring.score_lines import print_results
-from utils.arguments import parse_arguments
+from evaluation.scoring.score_lines import print_runs
+from evaluation.scoring.scored_runs import read_runs
+from utils.arguments import helped, parse_arguments
 from utils.errors import run_command
 
 
@@ -32,16 +32,16 @@ class ScoreArguments:
     results: list[str] = field(
         metadata={"positional": True, "metavar": "RESULT", "help": "files of results, or folders of them"}
     )
-    json: bool | None = field(default=None, metadata={"help": "JSON lines; by default where the output is no terminal"})
+    json: bool | None = helped(None, "JSON lines; by default where the output is no terminal")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Print the scores; 3 where an item has no answer."""
     (arguments,) = parse_arguments(ScoreArguments, description=__doc__.splitlines()[0], argv=argv)
     scores_of(arguments.benchmark)  # a wrong name is said before a missing file
-    results = read_results(arguments.results, arguments.benchmark)
-    print_results(results, arguments.json)
-    n_failed = sum(outcome.failed for result in results for outcome in result.outcomes)
+    runs = read_runs(arguments.results, arguments.benchmark)
+    print_runs(runs, arguments.json)
+    n_failed = sum(result.failed for run in runs for result in run.results)
     if n_failed:
         print(f"{n_failed} items have no answer; they count as wrong", file=sys.stderr)
     return FAILED if n_failed else 0

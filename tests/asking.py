@@ -8,9 +8,9 @@ from types import ModuleType
 
 import pytest
 
-from evaluation.scoring.result import Result
+from evaluation.scoring.results import BenchmarkRun
 from evaluation.tasks.item import Item
-from evaluation.tasks.prompts import Templates
+from evaluation.tasks.prompts import PromptTemplates
 from tests.videos import make_video
 
 
@@ -36,14 +36,14 @@ def run_main(main: Callable[[], int | None], monkeypatch: pytest.MonkeyPatch, *f
 
 def ask(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch, output_dir: Path, *flags: object, status: int = 0
-) -> Result:
+) -> BenchmarkRun:
     """Run an evaluation command, which must end with `status`, and read the one result that it writes."""
     flags = (*flags, "--device", "cpu", "--output_dir", output_dir)
     assert run_main(script.main, monkeypatch, *flags) == status
     (path,) = output_dir.glob("*.result.json")
-    return Result.read(path)
+    return BenchmarkRun.read(path)
 
 
 def items_of(task: ModuleType, arguments: object) -> dict[str, Item]:
     """A task's items by their ids."""
-    return {item.id: item for item in task.load_task(arguments, Templates()).items}
+    return {item.id: item for item in task.load_task(arguments, PromptTemplates()).items}

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 
-from evaluation.runner.claims import Claims
+from evaluation.runner.file_locks import FileLocks
 from evaluation.runner.run import Runner
-from evaluation.runner.store import Store
+from evaluation.runner.store import AnswerStore
 from evaluation.tasks.item import Answer, Choice, ClipPlan, Item
 
 N_VIDEOS, N_QUESTIONS = 3, 3
@@ -24,17 +24,17 @@ def shared_items() -> list[Item]:
     ]
 
 
-class WaitingClaims(Claims):
+class WaitingLocks(FileLocks):
     """Tells the others when its process waits for a video that one of them holds."""
 
     def __init__(self, path: Path, waits: Event):
         super().__init__(path)
         self.waits = waits
 
-    def take(self, name: str, wait: bool = False) -> bool:
+    def acquire(self, name: str, wait: bool = False) -> bool:
         if wait:
             self.waits.set()
-        return super().take(name, wait)
+        return super().acquire(name, wait)
 
 
 class MeetingPredictor:
@@ -60,9 +60,9 @@ class MeetingPredictor:
 def work(folder: Path, rank: int, held, meeting: Barrier, waits: Sequence[Event], told) -> None:
     """Ask everything, and tell which items this process was asked, and what its store holds at its end."""
     predictor = MeetingPredictor(held, rank, meeting, waits[1 - rank])
-    store = Store(folder, SETTINGS)
+    store = AnswerStore(folder, SETTINGS)
     try:
-        Runner(shared_items(), predictor, store, WaitingClaims(folder / "claims", waits[rank])).run()
+        Runner(shared_items(), predictor, store, WaitingLocks(folder / "claims", waits[rank])).run()
     finally:
         waits[rank].set()
     told.put((rank, predictor.asked, [row["response"] for row in store.rows(shared_items())]))

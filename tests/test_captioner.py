@@ -20,9 +20,8 @@ from data.video.frame_plan import VideoLimits
 from evaluation.livesports3kcc import distributed_generate_caption
 from evaluation.predictors.api_captioner import ApiCaptioner
 from evaluation.predictors.captioner import Captioner
-from evaluation.predictors.captioner_arguments import CaptionerArguments
 from evaluation.predictors.checkpoint import CheckpointPredictor
-from evaluation.predictors.checkpoint_arguments import CheckpointArguments
+from evaluation.predictors.predictor_arguments import CaptionerArguments, PredictorArguments
 from evaluation.runner.run import FAILED
 from evaluation.tasks.item import Answer, ClipPlan, Item, Written
 from models.load import CHAT_TEMPLATE
@@ -119,7 +118,7 @@ def test_text_after_a_long_video_stands_after_all_of_it(qwen2_5_vl: Path):
 def test_a_qwen2_vl_says_the_same_as_through_this_projects_own_loop():
     ask = "You are an expert commentator. Say what happens in the video."
     items = [item(start, end, ask, 24) for start, end in ((2, 9), (12, 18), (0, 28))]
-    ours = CheckpointPredictor.load(CheckpointArguments(model_name_or_path=str(NANO), device="cpu"))
+    ours = CheckpointPredictor.load(PredictorArguments(model_name_or_path=str(NANO), device="cpu"))
     by_item = {asked.id: answer.response for asked, answer in ours.answer(items)}
     assert responses(load(NANO), *items) == [by_item[asked.id] for asked in items]
     assert len(set(by_item.values())) > 1 and max(len(text.split()) for text in by_item.values()) > 3

@@ -12,10 +12,9 @@ from data.video.clip import VideoFile
 from evaluation.livesports3kqa import distributed_evaluate_livesports3kqa as sports
 from evaluation.predictors import checkpoint as checkpoint_predictor
 from evaluation.predictors.captioner import Captioner
-from evaluation.predictors.captioner_arguments import CaptionerArguments
 from evaluation.predictors.checkpoint import CheckpointPredictor
-from evaluation.predictors.checkpoint_arguments import CheckpointArguments
 from evaluation.predictors.clip_writer import ClipWriter
+from evaluation.predictors.predictor_arguments import CaptionerArguments, PredictorArguments
 from evaluation.tasks.item import Answer, Choice, ClipPlan, Commentary, Item, Written
 from models.streaming.prefix import PrefixReader
 from models.streaming.session import Step
@@ -33,7 +32,7 @@ def predictor(tiny_checkpoint) -> CheckpointPredictor:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VIDEO_MIN_PIXELS", "784")
         patch.setenv("VIDEO_MAX_PIXELS", "31360")
-        return CheckpointPredictor.load(CheckpointArguments(model_name_or_path=str(tiny_checkpoint), device="cpu"))
+        return CheckpointPredictor.load(PredictorArguments(model_name_or_path=str(tiny_checkpoint), device="cpu"))
 
 
 @pytest.fixture(scope="module")

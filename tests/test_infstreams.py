@@ -9,10 +9,10 @@ from evaluation.infstreams.game_predictor import MAX_PIXELS, GameMemory, GamePre
 from evaluation.infstreams.task import GameArguments, covers, cut, load_task, load_windows, stretches
 from evaluation.livesports3kcc.events import load_events
 from evaluation.predictors.checkpoint import CheckpointPredictor
-from evaluation.predictors.checkpoint_arguments import CheckpointArguments
+from evaluation.predictors.predictor_arguments import PredictorArguments
 from evaluation.runner.run import FAILED
 from evaluation.tasks.item import ClipPlan, Commentary, Item
-from evaluation.tasks.prompts import Templates
+from evaluation.tasks.prompts import PromptTemplates
 from tests.events import NANO, VIDEOS, read_rows, run_main, write_rows
 from utils.errors import UserError
 
@@ -48,13 +48,13 @@ def test_a_window_that_is_none_names_its_line(windows_path: Path, content):
 
 
 def test_a_game_is_one_item_or_one_a_chunk(windows_path: Path):
-    whole = load_task(arguments(windows_path), Templates())
+    whole = load_task(arguments(windows_path), PromptTemplates())
     assert [(item.id, item.clip.start_s, item.clip.end_s) for item in whole.items] == [
         ("match_1_2", 2.0, 15.0),
         ("match_2_2", 2.0, 10.0),
     ]
     assert whole.value is None and whole.protocol == "infinite"
-    chunks = load_task(arguments(windows_path, chunk_s=6.0), Templates())
+    chunks = load_task(arguments(windows_path, chunk_s=6.0), PromptTemplates())
     assert [(item.clip.start_s, item.clip.end_s) for item in chunks.items[:3]] == [(2, 8), (8, 14), (14, 15)]
     first = load_windows(windows_path)[0]
     assert [covers(item, first) for item in chunks.items] == [True, True, False, False, False]
@@ -84,7 +84,7 @@ def test_remembering_everything_is_the_commentary_of_a_clip():
     """Frame by frame from the live reader, with the full cache: the steps of the clip that is read at once."""
     ask = Commentary("Please describe the video.", 20, 1.05)
     item = Item("m", "m", ask, None, ClipPlan(str(VIDEOS / "match_1.mp4"), 0.0, 12.5, rule="stream"))
-    model = CheckpointArguments(model_name_or_path=str(NANO), device="cpu")
+    model = PredictorArguments(model_name_or_path=str(NANO), device="cpu")
     ((_, at_once),) = CheckpointPredictor.load(model).answer([item])
     ((_, full),) = GamePredictor.load((model, GameMemory(cache_policy="full"))).answer([item])
     assert [tuple(step) for step in full.steps[:11]] == [tuple(step) for step in at_once.steps[:11]]
@@ -92,7 +92,7 @@ def test_remembering_everything_is_the_commentary_of_a_clip():
 
 
 def test_what_is_remembered_decides_and_is_kept_with_the_answers(monkeypatch):
-    model = CheckpointArguments(model_name_or_path=str(NANO), device="cpu")
+    model = PredictorArguments(model_name_or_path=str(NANO), device="cpu")
     window = GamePredictor.load((model, GameMemory(vision_s=4.0, text_tokens=64)))
     assert window.settings["retention"]["cache_policy"] == "window" and window.settings["retention"]["vision_s"] == 4.0
     assert window.limits.max_pixels <= MAX_PIXELS
@@ -116,7 +116,7 @@ def test_what_is_remembered_decides_and_is_kept_with_the_answers(monkeypatch):
     ((_, error),) = window.answer([lost])
     assert "holds no frame from 500 s on" in str(error)
     with pytest.raises(UserError, match="--cache_policy full"):
-        GamePredictor.load((CheckpointArguments(model_name_or_path=str(NANO), compat="livecc"), GameMemory()))
+        GamePredictor.load((PredictorArguments(model_name_or_path=str(NANO), compat="livecc"), GameMemory()))
 
 
 def test_the_command_writes_windows_for_the_judge(windows_path: Path, tmp_path: Path, monkeypatch, capsys):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.judge.judge import ApiJudge, Contest, Judging, Pair, Refusal, read_verdict
+from evaluation.judge.judge import ApiJudge, CommentaryPair, Contest, JudgeRefusal, Judging, read_verdict
 from evaluation.scoring.preference import summary
 from utils.endpoint import RequestFailed
 from utils.errors import UserError
@@ -53,10 +53,10 @@ class RuleJudge:
 
     def __init__(self, **settings):
         self.settings = {"judge": "rule", **settings}
-        self.pairs: list[Pair] = []
+        self.pairs: list[CommentaryPair] = []
         self.instead: dict[int, Exception | str] = {}
 
-    def __call__(self, pair: Pair) -> str:
+    def __call__(self, pair: CommentaryPair) -> str:
         self.pairs.append(pair)
         outcome = self.instead.get(len(self.pairs) - 1)
         if isinstance(outcome, Exception):
@@ -78,8 +78,8 @@ def test_both_orders_are_judged_with_the_model_first_in_ab(tmp_path: Path):
     judge = RuleJudge()
     (row,) = judging(tmp_path, judge).run([contest()])
     assert judge.pairs == [
-        Pair("video0_0", "a goal", "a pass", "goal for red"),
-        Pair("video0_0", "a pass", "a goal", "goal for red"),
+        CommentaryPair("video0_0", "a goal", "a pass", "goal for red"),
+        CommentaryPair("video0_0", "a pass", "a goal", "goal for red"),
     ]
     del row["key"]
     assert row == {
@@ -96,13 +96,13 @@ def test_both_orders_are_judged_with_the_model_first_in_ab(tmp_path: Path):
 
 def test_ends_without_a_winner_are_kept_apart(tmp_path: Path):
     judge = RuleJudge()
-    judge.instead = {0: Refusal("I must not"), 1: "Commentary A beats Commentary B", 2: "it is a tie"}
+    judge.instead = {0: JudgeRefusal("I must not"), 1: "Commentary A beats Commentary B", 2: "it is a tie"}
     contests = [contest(0), contest(1)]
     judged = judging(tmp_path, judge)
     rows = judged.run(contests)
     assert [(row["ab_winner"], row["ba_winner"]) for row in rows] == [("tie", "tie"), ("tie", "ours")]
     assert [(row["ab_end"], row["ba_end"]) for row in rows] == [("refusal", "unparsable"), ("tie", "model")]
-    outcomes = judged.outcomes(contests, rows)
+    outcomes = judged.results(contests, rows)
     assert [outcome.value for outcome in outcomes] == [0.0, 0.5]
     assert not any(outcome.failed for outcome in outcomes)
     lines = {row.name: row.value for row in summary(outcomes)[1].rows}
@@ -119,7 +119,7 @@ def test_a_failed_event_is_tried_once_more_and_stays_in_the_denominator(tmp_path
     # 0 and 1: event 0; 2 and 3: event 1; then both again, of which the first order of event 0 is call 4.
     assert [row["error"] for row in rows] == ["ba: RequestFailed: still down", None, "no commentary"]
     assert [row["ab_winner"] for row in rows] == ["tie", "ours", "tie"]
-    outcomes = judged.outcomes(contests, rows)
+    outcomes = judged.results(contests, rows)
     assert [(outcome.value, outcome.failed) for outcome in outcomes] == [(0.0, True), (1.0, False), (0.0, True)]
     assert summary(outcomes)[0].rows[0].value == pytest.approx(1 / 3)
     again = RuleJudge()

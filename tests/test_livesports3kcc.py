@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from evaluation.livesports3kcc import distributed_generate_livecc
-from evaluation.livesports3kcc.events import Event
+from evaluation.livesports3kcc.events import SportsEvent
 from evaluation.livesports3kcc.task import (
-    CaptionArguments,
     CommentaryArguments,
+    EventCaptionArguments,
     base_context,
     find_event_video,
     instruct_context,
@@ -20,7 +20,7 @@ from evaluation.livesports3kcc.task import (
 )
 from evaluation.runner.run import FAILED
 from evaluation.tasks.item import Commentary, Written
-from evaluation.tasks.prompts import Templates
+from evaluation.tasks.prompts import PromptTemplates
 from tests.events import NANO, PREVIOUS, ROOT, TITLE, VIDEOS, read_rows, rows, run_main, write_rows
 from utils.errors import UserError
 
@@ -30,30 +30,30 @@ def annotations(tmp_path: Path) -> Path:
     return write_rows(tmp_path / "events.jsonl", rows())
 
 
-def event(title: str = "", previous: str = "") -> Event:
-    return Event("v.mp4", "v", "1", 0.0, 1.0, title, previous)
+def event(title: str = "", previous: str = "") -> SportsEvent:
+    return SportsEvent("v.mp4", "v", "1", 0.0, 1.0, title, previous)
 
 
 def test_instruct_models_are_told_title_and_earlier_speech():
-    speaker = instruct_context(event(), Templates())
+    speaker = instruct_context(event(), PromptTemplates())
     assert "expert commentator" in speaker and "real time" in speaker and "\n" not in speaker
-    titled = instruct_context(event(TITLE), Templates())
+    titled = instruct_context(event(TITLE), PromptTemplates())
     assert titled == f'{speaker}\nThe video is titled "{TITLE}".'
-    whole = instruct_context(event(TITLE, PREVIOUS), Templates())
+    whole = instruct_context(event(TITLE, PREVIOUS), PromptTemplates())
     assert whole.startswith(titled) and f"\n\n{PREVIOUS}\n\n" in whole and whole.endswith("commenting on the video.")
-    assert TITLE not in instruct_context(event("", PREVIOUS), Templates())
+    assert TITLE not in instruct_context(event("", PREVIOUS), PromptTemplates())
 
 
 @pytest.mark.parametrize(
     ("title", "previous", "expected"), [(TITLE, PREVIOUS, PREVIOUS), (TITLE, "", TITLE), ("", "", "")]
 )
 def test_base_models_get_earlier_speech_or_the_title(title: str, previous: str, expected: str):
-    assert base_context(event(title, previous), Templates()) == expected
+    assert base_context(event(title, previous), PromptTemplates()) == expected
 
 
 def test_commentary_items_hold_window_and_decoding(annotations: Path):
     arguments = CommentaryArguments(str(annotations), str(VIDEOS), repetition_penalty=1.2)
-    task = load_commentaries(arguments, Templates())
+    task = load_commentaries(arguments, PromptTemplates())
     first = task.items[0]
     assert isinstance(first.ask, Commentary) and first.ask.repetition_penalty == 1.2 and first.ask.max_new_tokens == 32
     assert (first.clip.start_s, first.clip.end_s, first.clip.rule) == (2.0, 9.5, "stream")
@@ -61,32 +61,32 @@ def test_commentary_items_hold_window_and_decoding(annotations: Path):
     assert task.value is None and set(task.templates) >= {"commentary", "commentary_title", "commentary_previous"}
     lost = task.items[-1]
     assert lost.clip is None and "lost.mp4" in lost.problem
-    published = load_commentaries(arguments, Templates(), limit=1, compat="livecc").items[0].clip
+    published = load_commentaries(arguments, PromptTemplates(), limit=1, compat="livecc").items[0].clip
     assert (published.rule, published.frame_times, published.start_s) == ("question", "end32", 2.0)
 
 
 def test_captions_are_of_the_event_or_as_published_of_the_whole_video(annotations: Path):
-    official = load_captions(CaptionArguments(str(annotations), str(VIDEOS)), Templates()).items[0]
+    official = load_captions(EventCaptionArguments(str(annotations), str(VIDEOS)), PromptTemplates()).items[0]
     assert isinstance(official.ask, Written) and official.ask.max_new_tokens == 512
     assert (official.clip.start_s, official.clip.end_s, official.clip.rule) == (2.0, 9.5, "question")
-    published = CaptionArguments(str(annotations), str(VIDEOS), protocol="livecc")
-    items = load_captions(published, Templates()).items
+    published = EventCaptionArguments(str(annotations), str(VIDEOS), protocol="livecc")
+    items = load_captions(published, PromptTemplates()).items
     assert items[0].clip == items[1].clip and items[0].clip.start_s is None
 
 
 def test_videos_are_found_by_name_or_id(tmp_path: Path):
     for name in ("a.mp4", "id.mp4"):
         (tmp_path / name).touch()
-    named = Event("somewhere/a.mp4", "b", "1", 0.0, 1.0)
+    named = SportsEvent("somewhere/a.mp4", "b", "1", 0.0, 1.0)
     assert find_event_video(named, [tmp_path])[0] == tmp_path / "a.mp4"
-    assert find_event_video(Event("x.mp4", "id", "1", 0.0, 1.0), [tmp_path])[0] == tmp_path / "id.mp4"
-    path, problem = find_event_video(Event("../../etc/x.mp4", "no", "1", 0.0, 1.0), [tmp_path])
+    assert find_event_video(SportsEvent("x.mp4", "id", "1", 0.0, 1.0), [tmp_path])[0] == tmp_path / "id.mp4"
+    path, problem = find_event_video(SportsEvent("../../etc/x.mp4", "no", "1", 0.0, 1.0), [tmp_path])
     assert path is None and "leads out" in problem
 
 
 def test_without_any_video_the_command_that_gets_them_is_said(annotations: Path, tmp_path: Path):
     with pytest.raises(UserError, match=r"hf download stdKonjac/LiveSports-3K .*tar -x"):
-        load_commentaries(CommentaryArguments(str(annotations), str(tmp_path)), Templates())
+        load_commentaries(CommentaryArguments(str(annotations), str(tmp_path)), PromptTemplates())
 
 
 def test_two_videos_under_one_id_are_refused(tmp_path: Path):
@@ -94,15 +94,15 @@ def test_two_videos_under_one_id_are_refused(tmp_path: Path):
     lines[1]["video"] = "match_2.mp4"
     annotations = write_rows(tmp_path / "events.jsonl", lines)
     with pytest.raises(UserError, match="video_id 'match_1' name two videos"):
-        load_captions(CaptionArguments(str(annotations), str(VIDEOS)), Templates())
+        load_captions(EventCaptionArguments(str(annotations), str(VIDEOS)), PromptTemplates())
 
 
 def test_events_longer_than_a_clip_are_said(annotations: Path, monkeypatch, caplog):
     arguments = CommentaryArguments(str(annotations), str(VIDEOS))
-    load_commentaries(arguments, Templates())
+    load_commentaries(arguments, PromptTemplates())
     assert not caplog.records
     monkeypatch.setenv("FPS_MAX_FRAMES", "14")
-    load_commentaries(arguments, Templates())
+    load_commentaries(arguments, PromptTemplates())
     assert "1 events are longer than the 14 frames" in caplog.text
 
 

@@ -12,11 +12,11 @@ import pytest
 from evaluation.judge.judge import ApiJudge
 from evaluation.livesports3kcc import llm_judge
 from evaluation.livesports3kcc.events import load_events
-from evaluation.livesports3kcc.llm_judge import JudgeArguments, judge_events, report
+from evaluation.livesports3kcc.llm_judge import JudgeArguments, judge_events, report_judgements
 from evaluation.livesports3kcc.scores import read as read_published
 from evaluation.scoring.preference import summary
-from evaluation.scoring.result import Result
-from evaluation.tasks.prompts import Templates
+from evaluation.scoring.results import BenchmarkRun
+from evaluation.tasks.prompts import PromptTemplates
 from tests.conftest import REPOSITORY
 from tests.contests import write_event_files
 from tests.judge_server import JudgeServer, Response, prefers_first, prefers_good, shown_texts
@@ -35,7 +35,7 @@ def environment(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
-def judged(server: JudgeServer, arguments: JudgeArguments, **flags) -> Result:
+def judged(server: JudgeServer, arguments: JudgeArguments, **flags) -> BenchmarkRun:
     return judge_events(arguments, EndpointArguments(api_base=server.api_base, **flags), QUICK)
 
 
@@ -43,8 +43,8 @@ def lines_of(path: str | Path) -> list[dict]:
     return [json.loads(line) for line in Path(path).read_text().splitlines()]
 
 
-def table(result: Result, number: int) -> dict[str, float]:
-    return {row.name: round(row.value, 4) for row in summary(result.outcomes)[number].rows}
+def table(result: BenchmarkRun, number: int) -> dict[str, float]:
+    return {row.name: round(row.value, 4) for row in summary(result.results)[number].rows}
 
 
 def test_a_judge_that_prefers_the_first_is_seen(tmp_path: Path, capsys):
@@ -61,7 +61,7 @@ def test_a_judge_that_prefers_the_first_is_seen(tmp_path: Path, capsys):
         "model wins when second": 0.0,
     }
     assert f"{server.n_input} tokens in, {server.n_output} out: ${cost:.4f}" in capsys.readouterr().err
-    assert report(result, "GPT-4o") == 0
+    assert report_judgements(result, "GPT-4o") == 0
     printed = capsys.readouterr()
     assert "the one shown first wins" in printed.out
     assert "Winning Rate for ours vs. GPT-4o: 50.00%" in printed.err
@@ -91,11 +91,11 @@ def test_a_judge_that_reads_is_not_biased_and_files_are_as_published(tmp_path: P
     assert [row["video_event_id"] for row in rows] == [f"v{i // 4}_{i}" for i in range(40)]
     assert [row["ab_winner"] for row in rows] == [row["ba_winner"] for row in rows] == ["GPT-4o", "ours"] * 20
     scored = read_published(path)  # the published layout, by the reader of published files
-    assert [outcome.value for outcome in scored.outcomes] == [outcome.value for outcome in result.outcomes]
-    kept = Result.read(tmp_path / "judges" / "ours_vs-GPT-4o_livecc.result.json")
-    assert [outcome.value for outcome in kept.outcomes] == [outcome.value for outcome in result.outcomes]
+    assert [outcome.value for outcome in scored.results] == [outcome.value for outcome in result.results]
+    kept = BenchmarkRun.read(tmp_path / "judges" / "ours_vs-GPT-4o_livecc.result.json")
+    assert [outcome.value for outcome in kept.results] == [outcome.value for outcome in result.results]
     assert kept.settings["judge"] == "gpt-4o-2024-08-06"
-    shown = kept.outcomes[1].shown
+    shown = kept.results[1].shown
     assert (shown["reference"], shown["n_words"], shown["n_words_baseline"]) == ("goal 1", 6, 5)
 
 
@@ -122,8 +122,8 @@ def test_a_server_with_every_trouble(tmp_path: Path, capsys):
         assert f"${server.cost:.4f}" in said
         assert judge_events(arguments, at, patient) == result
         assert len(server.requests) == n_requests
-    assert len(result.outcomes) == 40
-    assert not any(outcome.failed for outcome in result.outcomes)
+    assert len(result.results) == 40
+    assert not any(outcome.failed for outcome in result.results)
     judge_table = table(result, 1)
     assert judge_table["the one shown first wins"] == 1.0
     assert judge_table["both orders agree"] == 0.0
@@ -141,12 +141,12 @@ def test_events_that_fail_are_said_and_tried_again(tmp_path: Path, capsys):
 
     with JudgeServer(behave) as server:
         result = judged(server, replace(arguments, num_workers=1))
-        assert report(result, "GPT-4o") == 3
+        assert report_judgements(result, "GPT-4o") == 3
         said = capsys.readouterr().err
         assert "1 of 12 events have no judgement and count as no win (v0_3: ab: RequestFailed" in said
         assert sum(bad in request["body"]["messages"][0]["content"] for request in server.requests) == 2 * 2 * 3
         server.behave, n_before = prefers_good, len(server.requests)
-        assert report(judged(server, arguments), "GPT-4o") == 0
+        assert report_judgements(judged(server, arguments), "GPT-4o") == 0
         assert len(server.requests) == n_before + 2
 
 
@@ -159,7 +159,7 @@ def test_a_capped_run_keeps_to_the_cap_and_goes_on(tmp_path: Path, capsys):
         assert 0 < server.cost <= 0.02
         assert f"${server.cost:.4f}" in capsys.readouterr().err
         assert not (tmp_path / "judges" / "GPT-4o_ours.jsonl").exists()
-        assert len(judged(server, arguments).outcomes) == 60
+        assert len(judged(server, arguments).results) == 60
         assert 0 < first < len(server.requests) == 120
 
 
@@ -231,7 +231,7 @@ def test_undated_names_are_refused_where_openai_serves_them(tmp_path: Path, monk
     with pytest.raises(UserError, match="an undated name stands for another model from time to time"):
         judge_events(arguments, EndpointArguments())
     with JudgeServer() as server:
-        assert len(judged(server, arguments).outcomes) == 4
+        assert len(judged(server, arguments).results) == 4
 
 
 def test_what_is_missing_is_said_with_the_command_that_gets_it(tmp_path: Path, monkeypatch, capsys):
@@ -269,10 +269,10 @@ def test_an_event_without_a_prediction_is_a_row(tmp_path: Path):
     with JudgeServer(prefers_good) as server:
         result = judged(server, arguments)
         assert len(server.requests) == 14
-    assert (result.outcomes[0].failed, result.outcomes[0].shown["error"]) == (True, "no commentary")
-    assert len(result.outcomes) == 8
+    assert (result.results[0].failed, result.results[0].shown["error"]) == (True, "no commentary")
+    assert len(result.results) == 8
     with JudgeServer(prefers_good) as server:
-        assert len(judged(server, replace(arguments, limit=3)).outcomes) == 3
+        assert len(judged(server, replace(arguments, limit=3)).results) == 3
         assert not server.requests
 
 
@@ -284,7 +284,9 @@ def test_a_users_template(tmp_path: Path):
     assert server.requests[0]["body"]["messages"][0]["content"] == "goal 0 / a dull goal 0 / a man plays ball 0"
     assert (
         result.settings["templates"]
-        != ApiJudge(connect("m", EndpointArguments(api_base="http://127.0.0.1:1")), Templates()).settings["templates"]
+        != ApiJudge(connect("m", EndpointArguments(api_base="http://127.0.0.1:1")), PromptTemplates()).settings[
+            "templates"
+        ]
     )
     (tmp_path / "judge.txt").write_text("$human $video")
     with pytest.raises(UserError, match=r"template judge\.txt"):
@@ -327,7 +329,7 @@ def test_events_of_every_source(tmp_path: Path, monkeypatch):
 def test_the_command_line_reads_the_seeds_flags(tmp_path: Path, monkeypatch):
     seen = []
     monkeypatch.setattr(llm_judge, "judge_events", lambda *arguments: seen.append(arguments))
-    monkeypatch.setattr(llm_judge, "report", lambda result, baseline: 0)
+    monkeypatch.setattr(llm_judge, "report_judgements", lambda result, baseline: 0)
     words = "--model_id LiveCC-7B-Instruct --prediction_jsonl p.jsonl --output_dir judges --num_workers 16"
     assert llm_judge.main(words.split()) == 0
     ((arguments, endpoint),) = seen

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
 
-from evaluation.judge.judge import MAX_VERDICT_TOKENS, Pair, judge_prompt
+from evaluation.judge.judge import MAX_VERDICT_TOKENS, CommentaryPair, judge_prompt
 from evaluation.livesports3kcc.llm_judge import judge_events
-from evaluation.tasks.prompts import Templates
+from evaluation.tasks.prompts import PromptTemplates
 from tests.contests import write_event_files
 from utils.endpoint import EndpointArguments
 from utils.errors import UserError
@@ -20,16 +20,16 @@ def test_a_local_judge_of_this_project(tmp_path: Path, tiny_checkpoint: Path, mo
 
     arguments = replace(write_event_files(tmp_path, 2), judge="local", judge_model_path=str(tiny_checkpoint))
     result = judge_events(replace(arguments, device="cpu"), EndpointArguments())
-    assert len(result.outcomes) == 2
-    assert not any(outcome.failed for outcome in result.outcomes)
+    assert len(result.results) == 2
+    assert not any(outcome.failed for outcome in result.results)
     assert len(result.settings["checkpoint"]) == 16
-    judge = LocalJudge(str(tiny_checkpoint), Templates(), "cpu")
-    pairs = [Pair("x", *texts) for texts in itertools.permutations(("a goal", "a pass", "red scores"))]
+    judge = LocalJudge(str(tiny_checkpoint), PromptTemplates(), "cpu")
+    pairs = [CommentaryPair("x", *texts) for texts in itertools.permutations(("a goal", "a pass", "red scores"))]
     said = [judge(pair) for pair in pairs]
-    assert said == [as_transformers_answers(tiny_checkpoint, judge_prompt(Templates(), pair)) for pair in pairs]
+    assert said == [as_transformers_answers(tiny_checkpoint, judge_prompt(PromptTemplates(), pair)) for pair in pairs]
     assert len(set(said)) > 1
     with pytest.raises(UserError, match="no checkpoint"):
-        LocalJudge(str(tmp_path / "none"), Templates())
+        LocalJudge(str(tmp_path / "none"), PromptTemplates())
 
 
 def as_transformers_answers(checkpoint: Path, prompt: str) -> str:
@@ -71,4 +71,6 @@ def test_a_local_judge_of_another_kind_answers_as_transformers_does(tmp_path: Pa
     written = model.generate(**ids, do_sample=False, max_new_tokens=64)[0, ids["input_ids"].shape[1] :]
     assert reply("red") == tokenizer.decode(written, skip_special_tokens=True)
     assert len(fingerprint) == 16
-    assert isinstance(LocalJudge(str(tmp_path / "lm"), Templates(), "cpu")(Pair("x", "a", "b", "c")), str)
+    assert isinstance(
+        LocalJudge(str(tmp_path / "lm"), PromptTemplates(), "cpu")(CommentaryPair("x", "a", "b", "c")), str
+    )

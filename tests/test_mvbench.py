@@ -9,7 +9,7 @@ from PIL import Image
 from evaluation.mvbench import annotations, task
 from evaluation.mvbench import distributed_evaluate_mvbench as script
 from evaluation.mvbench.scores import TASKS
-from evaluation.tasks.prompts import Templates
+from evaluation.tasks.prompts import PromptTemplates
 from tests.asking import ask, items_of, make_videos, write_lines
 from tests.videos import numbered_frame
 from utils.errors import UserError
@@ -79,7 +79,7 @@ def test_a_file_of_lines(tmp_path):
     assert [(item.clip.start_s, item.clip.end_s, item.truth) for item in items.values()] == [
         (1.0, 2.0, "B"), (None, None, "B"),
     ]  # fmt: skip
-    assert len(task.load_task(ARGUMENTS(str(path)), Templates(), 1).items) == 1
+    assert len(task.load_task(ARGUMENTS(str(path)), PromptTemplates(), 1).items) == 1
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_questions_of_the_hub(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     monkeypatch.chdir(tmp_path)
     make_videos(tmp_path / "datasets/MVBench/video", "ssv2_video_mp4/a.mp4", n_frames=5)
-    found = task.load_task(ARGUMENTS("OpenGVLab/MVBench"), Templates(), 5).items
+    found = task.load_task(ARGUMENTS("OpenGVLab/MVBench"), PromptTemplates(), 5).items
     assert [item.id for item in found[:3]] == ["action_sequence_1", "action_sequence_2", "action_prediction_1"]
     assert asked == [("OpenGVLab/MVBench", f"action_{name}", "train") for name in ("sequence", "prediction", "antonym")]
     assert [item.clip is not None for item in found] == [False, False, False, False, True]
@@ -134,6 +134,6 @@ def test_the_command(tmp_path, tiny_checkpoint, monkeypatch, small, protocol):
     folder = make_published(tmp_path / "mvbench")
     flags = ("--model_name_or_path", tiny_checkpoint, "--benchmark_path", folder, "--protocol", protocol)
     result = ask(script, monkeypatch, tmp_path / "results", *flags)
-    assert (result.benchmark, result.protocol, len(result.outcomes)) == ("mvbench", protocol, 3)
-    assert not any(outcome.failed for outcome in result.outcomes)
-    assert all(outcome.answer in outcome.shown["logits"] for outcome in result.outcomes)
+    assert (result.benchmark, result.protocol, len(result.results)) == ("mvbench", protocol, 3)
+    assert not any(outcome.failed for outcome in result.results)
+    assert all(outcome.answer in outcome.shown["logits"] for outcome in result.results)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from data.nano.corpus import CorpusArguments, make_corpus
-from evaluation.judge.judge import Pair, read_verdict
+from evaluation.judge.judge import CommentaryPair, read_verdict
 from evaluation.nano.benchmarks import BenchmarkArguments, write_benchmarks
 from evaluation.nano.rule_judge import RuleJudge
-from evaluation.scoring.result import Result
+from evaluation.scoring.results import BenchmarkRun
 from tests.conftest import REPOSITORY
 
 N_CLIPS = 6
@@ -46,14 +46,14 @@ def call(monkeypatch) -> Callable[..., int | None]:
 
 
 @pytest.fixture
-def ask(call, tmp_path) -> Callable[..., list[Result]]:
+def ask(call, tmp_path) -> Callable[..., list[BenchmarkRun]]:
     """Asks the nano model a benchmark; its results, with every item answered."""
 
-    def run(module: str, *flags: object) -> list[Result]:
+    def run(module: str, *flags: object) -> list[BenchmarkRun]:
         model = ["--model_name_or_path", NANO, "--output_dir", tmp_path, "--device", "cpu"]
         assert not call(module, *model, *flags)
-        results = [Result.read(path) for path in sorted(tmp_path.glob("*.result.json"))]
-        assert results and not any(outcome.failed for result in results for outcome in result.outcomes)
+        results = [BenchmarkRun.read(path) for path in sorted(tmp_path.glob("*.result.json"))]
+        assert results and not any(outcome.failed for result in results for outcome in result.results)
         return results
 
     return run
@@ -68,25 +68,25 @@ def test_commentary_is_generated_and_judged(call, benchmarks, tmp_path):
     judged = ["--prediction_jsonl", said, "--baseline_jsonl", benchmarks / "baseline.jsonl", "--baseline_id", "another"]
     judge = ["--judge", "nano", "--model_id", "nano_checkpoint", "--output_dir", tmp_path / "judges"]
     assert not call(f"{CC}.llm_judge", *judge, *judged, *events)
-    (result,) = [Result.read(path) for path in (tmp_path / "judges").glob("*.result.json")]
-    rate = sum(outcome.value for outcome in result.outcomes) / N_CLIPS
+    (result,) = [BenchmarkRun.read(path) for path in (tmp_path / "judges").glob("*.result.json")]
+    rate = sum(outcome.value for outcome in result.results) / N_CLIPS
     # A model that sees its match beats the commentator of another one; the human's own words would always.
-    assert len(result.outcomes) == N_CLIPS and rate >= 5 / N_CLIPS
-    assert {outcome.tags["orders"] for outcome in result.outcomes} <= {"agree", "undecided"}
+    assert len(result.results) == N_CLIPS and rate >= 5 / N_CLIPS
+    assert {outcome.tags["orders"] for outcome in result.results} <= {"agree", "undecided"}
 
 
 def test_questions_by_kind(ask, benchmarks):
     module = "evaluation.livesports3kqa.distributed_evaluate_livesports3kqa"
     (result,) = ask(module, "--benchmark_path", benchmarks / "livesports3kqa.jsonl")
-    assert {outcome.tags["q_type"] for outcome in result.outcomes} <= {"score", "ball", "place", "teams"}
-    assert len(result.outcomes) == 2 * N_CLIPS
+    assert {outcome.tags["q_type"] for outcome in result.results} <= {"score", "ball", "place", "teams"}
+    assert len(result.results) == 2 * N_CLIPS
 
 
 def test_questions_with_and_without_subtitles(ask, benchmarks):
     module = "evaluation.videomme.distributed_evaluate_videomme"
     results = ask(module, "--benchmark_path", benchmarks / "videomme.jsonl", "--both_settings")
     assert [result.setting for result in results] == ["no_subtitles", "with_subtitles"]
-    assert all(len(result.outcomes) == 3 * N_CLIPS for result in results)
+    assert all(len(result.results) == 3 * N_CLIPS for result in results)
 
 
 @pytest.mark.parametrize("protocol", ["livecc", "official"])
@@ -96,8 +96,8 @@ def test_questions_at_moments(ask, call, benchmarks, tmp_path, protocol):
     call("evaluation.ovobench.transfer_annotation_format", "--input", published, "--output", formatted)
     module = "evaluation.ovobench.distributed_evaluate_ovobench"
     (result,) = ask(module, "--benchmark_dir", folder, "--protocol", protocol)
-    assert result.protocol == protocol and len(result.outcomes) == (2 + 3) * N_CLIPS
-    assert {outcome.tags["group"] for outcome in result.outcomes} == {"backward", "realtime", "forward"}
+    assert result.protocol == protocol and len(result.results) == (2 + 3) * N_CLIPS
+    assert {outcome.tags["group"] for outcome in result.results} == {"backward", "realtime", "forward"}
 
 
 @pytest.mark.parametrize("protocol", ["livecc", "official"])
@@ -105,14 +105,14 @@ def test_questions_about_a_part(ask, benchmarks, protocol):
     module = "evaluation.mvbench.distributed_evaluate_mvbench"
     files = ["--benchmark_path", benchmarks / "mvbench.jsonl", "--video_dir", benchmarks / "videos"]
     (result,) = ask(module, *files, "--protocol", protocol)
-    assert {outcome.tags["task_type"] for outcome in result.outcomes} == {"Action Sequence", "Object Existence"}
+    assert {outcome.tags["task_type"] for outcome in result.results} == {"Action Sequence", "Object Existence"}
 
 
 def test_questions_in_mid_stream(ask, corpus):
     (result,) = ask("evaluation.nano.ask", "--annotations", corpus / "commentary.jsonl")
-    assert len(result.outcomes) == 3 * N_CLIPS
+    assert len(result.results) == 3 * N_CLIPS
     # No answer is right for more than a few of these questions, so a model that does not see gets near none.
-    assert sum(outcome.value for outcome in result.outcomes) >= 0.4 * len(result.outcomes)
+    assert sum(outcome.value for outcome in result.results) >= 0.4 * len(result.results)
 
 
 def test_options_hold_the_right_answer_once(benchmarks):
@@ -135,4 +135,4 @@ def test_options_hold_the_right_answer_once(benchmarks):
     ],
 )
 def test_rules_judge_by_events(first, second, human, verdict):
-    assert read_verdict(RuleJudge()(Pair("1", first, second, human))) == verdict
+    assert read_verdict(RuleJudge()(CommentaryPair("1", first, second, human))) == verdict

@@ -12,10 +12,10 @@ from data.video.clip import VideoFile
 from evaluation.nano.evaluate import (
     EvaluateArguments,
     ShownPredictor,
-    evaluate,
+    evaluate_clips,
     load_predictor,
     load_task,
-    read_rows,
+    read_event_rows,
     read_timed_text,
     steps_of,
 )
@@ -34,14 +34,14 @@ def arguments(tmp_path_factory):
 
 
 def answer(arguments: EvaluateArguments, number: int = 0) -> Answer:
-    item = load_task(arguments, read_rows(arguments.events)).items[number]
+    item = load_task(arguments, read_event_rows(arguments.events)).items[number]
     ((_, said),) = load_predictor(arguments).answer([item])
     return said
 
 
 def test_a_killed_run_goes_on(arguments, monkeypatch):
     scores = Path(arguments.output_dir) / "video.scores.json"
-    assert evaluate(arguments) == 0
+    assert evaluate_clips(arguments) == 0
     before = json.loads(scores.read_text())
     (path,) = (Path(arguments.output_dir) / "answers").glob("answers-*.jsonl")
     lines = path.read_bytes().splitlines(keepends=True)
@@ -54,12 +54,12 @@ def test_a_killed_run_goes_on(arguments, monkeypatch):
         return real(self, items)
 
     monkeypatch.setattr(ShownPredictor, "answer", recorded)
-    assert evaluate(arguments) == 0 and json.loads(scores.read_text()) == before
+    assert evaluate_clips(arguments) == 0 and json.loads(scores.read_text()) == before
     assert sorted(asked) == sorted({f"{i:06d}" for i in range(3)} - {json.loads(lines[0])["item"]})
 
 
 def test_views(arguments, tmp_path):
-    rows = read_rows(arguments.events)
+    rows = read_event_rows(arguments.events)
     videos = [row["video"] for row in rows]
     other = load_task(replace(arguments, view="other_video"), rows)
     assert [item.clip.video for item in other.items] == [*videos[1:], videos[0]]
@@ -86,4 +86,4 @@ def test_captions_are_read_by_their_times(arguments):
 
 def test_no_events_file():
     with pytest.raises(UserError, match=r"data\.nano\.corpus"):
-        read_rows("/nowhere/events.jsonl")
+        read_event_rows("/nowhere/events.jsonl")

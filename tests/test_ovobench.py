@@ -9,7 +9,7 @@ import pytest
 from evaluation.ovobench import distributed_evaluate_ovobench as script
 from evaluation.ovobench import task
 from evaluation.ovobench import transfer_annotation_format as transfer
-from evaluation.scoring.result import Result
+from evaluation.scoring.results import BenchmarkRun
 from evaluation.tasks.item import Choice, ClipPlan, Item, Written
 from tests.asking import ask, items_of, make_videos
 from tests.conftest import REPOSITORY
@@ -159,8 +159,8 @@ def test_the_official_protocol_is_asked(tmp_path, tiny_checkpoint, monkeypatch, 
     flags = ("--benchmark_dir", folder, "--model_name_or_path", tiny_checkpoint, "--protocol", "official")
     monkeypatch.setattr(task, "OFFICIAL_TOKENS", 8)
     result = ask(script, monkeypatch, tmp_path / "results", *flags)
-    assert [outcome.id for outcome in result.outcomes] == ["0", "1468_0", "1468_1"]
-    assert not any(outcome.failed for outcome in result.outcomes)
+    assert [outcome.id for outcome in result.results] == ["0", "1468_0", "1468_1"]
+    assert not any(outcome.failed for outcome in result.results)
 
 
 def test_the_commands_of_the_readme(tmp_path, tiny_checkpoint, small):
@@ -171,11 +171,11 @@ def test_the_commands_of_the_readme(tmp_path, tiny_checkpoint, small):
     command += ["--model_name_or_path", str(tiny_checkpoint), "--output_dir", str(tmp_path / "results")]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=280)
     (path,) = (tmp_path / "results").glob("*.result.json")
-    result = Result.read(path)
+    result = BenchmarkRun.read(path)
     assert (result.benchmark, result.protocol) == ("ovobench", "livecc"), done.stdout + done.stderr
-    assert {outcome.id: outcome.failed for outcome in result.outcomes} == {
+    assert {outcome.id: outcome.failed for outcome in result.results} == {
         "0": False, "1468_0": False, "1468_1": False, "1516_0": False, "1516_1": False, "1639_0": True, "1639_1": True,
     }  # fmt: skip
-    for outcome in result.outcomes[:5]:
+    for outcome in result.results[:5]:
         assert outcome.answer in outcome.shown["logits"] and outcome.value == (outcome.answer == outcome.truth)
     assert all(isinstance(item.ask, Choice) for item in items_of(task, task.OVOBenchArguments(str(folder))).values())

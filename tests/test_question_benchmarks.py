@@ -13,9 +13,9 @@ from evaluation.streamingbench import distributed_evaluate_streamingbench as str
 from evaluation.streamingbench import task as streaming
 from evaluation.tasks.hub_rows import HubSet, read_rows
 from evaluation.tasks.item import ClipPlan, Item, Written
-from evaluation.tasks.lines import Line
+from evaluation.tasks.lines import BenchmarkLine
 from evaluation.tasks.multiple_choice import lettered, listed_options, names_the_letter, right_letter
-from evaluation.tasks.prompts import Templates
+from evaluation.tasks.prompts import PromptTemplates
 from evaluation.videomme import task as videomme
 from tests.asking import ask, items_of, make_videos, write_lines
 from utils.errors import UserError
@@ -62,7 +62,9 @@ def videomme_items(tmp_path, **arguments) -> dict[tuple[str, str], Item]:
     (tmp_path / "videomme.jsonl").write_text("\n".join(lines))
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos/fFjv93ACGo8.mp4").touch()
-    task = videomme.load_task(videomme.VideoMMEArguments(str(tmp_path / "videomme.jsonl"), **arguments), Templates())
+    task = videomme.load_task(
+        videomme.VideoMMEArguments(str(tmp_path / "videomme.jsonl"), **arguments), PromptTemplates()
+    )
     return {(item.id, item.setting): item for item in task.items}
 
 
@@ -168,7 +170,7 @@ def test_a_bad_row_is_named(tmp_path, changed, message):
     ("time_stamp", "seconds"), [("00:03:10", 190), ("03:10", 190), ("1:00:00.5", 3600.5), (7, 7), ("12", 12)]
 )
 def test_time_stamps(time_stamp, seconds):
-    assert streaming.seconds_of(Line("f", 1, {"time_stamp": time_stamp})) == seconds
+    assert streaming.seconds_of(BenchmarkLine("f", 1, {"time_stamp": time_stamp})) == seconds
 
 
 @pytest.mark.parametrize(
@@ -212,7 +214,7 @@ def test_written_letters(response, first, anywhere):
     ],
 )
 def test_options_and_answers_in_many_writings(options, answer, expected):
-    line = Line("f", 1, {"options": options, "answer": answer})
+    line = BenchmarkLine("f", 1, {"options": options, "answer": answer})
     found = lettered(listed_options(line), line)
     assert (found, right_letter(found, line)) == (expected, "B")
 
@@ -270,7 +272,7 @@ def test_the_command_of_sports(tmp_path, tiny_checkpoint, monkeypatch, small, pr
     make_videos(tmp_path / "videos", "game.mp4")
     flags = ("--model_name_or_path", tiny_checkpoint, "--benchmark_path", path, "--protocol", protocol)
     result = ask(sports_script, monkeypatch, tmp_path / "results", *flags, status=3)
-    assert [(outcome.id, outcome.failed) for outcome in result.outcomes] == [
+    assert [(outcome.id, outcome.failed) for outcome in result.results] == [
         ("game_1", False), ("game_2", False), ("other_1", True),
     ]  # fmt: skip
 
@@ -283,4 +285,4 @@ def test_the_command_of_streaming(tmp_path, tiny_checkpoint, monkeypatch, small,
     make_videos(tmp_path / "real", "sample_7.mp4")
     flags = ("--model_name_or_path", tiny_checkpoint, "--benchmark_path", path, "--protocol", protocol)
     result = ask(streaming_script, monkeypatch, tmp_path / "results", *flags)
-    assert [outcome.failed for outcome in result.outcomes] == [False, False]
+    assert [outcome.failed for outcome in result.results] == [False, False]

@@ -14,10 +14,8 @@ from PIL import Image
 from evaluation.pages.report_plot import plot
 from evaluation.pages.report_samples import choose_samples, read_frames, spread
 from evaluation.report import main
-from evaluation.scoring.failures import causes_of
-from evaluation.scoring.outcome import Outcome
-from evaluation.scoring.result import Result
-from evaluation.scoring.scored import Scored
+from evaluation.scoring.results import BenchmarkRun, ItemResult, causes_of
+from evaluation.scoring.scored_runs import ScoredRun
 from evaluation.scoring.stats import Floor, Score
 from tests.videos import frame_number, make_video
 from utils.errors import UserError
@@ -47,10 +45,10 @@ def video(repository: Path) -> str:
     return str(repository / "tests/golden/videos/odd9_320x180.mp4")
 
 
-def question(i: int, value: float, video: str, **more) -> Outcome:
+def question(i: int, value: float, video: str, **more) -> ItemResult:
     tags = {"duration": "short", "domain": HOSTILE, "sub_category": "Law", "task_type": "OCR Problems"}
     shown = {"question": f"{HOSTILE} {i}?", "options": ["A. Red.", f"B. {HOSTILE}"], "clip": {"video": video}, **more}
-    return Outcome(f"{i}-1", str(i), value, "error" in more, tags, "A" if value else "B", "A", shown)
+    return ItemResult(f"{i}-1", str(i), value, "error" in more, tags, "A" if value else "B", "A", shown)
 
 
 @pytest.fixture
@@ -59,15 +57,15 @@ def results(tmp_path: Path, video: str) -> Path:
     clip = {"video": video, "start_s": 1.0, "end_s": 3.0, "rule": "stream", "frame_times": "grid"}
     first = [question(i, i % 2, video, logits={"A": 1.0, "B": 0.0}) for i in range(6)]
     second = [question(i, 1, video) for i in range(5)] + [question(5, 0, video, error=f"VideoError: {HOSTILE}")]
-    Result("videomme", "livecc", HOSTILE.replace("/", ""), "", first).write(tmp_path)
-    Result("videomme", "official", "second", "", second).write(tmp_path)
+    BenchmarkRun("videomme", "livecc", HOSTILE.replace("/", ""), "", first).write(tmp_path)
+    BenchmarkRun("videomme", "official", "second", "", second).write(tmp_path)
     steps = [[0.0, 1.0, "Red pass ..."], [1.0, 2.0, " ..."], [2.0, 3.0, HOSTILE]]
     said = {"clip": clip, "steps": steps, "reference": "the human's words", "baseline": "a much longer caption of it"}
     judged = [
-        Outcome(f"v{i}_1", f"v{i}", 0.5, shown={**said, "commentary": "Red pass", "ab": "model", "ba": "baseline"})
+        ItemResult(f"v{i}_1", f"v{i}", 0.5, shown={**said, "commentary": "Red pass", "ab": "model", "ba": "baseline"})
         for i in range(4)
     ]
-    Result("livesports3kcc", "livecc", "third", "", judged).write(tmp_path)
+    BenchmarkRun("livesports3kcc", "livecc", "third", "", judged).write(tmp_path)
     return tmp_path
 
 
@@ -102,7 +100,7 @@ def test_the_page_shows_what_a_reader_needs(results: Path):
 
 def test_a_video_that_is_gone_leaves_its_question(results: Path, video: str):
     outcomes = [question(1, 1, video + ".gone"), question(2, 0, video)]
-    (sample, other) = choose_samples([Scored(Result("videomme", "livecc", "m", "", outcomes))], 5)
+    (sample, other) = choose_samples([ScoredRun(BenchmarkRun("videomme", "livecc", "m", "", outcomes))], 5)
     assert sample.frames == [] and "no such file any more" in sample.note
     assert len(other.frames) == 4 and not other.note
 
@@ -116,7 +114,7 @@ def test_samples_show_frames_of_their_own_video_and_window(tmp_path: Path):
         question(i, i % 2, "", clip={"video": str(path), "start_s": start_s, "end_s": end_s})
         for i, (path, start_s, end_s) in enumerate(windows)
     ]
-    samples = choose_samples([Scored(Result("videomme", "livecc", "m", "", outcomes))], 5)
+    samples = choose_samples([ScoredRun(BenchmarkRun("videomme", "livecc", "m", "", outcomes))], 5)
     for sample, (path, start_s, end_s) in zip(samples, windows, strict=True):
         assert len(sample.frames) > 1 and not sample.note
         for frame in sample.frames:
@@ -148,8 +146,8 @@ def test_frames_of_a_folder(repository: Path):
 
 
 def test_samples_are_half_wrong_where_there_are_enough():
-    outcomes = [Outcome(str(i), str(i), float(i >= 40)) for i in range(100)]
-    scored = [Scored(Result("mvbench", "livecc", "m", "", outcomes))]
+    outcomes = [ItemResult(str(i), str(i), float(i >= 40)) for i in range(100)]
+    scored = [ScoredRun(BenchmarkRun("mvbench", "livecc", "m", "", outcomes))]
     for n, n_wrong in ((10, 5), (0, 0), (1, 0), (90, 40)):
         values = [sample.answers[0][1].value for sample in choose_samples(scored, n)]
         assert (len(values), values.count(0.0)) == (n, n_wrong)
@@ -158,8 +156,8 @@ def test_samples_are_half_wrong_where_there_are_enough():
 
 def test_failures_are_grouped_by_cause():
     errors = ["VideoError: /a/1.mp4: broken at 3.5 s", "VideoError: /b/2.mp4: broken at 7 s", "no memory", None]
-    outcomes = [Outcome(str(i), "v", 0.0, True, shown={"error": error}) for i, error in enumerate(errors)]
-    causes = causes_of([*outcomes, Outcome("fine", "v", 1.0)])
+    outcomes = [ItemResult(str(i), "v", 0.0, True, shown={"error": error}) for i, error in enumerate(errors)]
+    causes = causes_of([*outcomes, ItemResult("fine", "v", 1.0)])
     assert [(cause.n, cause.items) for cause in causes] == [(2, ["0", "1"]), (1, ["2"]), (1, ["3"])]
     assert causes[0].text == errors[0] and causes[2].text == "no cause is kept"
 

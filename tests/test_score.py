@@ -9,10 +9,9 @@ import pytest
 
 from evaluation.score import main
 from evaluation.scoring.benchmarks import benchmark_names, scores_of
-from evaluation.scoring.outcome import Outcome
 from evaluation.scoring.preference import summary as preference_summary
-from evaluation.scoring.result import Result
-from evaluation.scoring.scored import Scored, pairs_of
+from evaluation.scoring.results import BenchmarkRun, ItemResult
+from evaluation.scoring.scored_runs import ScoredRun, pairs_of
 from evaluation.videomme.scores import export, nested, text_report
 from utils.errors import UserError
 
@@ -54,8 +53,8 @@ def test_published_videomme_answers_give_the_published_report(published: Path, s
     path = published / f"videomme/results/LiveCC-7B-Instruct_{setting}.json"
     result = scores_of("videomme").read(path)
     assert (result.model, result.setting) == ("LiveCC-7B-Instruct", setting)
-    assert text_report(result.outcomes).splitlines() == path.with_suffix(".txt").read_text().splitlines()
-    assert nested(result.outcomes) == json.loads(path.read_text())
+    assert text_report(result.results).splitlines() == path.with_suffix(".txt").read_text().splitlines()
+    assert nested(result.results) == json.loads(path.read_text())
 
 
 def test_a_videomme_result_is_written_as_published(cut: Path, tmp_path: Path):
@@ -69,14 +68,14 @@ def test_letters_are_exported_as_the_options_they_stand_for(tmp_path: Path):
     shown = {"question": "Who?", "options": ["A. Red.", "B. Blue."]}
     tags = {"duration": "short", "domain": "Knowledge", "sub_category": "Law", "task_type": "OCR Problems"}
     outcomes = [
-        Outcome("1-1", "1", 1.0, False, tags, "B", "B", shown),
-        Outcome("1-2", "1", 0.0, True, tags, None, "A", {**shown, "error": "broken"}),
+        ItemResult("1-1", "1", 1.0, False, tags, "B", "B", shown),
+        ItemResult("1-2", "1", 0.0, True, tags, None, "A", {**shown, "error": "broken"}),
     ]
-    path, report = export(Result("videomme", "livecc", "m", "no_subtitles", outcomes), tmp_path)
+    path, report = export(BenchmarkRun("videomme", "livecc", "m", "no_subtitles", outcomes), tmp_path)
     (video,) = json.loads(path.read_text())
     assert [question["response"] for question in video["questions"]] == ["B. Blue.", ""]
     again = scores_of("videomme").read(path)
-    assert [(o.value, o.failed) for o in again.outcomes] == [(1.0, False), (0.0, True)]
+    assert [(o.value, o.failed) for o in again.results] == [(1.0, False), (0.0, True)]
     assert "Law:  50.0%" in report.read_text()
 
 
@@ -129,8 +128,11 @@ def test_stored_results_win_over_published_files_beside_them(cut: Path, tmp_path
 
 
 def test_failed_items_are_said_and_change_the_status(tmp_path: Path, capsys):
-    outcomes = [Outcome("1", "a", 1.0, truth="A"), Outcome("2", "b", 0.0, True, truth="A", shown={"error": "broken"})]
-    path = Result("mvbench", "official", "m", "", outcomes).write(tmp_path)
+    outcomes = [
+        ItemResult("1", "a", 1.0, truth="A"),
+        ItemResult("2", "b", 0.0, True, truth="A", shown={"error": "broken"}),
+    ]
+    path = BenchmarkRun("mvbench", "official", "m", "", outcomes).write(tmp_path)
     assert main(["mvbench", str(path), "--json", "False"]) == 3
     captured = capsys.readouterr()
     assert "1 items have no answer" in captured.err and "1 of 2 items have no answer" in captured.out
@@ -163,16 +165,16 @@ def test_bad_results_are_named(tmp_path: Path, benchmark: str, text: str, messag
 
 
 def test_a_result_of_another_benchmark_is_refused(tmp_path: Path):
-    path = Result("mvbench", "livecc", "m", "", [Outcome("1", "1", 1.0)]).write(tmp_path)
+    path = BenchmarkRun("mvbench", "livecc", "m", "", [ItemResult("1", "1", 1.0)]).write(tmp_path)
     with pytest.raises(UserError, match="a result of mvbench, not of videomme"):
         main(["videomme", str(path)])
-    path = Result("videomme", "livecc", "m", "", [Outcome("1", "1", 1.0)] * 2).write(tmp_path)
+    path = BenchmarkRun("videomme", "livecc", "m", "", [ItemResult("1", "1", 1.0)] * 2).write(tmp_path)
     with pytest.raises(UserError, match="2 outcomes are called '1'"):
         main(["videomme", str(path)])
-    path = Result("videomme", "livecc", "m", "", [Outcome("1", "1", 2.0)]).write(tmp_path)
+    path = BenchmarkRun("videomme", "livecc", "m", "", [ItemResult("1", "1", 2.0)]).write(tmp_path)
     with pytest.raises(UserError, match="outcome '1': value must be 0 to 1"):
         main(["videomme", str(path)])
-    path = Result("videomme", "livecc", "m", "", []).write(tmp_path)
+    path = BenchmarkRun("videomme", "livecc", "m", "", []).write(tmp_path)
     with pytest.raises(UserError, match="no outcomes"):
         main(["videomme", str(path)])
 
@@ -206,13 +208,13 @@ def test_a_model_that_always_wins_is_still_known_by_its_name(tmp_path: Path):
     path.write_text('{"video_event_id": "a_b_1", "ab_winner": "my_model", "ba_winner": "my_model"}\n')
     result = scores_of("livesports3kcc").read(path)
     assert (result.model, result.settings["baseline"]) == ("my_model", "GPT-4o")
-    assert [(o.cluster, o.value) for o in result.outcomes] == [("a_b", 1.0)]
+    assert [(o.cluster, o.value) for o in result.results] == [("a_b", 1.0)]
 
 
 def test_ties_and_refusals_are_no_wins_and_stand_apart():
     ends = [("model", "model"), ("tie", "baseline"), ("refusal", "tie"), ("model", "baseline")]
     outcomes = [
-        Outcome(str(i), str(i), (ab, ba).count("model") / 2, shown={"ab": ab, "ba": ba})
+        ItemResult(str(i), str(i), (ab, ba).count("model") / 2, shown={"ab": ab, "ba": ba})
         for i, (ab, ba) in enumerate(ends)
     ]
     head, judge = preference_summary(outcomes)
@@ -228,7 +230,7 @@ def test_ovobench_is_the_mean_of_its_groups():
     tasks = {"EPM": "backward", "OCR": "realtime", "ACR": "realtime", "SSR": "forward"}
     right = {"EPM": [1, 0, 0], "OCR": [1], "ACR": [1, 0, 0], "SSR": [1, 1, 0, 0]}
     outcomes = [
-        Outcome(f"{task}{i}", f"{task}{i}", value, tags={"task": task, "group": tasks[task]}, truth="Yes")
+        ItemResult(f"{task}{i}", f"{task}{i}", value, tags={"task": task, "group": tasks[task]}, truth="Yes")
         for task, values in right.items()
         for i, value in enumerate(values)
     ]
@@ -242,7 +244,7 @@ def test_ovobench_is_the_mean_of_its_groups():
 def test_mvbench_is_the_mean_of_its_tasks():
     right = {"Action Sequence": [1, 1, 1, 0], "Moving Count": [0], "Episodic Reasoning": [1, 0]}
     outcomes = [
-        Outcome(f"{task}{i}", f"{task}{i}", value, tags={"task_type": task}, truth="AB"[i % 2])
+        ItemResult(f"{task}{i}", f"{task}{i}", value, tags={"task_type": task}, truth="AB"[i % 2])
         for task, values in right.items()
         for i, value in enumerate(values)
     ]
@@ -253,13 +255,15 @@ def test_mvbench_is_the_mean_of_its_tasks():
     }  # fmt: skip
     # And so are two runs' differences: one more right of four, in one of three tasks.
     better = [replace(one, value=1.0) if one.id == "Action Sequence3" else one for one in outcomes]
-    runs = [Scored(Result("mvbench", "livecc", name, "", said)) for name, said in (("a", outcomes), ("b", better))]
+    runs = [
+        ScoredRun(BenchmarkRun("mvbench", "livecc", name, "", said)) for name, said in (("a", outcomes), ("b", better))
+    ]
     (pair,) = pairs_of(runs)
     assert pair.comparison.difference.value == pytest.approx(1 / 4 / 3)
 
 
 def test_livesports_questions_have_an_ocr_subset():
-    outcomes = [Outcome(str(i), str(i), i % 2, tags={"q_type": "Who", "ocr": str(int(i < 2))}) for i in range(6)]
+    outcomes = [ItemResult(str(i), str(i), i % 2, tags={"q_type": "Who", "ocr": str(int(i < 2))}) for i in range(6)]
     *_, reading = scores_of("livesports3kqa").summary(outcomes)
     assert [(row.name, row.n) for row in reading.rows] == [("OCR", 2), ("no OCR", 4)]
 
@@ -268,7 +272,7 @@ def test_livesports_questions_have_an_ocr_subset():
 def test_every_benchmark_keeps_the_contract(benchmark: str, tmp_path: Path):
     module = scores_of(benchmark)
     assert all(module.PROTOCOLS.values())
-    table, *_ = module.summary([Outcome("1", "1", 1.0), Outcome("2", "2", 0.0)])
+    table, *_ = module.summary([ItemResult("1", "1", 1.0), ItemResult("2", "2", 0.0)])
     assert table.rows[0].value == 0.5
     (tmp_path / "x").write_text("[1]")
     with pytest.raises(UserError):

@@ -28,7 +28,7 @@ from data.video.clip import read_clip
 from data.video.frame_plan import SIZE_FACTOR
 from dev.bench.parts.shapes import TEXT, random_checkpoint
 from evaluation.predictors.checkpoint import CheckpointPredictor
-from evaluation.predictors.checkpoint_arguments import model_id
+from evaluation.predictors.predictor_arguments import model_id
 from evaluation.tasks.item import Answer, Choice, ClipPlan, Item
 from models.load import Checkpoint, load_checkpoint, preferred_device
 from models.streaming.threads import use_threads

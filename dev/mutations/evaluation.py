@@ -14,7 +14,7 @@ SHARED = (
     Mutation(
         name="claims_lock_always_free",
         promise="processes that answer together work on different videos",
-        file="evaluation/runner/claims.py",
+        file="evaluation/runner/file_locks.py",
         old="            fcntl.lockf(self._file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, _place(name))",
         new="            _place(name)",
         tests=(f"{STORE}::test_two_processes_share_the_videos", f"{STORE}::test_a_claim_ends_with_its_process"),
@@ -23,7 +23,7 @@ SHARED = (
     Mutation(
         name="all_videos_share_one_lock",
         promise="processes that answer together work at the same time",
-        file="evaluation/runner/claims.py",
+        file="evaluation/runner/file_locks.py",
         old='    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 2',
         new='    return int.from_bytes(hashlib.sha256(b"").digest()[:8], "big") >> 2',
         tests=(f"{STORE}::test_a_claim_ends_with_its_process",),
@@ -81,7 +81,7 @@ SHARED = (
         promise="the exit status says that a question has no answer",
         file="evaluation/runner/run.py",
         old="    return FAILED if n_failed else 0",
-        new="    return FAILED if n_failed == sum(len(result.outcomes) for result in results) else 0",
+        new="    return FAILED if n_failed == sum(len(run.results) for run in runs) else 0",
         tests=(f"{STORE}::test_failures_are_rows_tried_again_and_counted",),
     ),
     Mutation(
@@ -163,8 +163,8 @@ STORED = (
         name="resume_false_resumes",
         promise="--resume False asks everything anew",
         file="evaluation/runner/run.py",
-        old="**predictor.settings}, time.time() * (not resume)",
-        new="**predictor.settings}, 0.0",
+        old="since_s=0.0 if resume else time.time())",
+        new="since_s=0.0)",
         tests=(f"{STORE}::test_what_decides_answers_is_asked_anew",),
     ),
     Mutation(
@@ -388,8 +388,8 @@ ASKED = (
         name="all_mvbench_tasks_are_bounded",
         promise="start and end bound only five of MVBench's tasks",
         file="evaluation/mvbench/annotations.py",
-        old="    if task_of(line) not in BOUNDED:",
-        new="    if task_of(line) not in TASKS:",
+        old="    if mvbench_task(line) not in BOUNDED:",
+        new="    if mvbench_task(line) not in TASKS:",
         tests=("tests/test_mvbench.py::test_published_folders",),
     ),
     Mutation(
@@ -669,8 +669,8 @@ COUNTED = (
         name="score_not_clustered",
         promise="error bars are clustered by video",
         file="evaluation/scoring/stats.py",
-        old="[outcome.cluster for outcome in outcomes], groups)",
-        new="[outcome.id for outcome in outcomes], groups)",
+        old="[result.cluster for result in results], groups)",
+        new="[result.id for result in results], groups)",
         tests=(f"{STATS}::test_a_score_is_clustered_by_video",),
     ),
     Mutation(
@@ -696,17 +696,17 @@ COUNTED = (
         name="sign_test_one_sided",
         promise="the sign test is exact and two-sided",
         file="evaluation/scoring/stats.py",
-        old="    return min(1.0, 2 * tail / 2**n)",
-        new="    return min(1.0, tail / 2**n)",
+        old="    return min(1.0, 2 * float(bdtr(",
+        new="    return min(1.0, 1 * float(bdtr(",
         tests=(f"{STATS}::test_sign_test",),
     ),
     Mutation(
         name="error_rows_leave_the_denominator",
         promise="questions without an answer count as wrong",
         file="evaluation/scoring/stats.py",
-        old="    groups = [_group(outcome, mean_over) for outcome in outcomes]\n    found",
-        new="    outcomes = [outcome for outcome in outcomes if not outcome.failed]\n"
-        "    groups = [_group(outcome, mean_over) for outcome in outcomes]\n    found",
+        old="    groups = [_group(result, mean_over) for result in results]\n    found",
+        new="    results = [result for result in results if not result.failed]\n"
+        "    groups = [_group(result, mean_over) for result in results]\n    found",
         tests=(f"{STATS}::test_failed_items_are_counted_and_stay_in_the_denominator",),
     ),
     Mutation(
@@ -729,16 +729,16 @@ COUNTED = (
         name="mvbench_is_the_mean_over_questions",
         promise="MVBench's score is the mean over its tasks",
         file="evaluation/mvbench/scores.py",
-        old='    return [overall("mean of tasks", outcomes, MEAN_OVER), *by_categories',
-        new='    return [overall("mean of tasks", outcomes), *by_categories',
+        old='    return [overall("mean of tasks", results, MEAN_OVER), *by_categories',
+        new='    return [overall("mean of tasks", results), *by_categories',
         tests=(f"{SCORE}::test_mvbench_is_the_mean_of_its_tasks",),
     ),
     Mutation(
         name="comparison_weighs_questions_alike",
         promise="two runs are compared by the mean that their scores are",
-        file="evaluation/scoring/scored.py",
-        old="compare(first.result.outcomes, second.result.outcomes, mean_over)",
-        new="compare(first.result.outcomes, second.result.outcomes)",
+        file="evaluation/scoring/scored_runs.py",
+        old="compare_results(first.run.results, second.run.results, mean_over)",
+        new="compare_results(first.run.results, second.run.results)",
         tests=(f"{SCORE}::test_mvbench_is_the_mean_of_its_tasks",),
     ),
     Mutation(
@@ -784,9 +784,9 @@ COUNTED = (
     Mutation(
         name="the_page_trusts_texts",
         promise="texts of strangers are escaped on the report's page",
-        file="evaluation/pages/sample_card.py",
-        old='    return escape(text if len(text) <= TEXT_LENGTH else text[:TEXT_LENGTH] + " \\u2026")',
-        new='    return text if len(text) <= TEXT_LENGTH else text[:TEXT_LENGTH] + " \\u2026"',
+        file="evaluation/pages/report_page.py",
+        old="autoescape=True",
+        new="autoescape=False",
         tests=("tests/test_report.py::test_the_page_is_whole_and_safe",),
     ),
 )

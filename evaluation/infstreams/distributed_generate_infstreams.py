@@ -19,12 +19,12 @@ if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from evaluation.infstreams.game_predictor import GameMemory, GamePredictor
-from evaluation.infstreams.task import GameArguments, Window, covers, cut, load_task, load_windows, write_events
-from evaluation.predictors.checkpoint_arguments import CheckpointArguments
+from evaluation.infstreams.task import GameArguments, GameWindow, covers, cut, load_task, load_windows, write_events
 from evaluation.predictors.predictor import Predictor
+from evaluation.predictors.predictor_arguments import PredictorArguments
 from evaluation.runner.command import run_task
-from evaluation.runner.predictions import prediction, report, write_predictions
-from evaluation.runner.run import FAILED, RunArguments, ask, is_first_process
+from evaluation.runner.predictions import prediction, report_predictions, write_predictions
+from evaluation.runner.run import FAILED, EvaluationArguments, ask_items, is_first_process
 from evaluation.tasks.item import Item
 from evaluation.tasks.task import Task
 from utils.arguments import parse_arguments
@@ -45,7 +45,7 @@ def comment_games(
 ) -> int:
     """Comment on the games and write what was said in each window; returns the exit status."""
     windows = load_windows(games.windows_path, limit)
-    rows = list(ask(task, predictor, folder, resume).rows(task.items))
+    rows = list(ask_items(task, predictor, folder, resume).rows(task.items))
     heard = [hear(window, task.items, rows) for window in windows]
     if is_first_process():
         path, events = folder / f"{predictor.name}.jsonl", folder / "windows.jsonl"
@@ -58,14 +58,14 @@ def comment_games(
             ],
         )
         write_events(windows, events)
-        report([error for _, error in heard], path)
+        report_predictions([error for _, error in heard], path)
         names = {"windows": events, "videos": games.video_folder, "folder": folder, "file": path}
         print(NEXT.format(**names, model=predictor.name, baseline=BASELINE))
     return FAILED if any(error for _, error in heard) else 0
 
 
-def hear(window: Window, items: Sequence[Item], rows: Sequence[dict]) -> tuple[str, str | None]:
-    """What was said in a window, and why nothing counts where a part of it has no answer."""
+def hear(window: GameWindow, items: Sequence[Item], rows: Sequence[dict]) -> tuple[str, str | None]:
+    """Speech inside a window, and the error for which it does not count."""
     covering = [row for item, row in zip(items, rows, strict=True) if covers(item, window)]
     error = next((row["error"] for row in covering if row["error"] is not None), None)
     steps = [step for row in covering for step in row["steps"] or ()]
@@ -78,7 +78,7 @@ def hear(window: Window, items: Sequence[Item], rows: Sequence[dict]) -> tuple[s
 def main() -> int:
     """Run the command; returns its exit status."""
     games, model, memory, run = parse_arguments(
-        GameArguments, CheckpointArguments, GameMemory, RunArguments, description=__doc__.splitlines()[0]
+        GameArguments, PredictorArguments, GameMemory, EvaluationArguments, description=__doc__.splitlines()[0]
     )
     work = functools.partial(comment_games, games, run.limit)
     return run_task(load_task, games, (model, memory), run, Path(__file__).parent / "livecc", GamePredictor.load, work)

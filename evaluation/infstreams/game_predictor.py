@@ -4,17 +4,18 @@ import dataclasses
 import itertools
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from data.samples.words import SILENCE
 from data.video.clip import VideoError, live_frames
 from data.video.frame_plan import SIZE_FACTOR
 from evaluation.predictors.checkpoint import CheckpointPredictor
-from evaluation.predictors.checkpoint_arguments import CheckpointArguments
+from evaluation.predictors.predictor_arguments import PredictorArguments
 from evaluation.tasks.item import Answer, Item
 from models.streaming.options import CachePolicy, RetentionOptions, StreamOptions
 from models.streaming.session import StreamingSession, comment
+from utils.arguments import helped
 from utils.errors import UserError
 from utils.options import build_options, flags_of
 
@@ -25,9 +26,8 @@ MAX_PIXELS = 384 * SIZE_FACTOR**2  # of a frame, as in the published runs
 class GameMemory(flags_of(RetentionOptions)):
     """What the model remembers of a game."""
 
-    cache_policy: CachePolicy = field(
-        default="window",
-        metadata={"help": "window (bounded for ever), reprefill (text; frames are dropped) or full (everything)"},
+    cache_policy: CachePolicy = helped(
+        "window", "window (bounded for ever), reprefill (text; frames are dropped) or full (everything)"
     )
 
 
@@ -43,7 +43,7 @@ class GamePredictor(CheckpointPredictor):
         self.settings |= {"video_limits": asdict(self.limits), "retention": asdict(retention)}
 
     @classmethod
-    def load(cls, arguments: tuple[CheckpointArguments, GameMemory], device: str | None = None) -> "GamePredictor":
+    def load(cls, arguments: tuple[PredictorArguments, GameMemory], device: str | None = None) -> "GamePredictor":
         """Load the checkpoint that a command names; device: in place of the one it names."""
         model, memory = arguments
         retention = build_options(RetentionOptions, asdict(memory))
@@ -66,7 +66,7 @@ class GamePredictor(CheckpointPredictor):
             yield item, Answer(said, steps=steps, seconds=round(time.perf_counter() - started, 4))
 
     def comment(self, item: Item) -> list[tuple[float, float, str]]:
-        """(start_s, end_s, text) of every step, in the video's time."""
+        """Comment on a stretch: (start_s, end_s, text) of every step, in the video's time."""
         plan, ask = item.clip, item.ask
         frames = live_frames(
             plan.video, limits=self.limits, start_s=plan.start_s or 0.0,

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from data.samples.words import SILENCE
 from evaluation.tasks.item import ClipPlan, Commentary, Item
-from evaluation.tasks.lines import Line, find_video, read_lines
-from evaluation.tasks.prompts import Templates
+from evaluation.tasks.lines import BenchmarkLine, find_video, read_benchmark
+from evaluation.tasks.prompts import PromptTemplates
 from evaluation.tasks.task import Task
+from utils.arguments import helped
 from utils.errors import UserError
 from utils.files import write_whole
 
@@ -26,17 +27,11 @@ class GameArguments:
     """The windows, their games, and how they are commented."""
 
     windows_path: str = field(metadata={"help": "the benchmark's file of windows (JSON lines: video, title, content)"})
-    video_dir: str | None = field(
-        default=None, metadata={"help": "folder of the games; default: that of the windows' file"}
-    )
-    start_s: float = field(default=1000.0, metadata={"help": "second of each game at which the commentary starts"})
-    chunk_s: float | None = field(
-        default=None, metadata={"help": "start anew after so many seconds (published: 100); default: never"}
-    )
-    max_new_tokens: int = field(default=20, metadata={"help": "most tokens a step"})
-    repetition_penalty: float = field(
-        default=1.05, metadata={"help": "divides the scores of tokens that are still in the context"}
-    )
+    video_dir: str | None = helped(None, "folder of the games; default: that of the windows' file")
+    start_s: float = helped(1000.0, "second of each game at which the commentary starts")
+    chunk_s: float | None = helped(None, "start anew after so many seconds (published: 100); default: never")
+    max_new_tokens: int = helped(20, "most tokens a step")
+    repetition_penalty: float = helped(1.05, "divides the scores of tokens that are still in the context")
 
     def __post_init__(self) -> None:
         if self.start_s < 0 or (self.chunk_s is not None and not self.chunk_s >= 1):
@@ -49,12 +44,12 @@ class GameArguments:
 
     @property
     def video_folder(self) -> Path:
-        """Where the games are."""
+        """Folder of the games."""
         return Path(self.video_dir) if self.video_dir else Path(self.windows_path).parent
 
 
 @dataclass(frozen=True)
-class Window:
+class GameWindow:
     """A stretch of a game with the human's words, numbered within its game from 1."""
 
     video: str
@@ -77,11 +72,11 @@ class Window:
         }  # fmt: skip
 
 
-def load_windows(path: str | Path, limit: int | None = None) -> list[Window]:
+def load_windows(path: str | Path, limit: int | None = None) -> list[GameWindow]:
     """The windows of a file; `limit`: the first ones. Raises UserError where a line is none."""
-    windows: list[Window] = []
+    windows: list[GameWindow] = []
     numbers: dict[str, int] = {}
-    for line in read_lines(path, limit):
+    for line in read_benchmark(path, limit):
         video = str(line["video"])
         numbers[video] = numbers.get(video, 0) + 1
         windows.append(_window(line, video, numbers[video]))
@@ -90,7 +85,7 @@ def load_windows(path: str | Path, limit: int | None = None) -> list[Window]:
     return windows
 
 
-def _window(line: Line, video: str, number: int) -> Window:
+def _window(line: BenchmarkLine, video: str, number: int) -> GameWindow:
     content = line["content"]
     try:
         begin, end = int(content[0][0]), int(content[-1][1])
@@ -101,10 +96,10 @@ def _window(line: Line, video: str, number: int) -> Window:
         ) from error
     if not begin < end:
         raise UserError(f"{line.where}: the window from {begin} s to {end} s is empty")
-    return Window(video, number, begin, end, str(line.get("title") or ""), words)
+    return GameWindow(video, number, begin, end, str(line.get("title") or ""), words)
 
 
-def load_task(arguments: GameArguments, templates: Templates, limit: int | None = None) -> Task:
+def load_task(arguments: GameArguments, templates: PromptTemplates, limit: int | None = None) -> Task:
     """An item for every game, or for every chunk of it, up to its last window. Raises UserError."""
     query = templates.fill("infstreams")
     ask = Commentary(query, arguments.max_new_tokens, arguments.repetition_penalty)
@@ -119,9 +114,9 @@ def load_task(arguments: GameArguments, templates: Templates, limit: int | None 
     return Task("infstreams", "chunk" if arguments.chunk_s else "infinite", items, None, templates.hashes)
 
 
-def by_game(windows: Sequence[Window]) -> dict[str, list[Window]]:
+def by_game(windows: Sequence[GameWindow]) -> dict[str, list[GameWindow]]:
     """Windows by video, in the order of the first ones. Raises UserError where two videos would share a name."""
-    games: dict[str, list[Window]] = {}
+    games: dict[str, list[GameWindow]] = {}
     for window in windows:
         games.setdefault(window.video, []).append(window)
     stems = [Path(video).stem for video in games]
@@ -130,7 +125,7 @@ def by_game(windows: Sequence[Window]) -> dict[str, list[Window]]:
     return games
 
 
-def stretches(arguments: GameArguments, windows: Sequence[Window]) -> list[tuple[float, float]]:
+def stretches(arguments: GameArguments, windows: Sequence[GameWindow]) -> list[tuple[float, float]]:
     """(start_s, end_s) of what is commented in one go. Raises UserError where a window starts earlier."""
     first, last = min(window.begin for window in windows), float(max(window.end for window in windows))
     if first < arguments.start_s:
@@ -144,19 +139,19 @@ def stretches(arguments: GameArguments, windows: Sequence[Window]) -> list[tuple
     return [(start_s, min(start_s + step, last)) for start_s in starts]
 
 
-def covers(item: Item, window: Window) -> bool:
+def covers(item: Item, window: GameWindow) -> bool:
     """Whether a stretch of a game has a part of the window; one without a video stands for all of its game."""
     if item.video_id != window.video_id:
         return False
     return item.clip is None or (item.clip.start_s < window.end and window.begin < item.clip.end_s)
 
 
-def cut(steps: Sequence[tuple[float, float, str]], window: Window) -> str:
-    """What was said in a window: the steps that end in (begin, end], as the published scorer takes them."""
+def cut(steps: Sequence[tuple[float, float, str]], window: GameWindow) -> str:
+    """Speech inside a window: the steps that end in (begin, end], as the published scorer takes them."""
     inside = (text for _, end_s, text in steps if window.begin < int(end_s) <= window.end)
     return " ".join(said for text in inside if (said := text.removesuffix(SILENCE).strip()))
 
 
-def write_events(windows: Sequence[Window], path: Path) -> None:
+def write_events(windows: Sequence[GameWindow], path: Path) -> None:
     """Write windows as events of LiveSports-3K-CC."""
     write_whole(path, "".join(json.dumps(window.event(), ensure_ascii=False) + "\n" for window in windows))

@@ -1,4 +1,4 @@
-"""Which of two commentaries is closer to the human's: pairs judged in both orders, verdicts read strictly, rows kept.
+"""Judging of commentary pairs by closeness to the human's: both orders, verdicts read strictly, rows kept.
 
 A judge is anything that is called with a pair and returns its verdict's text: a model behind an endpoint (ApiJudge), an
 open model in this process (evaluation/judge/local_judge.py), or rules (the nano world's).
@@ -12,9 +12,9 @@ from typing import Any, Literal, Protocol
 
 from tqdm import tqdm
 
-from evaluation.scoring.outcome import Outcome
 from evaluation.scoring.preference import DECIDED, ORDERS
-from evaluation.tasks.prompts import Templates
+from evaluation.scoring.results import ItemResult
+from evaluation.tasks.prompts import PromptTemplates
 from utils.endpoint import SEED, Endpoint, RequestFailed, user_message
 from utils.errors import UserError
 from utils.fingerprint import digest
@@ -42,8 +42,8 @@ _REFUSAL = re.compile(
 
 
 @dataclass(frozen=True)
-class Pair:
-    """What a judge is shown: two commentaries in an order, and the human's words. id: the event's."""
+class CommentaryPair:
+    """Input of a judge: two commentaries in an order, and the human's words. id: the event's."""
 
     id: str
     first: str
@@ -51,20 +51,20 @@ class Pair:
     human: str
 
 
-class Refusal(Exception):
-    """The judge declines; its words."""
+class JudgeRefusal(Exception):
+    """Raised where the judge declines, with its words."""
 
 
 class Judge(Protocol):
     """settings: all that decides its verdicts, as JSON.
 
-    A call returns the verdict's text, which must name "Commentary A" (the first) or "Commentary B". It raises Refusal,
-    or RequestFailed, RuntimeError or ValueError where there is no answer; a UserError ends the run.
+    A call returns the verdict's text, which must name "Commentary A" (the first) or "Commentary B". It raises
+    JudgeRefusal, or RequestFailed, RuntimeError or ValueError where there is no answer; a UserError ends the run.
     """
 
     settings: dict[str, Any]
 
-    def __call__(self, pair: Pair) -> str: ...
+    def __call__(self, pair: CommentaryPair) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Contest:
     shown: dict[str, Any] = field(default_factory=dict)
 
 
-def judge_prompt(templates: Templates, pair: Pair) -> str:
+def judge_prompt(templates: PromptTemplates, pair: CommentaryPair) -> str:
     """The request for a verdict, from template judge.txt."""
     return templates.fill("judge", commentary_a=pair.first, commentary_b=pair.second, human=pair.human)
 
@@ -88,18 +88,18 @@ def judge_prompt(templates: Templates, pair: Pair) -> str:
 class ApiJudge:
     """A model behind an endpoint."""
 
-    def __init__(self, endpoint: Endpoint, templates: Templates):
+    def __init__(self, endpoint: Endpoint, templates: PromptTemplates):
         self.endpoint, self.templates = endpoint, templates
-        judge_prompt(templates, Pair("", "", "", ""))  # an unfit template is an error now
+        judge_prompt(templates, CommentaryPair("", "", "", ""))  # an unfit template is an error now
         self.settings = {
             "judge": endpoint.model, "templates": templates.hashes, "temperature": 0, "seed": SEED,
             "max_tokens": MAX_VERDICT_TOKENS,
         }  # fmt: skip
 
-    def __call__(self, pair: Pair) -> str:
+    def __call__(self, pair: CommentaryPair) -> str:
         reply = self.endpoint.complete([user_message([judge_prompt(self.templates, pair)])], MAX_VERDICT_TOKENS)
         if reply.refused:
-            raise Refusal(reply.text)
+            raise JudgeRefusal(reply.text)
         return reply.text
 
 
@@ -143,7 +143,7 @@ class Judging:
                 self._rows[row["key"]] = row
 
     def key(self, contest: Contest) -> str:
-        """What identifies a row: the judge with all its settings, the names and the three texts."""
+        """Key of a row: the judge with all its settings, the names and the three texts."""
         texts = [contest.commentary, contest.baseline, contest.human]
         return digest([self.judge.settings, self.names, contest.id, texts])
 
@@ -151,8 +151,8 @@ class Judging:
         self,
         contests: Sequence[Contest],
         n_threads: int = 1,
-        status: Callable[[], str] = str,
-        stop: Callable[[], object] = str,
+        status: Callable[[], str] = lambda: "",
+        stop: Callable[[], object] = lambda: None,
     ) -> list[dict[str, Any]]:
         """A row for every contest, in their order; those that failed are tried once more at the end.
 
@@ -168,9 +168,9 @@ class Judging:
                     bar.update()
         return [self._row(contest) for contest in contests]
 
-    def outcomes(self, contests: Sequence[Contest], rows: Sequence[dict[str, Any]]) -> list[Outcome]:
-        """What statistics need of each row (evaluation/scoring/preference.py)."""
-        return [self._outcome(contest, row) for contest, row in zip(contests, rows, strict=True)]
+    def results(self, contests: Sequence[Contest], rows: Sequence[dict[str, Any]]) -> list[ItemResult]:
+        """Results of the rows, as evaluation/scoring/preference.py counts them."""
+        return [self._result(contest, row) for contest, row in zip(contests, rows, strict=True)]
 
     def _judge_all(self, contests: list[Contest], n_threads: int, stop: Callable[[], object]) -> Iterator[None]:
         pool = ThreadPoolExecutor(n_threads, thread_name_prefix="judge")
@@ -188,11 +188,11 @@ class Judging:
         ends, verdicts, errors = {}, {}, []
         for order, texts in orders.items():
             try:
-                verdicts[order] = self.judge(Pair(contest.id, *texts, contest.human))
+                verdicts[order] = self.judge(CommentaryPair(contest.id, *texts, contest.human))
                 read = read_verdict(verdicts[order])
                 roles = ("model", "baseline") if order == "ab" else ("baseline", "model")
                 ends[order] = dict(zip("AB", roles, strict=True)).get(read, read)
-            except Refusal as refusal:
+            except JudgeRefusal as refusal:
                 verdicts[order], ends[order] = str(refusal), "refusal"
             except (RequestFailed, RuntimeError, ValueError) as error:
                 verdicts[order], ends[order] = "", "failed"
@@ -221,12 +221,12 @@ class Judging:
             return self._made(contest, dict.fromkeys(ORDERS, "failed"), nothing, contest.problem)
         return self._rows[self.key(contest)]
 
-    def _outcome(self, contest: Contest, row: dict[str, Any]) -> Outcome:
+    def _result(self, contest: Contest, row: dict[str, Any]) -> ItemResult:
         failed = row["error"] is not None
         ends = dict.fromkeys(ORDERS, "failed") if failed else {order: row[f"{order}_end"] for order in ORDERS}
         agreed = "agree" if ends["ab"] == ends["ba"] else "differ"
         decided = all(end in DECIDED for end in ends.values())
-        return Outcome(
+        return ItemResult(
             contest.id,
             contest.video_id,
             0.0 if failed else sum(end == "model" for end in ends.values()) / len(ORDERS),

@@ -13,8 +13,8 @@ from transformers import (
     AutoTokenizer,
 )
 
-from evaluation.judge.judge import MAX_VERDICT_TOKENS, Pair, judge_prompt
-from evaluation.tasks.prompts import Templates
+from evaluation.judge.judge import MAX_VERDICT_TOKENS, CommentaryPair, judge_prompt
+from evaluation.tasks.prompts import PromptTemplates
 from models.load import load_checkpoint, preferred_device
 from models.streaming.options import StreamOptions
 from models.streaming.session import StreamingSession
@@ -27,16 +27,18 @@ Reply = Callable[[str], str]
 class LocalJudge:
     """Greedy verdicts of the model in a folder, or of a hub id; one call at a time."""
 
-    def __init__(self, name_or_path: str, templates: Templates, device: str | None = None):
+    def __init__(self, name_or_path: str, templates: PromptTemplates, device: str | None = None):
         self.templates = templates
-        judge_prompt(templates, Pair("", "", "", ""))  # an unfit template is an error before the weights are read
+        judge_prompt(
+            templates, CommentaryPair("", "", "", "")
+        )  # an unfit template is an error before the weights are read
         self._reply, fingerprint = load_replier(name_or_path, device)
         self.settings = {
             "judge": name_or_path, "checkpoint": fingerprint, "templates": templates.hashes,
             "max_tokens": MAX_VERDICT_TOKENS, "repetition_penalty": "the model's own, none for a Qwen2-VL",
         }  # fmt: skip
 
-    def __call__(self, pair: Pair) -> str:
+    def __call__(self, pair: CommentaryPair) -> str:
         return self._reply(judge_prompt(self.templates, pair))
 
 

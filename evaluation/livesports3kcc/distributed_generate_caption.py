@@ -19,12 +19,12 @@ if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from evaluation.livesports3kcc.distributed_generate_livecc import judge_command
-from evaluation.livesports3kcc.task import CaptionArguments, load_captions
-from evaluation.predictors.captioner_arguments import CaptionerArguments
+from evaluation.livesports3kcc.task import EventCaptionArguments, load_captions
 from evaluation.predictors.predictor import Predictor
+from evaluation.predictors.predictor_arguments import CaptionerArguments
 from evaluation.runner.command import run_task
 from evaluation.runner.predictions import generate
-from evaluation.runner.run import RunArguments
+from evaluation.runner.run import EvaluationArguments
 from evaluation.tasks.task import Task
 from utils.arguments import parse_arguments
 from utils.endpoint import EndpointArguments
@@ -55,7 +55,11 @@ def load_captioner(arguments: tuple[CaptionerArguments, EndpointArguments], devi
 def main() -> int:
     """Run the command; returns its exit status."""
     events, captioner, endpoint, run = parse_arguments(
-        CaptionArguments, CaptionerArguments, EndpointArguments, RunArguments, description=__doc__.splitlines()[0]
+        EventCaptionArguments,
+        CaptionerArguments,
+        EndpointArguments,
+        EvaluationArguments,
+        description=__doc__.splitlines()[0],
     )
     baseline = "or others against it, with --baseline_jsonl {file} --baseline_id {model}"
     work = functools.partial(caption, f"{judge_command(events)}\n{baseline}")

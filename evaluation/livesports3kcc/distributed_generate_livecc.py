@@ -18,16 +18,16 @@ if not __package__:  # run as a file: import from the repository's root
 
 from evaluation.livesports3kcc.events import HUB_ID
 from evaluation.livesports3kcc.task import CommentaryArguments, EventArguments, load_commentaries
-from evaluation.predictors.checkpoint_arguments import CheckpointArguments
+from evaluation.predictors.predictor_arguments import PredictorArguments
 from evaluation.runner.command import run_task
 from evaluation.runner.predictions import generate
-from evaluation.runner.run import RunArguments
+from evaluation.runner.run import EvaluationArguments
 from utils.arguments import parse_arguments
 from utils.errors import run_command
 
 
 def judge_command(events: EventArguments) -> str:
-    """What scores a file of predictions; {model}, {file} and {folder} in it are still to be filled."""
+    """Command that scores a file of predictions; {model}, {file} and {folder} in it are still to be filled."""
     command = "  python evaluation/livesports3kcc/llm_judge.py --model_id {model} --prediction_jsonl {file} "
     command += "--output_dir {folder}/judges --num_workers 16"
     return command if events.annotations == HUB_ID else f"{command} --annotations {events.annotations}"
@@ -36,7 +36,7 @@ def judge_command(events: EventArguments) -> str:
 def main() -> int:
     """Run the command; returns its exit status."""
     events, model, run = parse_arguments(
-        CommentaryArguments, CheckpointArguments, RunArguments, description=__doc__.splitlines()[0]
+        CommentaryArguments, PredictorArguments, EvaluationArguments, description=__doc__.splitlines()[0]
     )
     load_task = functools.partial(load_commentaries, compat=model.compat)
     work = functools.partial(generate, next_step=judge_command(events))

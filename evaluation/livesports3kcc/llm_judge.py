@@ -26,15 +26,15 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from evaluation.judge.judge import ApiJudge, Contest, Judge, Judging
-from evaluation.livesports3kcc.events import COMMAND, HUB_ID, Event, event_name, load_events
+from evaluation.livesports3kcc.events import COMMAND, HUB_ID, SportsEvent, event_name, load_events
 from evaluation.livesports3kcc.task import find_event_video
 from evaluation.runner.run import FAILED
 from evaluation.scoring.benchmarks import scores_of
-from evaluation.scoring.result import Result
-from evaluation.scoring.score_lines import print_results
+from evaluation.scoring.results import BenchmarkRun
+from evaluation.scoring.score_lines import print_runs
 from evaluation.tasks.item import ClipPlan
-from evaluation.tasks.lines import read_lines
-from evaluation.tasks.prompts import Templates
+from evaluation.tasks.lines import read_benchmark
+from evaluation.tasks.prompts import PromptTemplates
 from utils.arguments import helped, parse_arguments
 from utils.endpoint import Endpoint, EndpointArguments, connect
 from utils.errors import UserError, run_command
@@ -88,7 +88,7 @@ class JudgeArguments:
 
 
 def load_contests(arguments: JudgeArguments) -> list[Contest]:
-    """An event each, in the annotations' order. Raises UserError where a file is missing or fits no event."""
+    """Load a contest for each event, in their order. Raises UserError where a file is missing or fits no event."""
     if not Path(arguments.baseline_jsonl).is_file():
         raise UserError(
             f"--baseline_jsonl {arguments.baseline_jsonl}: no such file. Get the published GPT-4o captions:\n"
@@ -113,8 +113,8 @@ def load_contests(arguments: JudgeArguments) -> list[Contest]:
 def make_judge(
     arguments: JudgeArguments, endpoint_arguments: EndpointArguments, retries: RetryPolicy | None = None
 ) -> tuple[Judge, Endpoint | None]:
-    """The judge asked for, and its endpoint where it has one."""
-    templates = Templates(arguments.template_dir)
+    """Make the judge asked for, and its endpoint where it has one."""
+    templates = PromptTemplates(arguments.template_dir)
     if arguments.judge == "local":
         from evaluation.judge.local_judge import LocalJudge  # torch and transformers only for those who need them
 
@@ -136,7 +136,7 @@ def make_judge(
 
 def judge_events(
     arguments: JudgeArguments, endpoint_arguments: EndpointArguments, retries: RetryPolicy | None = None
-) -> Result:
+) -> BenchmarkRun:
     """Judge all events; writes and returns the result."""
     contests = load_contests(arguments)
     judge, endpoint = make_judge(arguments, endpoint_arguments, retries)
@@ -158,24 +158,24 @@ def judge_events(
     published = folder / f"{arguments.baseline_id}_{arguments.model_id}.jsonl"
     write_whole(published, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     settings = {**judge.settings, "baseline": arguments.baseline_id, "n_events": len(contests)}
-    outcomes = judging.outcomes(contests, rows)
+    results = judging.results(contests, rows)
     setting = f"vs-{arguments.baseline_id}"
-    result = Result(arguments.benchmark, arguments.protocol, arguments.model_id, setting, outcomes, settings)
-    result.write(folder)
-    return result
+    run = BenchmarkRun(arguments.benchmark, arguments.protocol, arguments.model_id, setting, results, settings)
+    run.write(folder)
+    return run
 
 
-def report(result: Result, baseline: str) -> int:
+def report_judgements(run: BenchmarkRun, baseline: str) -> int:
     """Print the scores and what has no judgement; returns the exit status."""
-    print_results([result])
-    outcomes = result.outcomes
-    rate = sum(outcome.value for outcome in outcomes) / len(outcomes)
-    failed = [outcome for outcome in outcomes if outcome.failed]
-    print(f"Winning Rate for {result.model} vs. {baseline}: {rate:.2%}", file=sys.stderr)
+    print_runs([run])
+    results = run.results
+    rate = sum(result.value for result in results) / len(results)
+    failed = [result for result in results if result.failed]
+    print(f"Winning Rate for {run.model} vs. {baseline}: {rate:.2%}", file=sys.stderr)
     if failed:
-        causes = "; ".join(f"{outcome.id}: {outcome.shown['error']}" for outcome in failed[:3])
+        causes = "; ".join(f"{result.id}: {result.shown['error']}" for result in failed[:3])
         print(
-            f"{len(failed)} of {len(outcomes)} events have no judgement and count as no win ({causes}"
+            f"{len(failed)} of {len(results)} events have no judgement and count as no win ({causes}"
             f"{', ...' if len(failed) > 3 else ''}); run again to have them judged",
             file=sys.stderr,
         )
@@ -185,7 +185,7 @@ def report(result: Result, baseline: str) -> int:
 def _read_texts(path: str) -> dict[str, str | None]:
     """Event -> what was said of it; None where the line holds an error in its place."""
     texts: dict[str, str | None] = {}
-    for line in read_lines(path):
+    for line in read_benchmark(path):
         name = event_name(line["video_id"], line["event_id"])
         if name in texts:
             raise UserError(f"{line.where}: a second line for event {name}; leave one of them out")
@@ -194,7 +194,7 @@ def _read_texts(path: str) -> dict[str, str | None]:
 
 
 def _contest(
-    event: Event, said: dict[str, str | None], captions: dict[str, str | None], video_dir: str | None
+    event: SportsEvent, said: dict[str, str | None], captions: dict[str, str | None], video_dir: str | None
 ) -> Contest:
     texts = {"commentary": said.get(event.id), "baseline caption": captions.get(event.id)}
     lacking = [name for name, text in texts.items() if text is None]
@@ -213,7 +213,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments, endpoint_arguments = parse_arguments(
         JudgeArguments, EndpointArguments, description=__doc__.splitlines()[0], argv=argv
     )
-    return report(judge_events(arguments, endpoint_arguments), arguments.baseline_id)
+    return report_judgements(judge_events(arguments, endpoint_arguments), arguments.baseline_id)
 
 
 if __name__ == "__main__":

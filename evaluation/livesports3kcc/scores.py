@@ -4,9 +4,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from evaluation.scoring.outcome import Outcome
 from evaluation.scoring.preference import summary
-from evaluation.scoring.result import Result
+from evaluation.scoring.results import BenchmarkRun, ItemResult
 from utils.errors import UserError
 
 __all__ = ["MEAN_OVER", "PROTOCOLS", "PUBLISHED", "read", "summary"]
@@ -22,28 +21,30 @@ MEAN_OVER = ()
 PUBLISHED = ("*judges/*.jsonl",)
 
 
-def read(path: Path) -> Result:
+def read(path: Path) -> BenchmarkRun:
     """Published judgements: a line an event with video_event_id, ab_winner, ba_winner (names of the two models).
 
     The file is named BASELINE_MODEL.jsonl. Where ../livecc/MODEL.jsonl and ../captions/BASELINE.jsonl lie beside its
-    folder, their texts go into the outcomes. Raises UserError, with the line, where it is no such file.
+    folder, their texts go into the items' results. Raises UserError, with the line, where it is no such file.
     """
     rows = list(_rows(path, ("video_event_id", "ab_winner", "ba_winner")))
     baseline, model = _names(path, {str(row[key]) for row in rows for key in ("ab_winner", "ba_winner")})
     said = _texts(path.parent.parent / "livecc" / f"{model}.jsonl")
     captions = _texts(path.parent.parent / "captions" / f"{baseline}.jsonl")
     roles = {model: "model", baseline: "baseline"}
-    outcomes = [_outcome(row, roles, said, captions) for row in rows]
-    return Result("livesports3kcc", "livecc", model, "", outcomes, {"published_file": path.name, "baseline": baseline})
+    results = [_result(row, roles, said, captions) for row in rows]
+    return BenchmarkRun(
+        "livesports3kcc", "livecc", model, "", results, {"published_file": path.name, "baseline": baseline}
+    )
 
 
-def _outcome(row: dict, roles: dict[str, str], said: dict[str, str], captions: dict[str, str]) -> Outcome:
+def _result(row: dict, roles: dict[str, str], said: dict[str, str], captions: dict[str, str]) -> ItemResult:
     event = row["video_event_id"]
     ends = {order: roles.get(row[f"{order}_winner"], "tie") for order in ("ab", "ba")}
     texts = {"commentary": said.get(event), "baseline": captions.get(event)}
     shown = {**ends, **{name: text for name, text in texts.items() if text is not None}}
     value = sum(end == "model" for end in ends.values()) / len(ends)
-    return Outcome(event, event.rsplit("_", 1)[0], value, answer=texts["commentary"], shown=shown)
+    return ItemResult(event, event.rsplit("_", 1)[0], value, answer=texts["commentary"], shown=shown)
 
 
 def _names(path: Path, winners: set[str]) -> tuple[str, str]:

@@ -1,16 +1,17 @@
 """LiveSports-3K-CC: 1,702 events of sports videos, to be commented as they happen or to be described afterwards."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from data.video.frame_plan import FPS, VideoLimits
-from evaluation.livesports3kcc.events import COMMAND, HUB_ID, Event, load_events
+from evaluation.livesports3kcc.events import COMMAND, HUB_ID, SportsEvent, load_events
 from evaluation.tasks.item import Ask, ClipPlan, Commentary, Item, Written
 from evaluation.tasks.lines import find_video
-from evaluation.tasks.prompts import Templates
+from evaluation.tasks.prompts import PromptTemplates
 from evaluation.tasks.task import Task
+from utils.arguments import helped
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -23,17 +24,12 @@ VIDEO_COMMAND = f"{COMMAND} && cat {DATA}/videos.tar.part.* | tar -x -C {DATA}"
 class EventArguments:
     """The events, and their videos."""
 
-    annotations: str = field(
-        default=HUB_ID, metadata={"help": "events: a JSONL, JSON or parquet file, a copy of the data set, or a hub id"}
-    )
-    video_dir: str | None = field(
-        default=None,
-        metadata={"help": f"folder of the videos; default: beside the annotations' file, then {DATA}"},
-    )
+    annotations: str = helped(HUB_ID, "events: a JSONL, JSON or parquet file, a copy of the data set, or a hub id")
+    video_dir: str | None = helped(None, f"folder of the videos; default: beside the annotations' file, then {DATA}")
 
     @property
     def video_folders(self) -> list[Path]:
-        """Where videos are looked for."""
+        """Folders in which videos are looked for."""
         if self.video_dir:
             return [Path(self.video_dir)]
         given = Path(self.annotations)
@@ -45,13 +41,9 @@ class EventArguments:
 class CommentaryArguments(EventArguments):
     """What a streaming model is asked."""
 
-    not_instruct_model: bool = field(
-        default=False, metadata={"help": "for base models: only earlier speech, or the title where there is none"}
-    )
-    max_new_tokens: int = field(default=32, metadata={"help": "most tokens a step"})
-    repetition_penalty: float = field(
-        default=1.15, metadata={"help": "divides the scores of tokens that are already in the context"}
-    )
+    not_instruct_model: bool = helped(False, "for base models: only earlier speech, or the title where there is none")
+    max_new_tokens: int = helped(32, "most tokens a step")
+    repetition_penalty: float = helped(1.15, "divides the scores of tokens that are already in the context")
 
     def __post_init__(self) -> None:
         check_tokens(self.max_new_tokens)
@@ -60,13 +52,12 @@ class CommentaryArguments(EventArguments):
 
 
 @dataclass
-class CaptionArguments(EventArguments):
+class EventCaptionArguments(EventArguments):
     """What an offline model is asked."""
 
-    max_new_tokens: int = field(default=512, metadata={"help": "most tokens of a caption"})
-    protocol: Literal["official", "livecc"] = field(
-        default="official",
-        metadata={"help": "official: frames of the event; livecc: frames of the whole video, as in the published code"},
+    max_new_tokens: int = helped(512, "most tokens of a caption")
+    protocol: Literal["official", "livecc"] = helped(
+        "official", "official: frames of the event; livecc: frames of the whole video, as in the published code"
     )
 
     def __post_init__(self) -> None:
@@ -75,7 +66,7 @@ class CaptionArguments(EventArguments):
 
 def load_commentaries(
     arguments: CommentaryArguments,
-    templates: Templates,
+    templates: PromptTemplates,
     limit: int | None = None,
     compat: Literal["livecc"] | None = None,
 ) -> Task:
@@ -97,7 +88,7 @@ def load_commentaries(
     context = base_context if arguments.not_instruct_model else instruct_context
     frames = {"rule": "question", "frame_times": "end32"} if compat else {"rule": "stream"}
     items = [
-        make_item(
+        _make_item(
             event,
             Commentary(context(event, templates), arguments.max_new_tokens, arguments.repetition_penalty),
             arguments,
@@ -110,18 +101,18 @@ def load_commentaries(
     return Task("livesports3kcc", "livecc", with_videos(items, arguments), None, templates.hashes)
 
 
-def load_captions(arguments: CaptionArguments, templates: Templates, limit: int | None = None) -> Task:
+def load_captions(arguments: EventCaptionArguments, templates: PromptTemplates, limit: int | None = None) -> Task:
     """The events, to be described in one piece. Raises UserError where events or all videos are missing."""
     items = []
     for event in load_events(arguments.annotations, limit):
         window = {"start_s": event.begin, "end_s": event.end} if arguments.protocol == "official" else {}
         ask = Written(instruct_context(event, templates), arguments.max_new_tokens)
-        items.append(make_item(event, ask, arguments, **window))
+        items.append(_make_item(event, ask, arguments, **window))
     return Task("livesports3kcc", arguments.protocol, with_videos(items, arguments), None, templates.hashes)
 
 
-def instruct_context(event: Event, templates: Templates) -> str:
-    """Who speaks, what the video is called, what was said before: the last two where there is any."""
+def instruct_context(event: SportsEvent, templates: PromptTemplates) -> str:
+    """Context for an instructed model: the request, then title and earlier speech where there are any."""
     parts = [templates.fill("commentary")]
     if event.event_title:
         parts.append(templates.fill("commentary_title", title=event.event_title))
@@ -130,12 +121,12 @@ def instruct_context(event: Event, templates: Templates) -> str:
     return "\n".join(parts)
 
 
-def base_context(event: Event, _: Templates) -> str:
-    """What was said before, or the title where there is nothing: what base models are trained on."""
+def base_context(event: SportsEvent, _: PromptTemplates) -> str:
+    """Context for a base model, as in its training: earlier speech, or the title where there is none."""
     return (event.preasr_text or event.event_title).strip()
 
 
-def make_item(event: Event, ask: Ask, arguments: EventArguments, **plan) -> Item:
+def _make_item(event: SportsEvent, ask: Ask, arguments: EventArguments, **plan) -> Item:
     """An event as an item; plan: of its frames."""
     path, problem = find_event_video(event, arguments.video_folders)
     return Item(
@@ -155,7 +146,7 @@ def make_item(event: Event, ask: Ask, arguments: EventArguments, **plan) -> Item
     )
 
 
-def find_event_video(event: Event, folders: list[Path]) -> tuple[Path | None, str]:
+def find_event_video(event: SportsEvent, folders: list[Path]) -> tuple[Path | None, str]:
     """The event's video under its own name, else that of its id; None and what is wrong where there is none."""
     if Path(event.video).is_absolute() and Path(event.video).is_file():
         return Path(event.video), ""
@@ -169,7 +160,7 @@ def find_event_video(event: Event, folders: list[Path]) -> tuple[Path | None, st
 
 
 def with_videos(items: list[Item], arguments: EventArguments) -> list[Item]:
-    """The items. Raises UserError where none of them has its video, or a video_id has two."""
+    """Check the items and return them. Raises UserError where none of them has its video, or a video_id has two."""
     found: dict[str, str] = {}
     for item in items:
         if item.clip and found.setdefault(item.video_id, item.clip.video) != item.clip.video:

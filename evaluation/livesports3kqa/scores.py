@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from evaluation.scoring.outcome import Outcome
+from evaluation.scoring.results import ItemResult
 from evaluation.scoring.stats import score
 from evaluation.scoring.tables import Category, Table, by_categories, overall
 from utils.errors import UserError
@@ -18,10 +18,10 @@ PUBLISHED = ()
 CATEGORIES = (Category("q_type", "Question type"),)
 
 
-def summary(outcomes: Sequence[Outcome]) -> list[Table]:
+def summary(results: Sequence[ItemResult]) -> list[Table]:
     """Accuracy over all questions; per question type; on the OCR subset and on the rest."""
-    tables = [overall("accuracy", outcomes), *by_categories(outcomes, CATEGORIES)]
-    subsets = {name: [o for o in outcomes if o.tags.get("ocr") == ocr] for ocr, name in (("1", "OCR"), ("0", "no OCR"))}
+    tables = [overall("accuracy", results), *by_categories(results, CATEGORIES)]
+    subsets = {name: [o for o in results if o.tags.get("ocr") == ocr] for ocr, name in (("1", "OCR"), ("0", "no OCR"))}
     rows = [score(name, inside) for name, inside in subsets.items() if inside]
     return [*tables, Table("Reading text", rows)] if rows else tables
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from evaluation.mvbench.scores import TASKS
 from evaluation.tasks.hub_rows import HubSet, read_rows, video_folders
-from evaluation.tasks.lines import Line, find_video, read_lines
+from evaluation.tasks.lines import BenchmarkLine, find_video, read_benchmark
 from utils.errors import UserError
 
 HUB = HubSet("OpenGVLab/MVBench", split="train")
@@ -41,7 +41,7 @@ FOLDERS = {
 UNPACKED = ("", "data0613")  # two of the hub's archives unpack into a folder of their own
 
 
-def read_questions(name: str, limit: int | None = None) -> list[Line]:
+def read_questions(name: str, limit: int | None = None) -> list[BenchmarkLine]:
     """The questions, all as lines: video, question, options or candidates, answer, task_type, start and end.
 
     name: a file of such lines, the folder of json/ and video/, or a hub id. Raises UserError where there are none.
@@ -51,25 +51,25 @@ def read_questions(name: str, limit: int | None = None) -> list[Line]:
         raise UserError(f"{name}: no folder json/ in it; get the benchmark with: {HUB.command}")
     if Path(name).is_file() or (not folder.is_dir() and Path(name).suffix):
         return read_rows(name, HUB, limit)
-    lines: list[Line] = []
+    lines: list[BenchmarkLine] = []
     for task in TASKS:
         rest = None if limit is None else limit - len(lines)
         if rest is not None and rest <= 0:
             break
         if folder.is_dir():
-            found = list(read_lines(folder / f"{file_stem(task)}.json", rest))
+            found = list(read_benchmark(folder / f"{file_stem(task)}.json", rest))
         else:
             found = read_rows(name, replace(HUB, config=file_stem(task)), rest)
-        lines += [Line(line.path, line.number, {**line.fields, "task_type": task}) for line in found]
+        lines += [BenchmarkLine(line.path, line.number, {**line.fields, "task_type": task}) for line in found]
     return lines
 
 
 def file_stem(task: str) -> str:
-    """Episodic Reasoning -> episodic_reasoning."""
+    """File stem of a task: Episodic Reasoning -> episodic_reasoning."""
     return task.lower().replace(" ", "_").replace("-", "_")
 
 
-def task_of(line: Line) -> str:
+def mvbench_task(line: BenchmarkLine) -> str:
     """The task of a question. Raises UserError for one that is none of the twenty."""
     named = {file_stem(task): task for task in TASKS}
     task = named.get(file_stem(str(line["task_type"])))
@@ -78,9 +78,9 @@ def task_of(line: Line) -> str:
     return task
 
 
-def find_video_of(line: Line, name: str, video_dir: str | None) -> tuple[Path | None, str]:
+def find_task_video(line: BenchmarkLine, name: str, video_dir: str | None) -> tuple[Path | None, str]:
     """A question's video, a file or a folder of frames: by its name in the task's folders of video/, or as it is."""
-    task = task_of(line)
+    task = mvbench_task(line)
     first, beside = (Path(video_dir),) * 2 if video_dir else (Path(beside_of(name)) / "video", beside_of(name))
     folders = [first / unpacked / folder for folder in FOLDERS[task] for unpacked in UNPACKED]
     return find_video(line["video"], [*folders, *dict.fromkeys([first, beside])], REMEDY)
@@ -91,9 +91,9 @@ def beside_of(name: str) -> Path:
     return video_folders(name, HUB)[1]
 
 
-def bounds_of(line: Line) -> dict[str, Any]:
+def bounds_of(line: BenchmarkLine) -> dict[str, Any]:
     """start and end of a question of a bounded task, which may lack either."""
-    if task_of(line) not in BOUNDED:
+    if mvbench_task(line) not in BOUNDED:
         return {}
     given = {f"{name}_s": line.seconds(name) for name in ("start", "end") if line.get(name) is not None}
     if given.get("start_s", 0.0) > given.get("end_s", float("inf")):

@@ -16,9 +16,9 @@ if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from evaluation.mvbench.task import MVBenchArguments, load_task
-from evaluation.predictors.checkpoint_arguments import CheckpointArguments
+from evaluation.predictors.predictor_arguments import PredictorArguments
 from evaluation.runner.command import run_task
-from evaluation.runner.run import RunArguments
+from evaluation.runner.run import EvaluationArguments
 from utils.arguments import parse_arguments
 from utils.errors import run_command
 
@@ -26,7 +26,7 @@ from utils.errors import run_command
 def main() -> int:
     """Run the command; returns its exit status."""
     benchmark, model, run = parse_arguments(
-        MVBenchArguments, CheckpointArguments, RunArguments, description=__doc__.splitlines()[0]
+        MVBenchArguments, PredictorArguments, EvaluationArguments, description=__doc__.splitlines()[0]
     )
     return run_task(load_task, benchmark, model, run, Path(__file__).parent / "results")
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from data.nano.questions import QUESTIONS
 from data.samples.annotations import AnnotationFile, Sample, resolve_media
-from evaluation.predictors.checkpoint_arguments import CheckpointArguments
+from evaluation.predictors.predictor_arguments import PredictorArguments
 from evaluation.runner.command import run_task
-from evaluation.runner.run import RunArguments
+from evaluation.runner.run import EvaluationArguments
 from evaluation.tasks.item import ClipPlan, Commentary, Item, MidStream
-from evaluation.tasks.prompts import Templates
+from evaluation.tasks.prompts import PromptTemplates
 from evaluation.tasks.task import Task, is_the_letter
 from models.streaming.options import DEFAULT_QUERY
-from utils.arguments import parse_arguments
+from utils.arguments import helped, parse_arguments
 from utils.errors import run_command
 
 KIND_OF = {wording: kind for kind, (wordings, _) in QUESTIONS.items() for wording in wordings}
@@ -34,10 +34,10 @@ class AskArguments:
     annotations: str = field(
         metadata={"help": "commentary.jsonl of data.nano.corpus, split test: streams and questions"}
     )
-    repetition_penalty: float = field(default=1.0, metadata={"help": "1.0: none"})
+    repetition_penalty: float = helped(1.0, "1.0: none")
 
 
-def load_task(arguments: AskArguments, templates: Templates, limit: int | None = None) -> Task:
+def load_task(arguments: AskArguments, templates: PromptTemplates, limit: int | None = None) -> Task:
     """The questions of every sample. Raises UserError for a file that is none."""
     file = AnnotationFile(arguments.annotations)
     commentary = Commentary(DEFAULT_QUERY, MAX_TOKENS, arguments.repetition_penalty)
@@ -62,7 +62,7 @@ def make_items(sample: Sample, number: int, commentary: Commentary) -> list[Item
 def main() -> int:
     """Run the command; returns its exit status."""
     asked, model, run = parse_arguments(
-        AskArguments, CheckpointArguments, RunArguments, description=__doc__.splitlines()[0]
+        AskArguments, PredictorArguments, EvaluationArguments, description=__doc__.splitlines()[0]
     )
     return run_task(load_task, asked, model, run, Path("outputs") / "nano_asked")
 

@@ -33,7 +33,7 @@ from data.nano.palette import KITS
 from data.nano.questions import QUESTIONS
 from data.nano.world import KINDS
 from data.samples.annotations import AnnotationFile, Sample
-from utils.arguments import parse_arguments
+from utils.arguments import helped, parse_arguments
 from utils.errors import UserError, run_command
 from utils.files import write_whole
 
@@ -55,11 +55,11 @@ class BenchmarkArguments:
 
     corpus: str = field(metadata={"help": "folder made by data.nano.corpus, split test"})
     output_dir: str = field(metadata={"help": "folder to fill"})
-    seed: int = field(default=0, metadata={"help": "of wrong options and their order"})
+    seed: int = helped(0, "of wrong options and their order")
 
 
 @dataclass(frozen=True)
-class Match:
+class AskedMatch:
     """One clip: its row of events.jsonl and its sample, which asks questions at its end."""
 
     row: dict[str, Any]
@@ -77,11 +77,11 @@ class Match:
 
     @property
     def words(self) -> str:
-        """All that the commentator says."""
+        """The commentator's words."""
         return " ".join(line["text"] for line in self.row["lines"])
 
     def team(self, line: dict) -> str:
-        """Whose event a line is."""
+        """Team of a line's event."""
         return f"The {self.row['kits'][line['team']]} team."
 
     def passes(self, until_s: float) -> int:
@@ -113,17 +113,17 @@ class Options:
         return lettered, letters[answers.index(right)]
 
 
-def read_matches(corpus: Path) -> list[Match]:
-    """The clips of a corpus that something is said about. Raises UserError where it is none."""
+def read_matches(corpus: Path) -> list[AskedMatch]:
+    """Read the clips of a corpus that have commentary. Raises UserError where it is none."""
     events = corpus / "events.jsonl"
     if not events.is_file():
         raise UserError(f"{corpus}: no events.jsonl there; make it with python -m data.nano.corpus --split test ...")
     rows = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
     samples = AnnotationFile(corpus / "commentary.jsonl")
-    return [Match(row, samples[i]) for i, row in enumerate(rows) if row["lines"]]
+    return [AskedMatch(row, samples[i]) for i, row in enumerate(rows) if row["lines"]]
 
 
-def commentary_events(matches: Sequence[Match]) -> list[dict]:
+def commentary_events(matches: Sequence[AskedMatch]) -> list[dict]:
     """LiveSports-3K's commentary track; no title and no earlier words, which the nano model is not given either."""
     return [
         {
@@ -134,7 +134,7 @@ def commentary_events(matches: Sequence[Match]) -> list[dict]:
     ]  # fmt: skip
 
 
-def baseline(matches: Sequence[Match]) -> list[dict]:
+def baseline(matches: Sequence[AskedMatch]) -> list[dict]:
     """The commentator's words on another match: right in form and wrong in substance."""
     others = [*matches[1:], *matches[:1]]
     return [
@@ -143,7 +143,7 @@ def baseline(matches: Sequence[Match]) -> list[dict]:
     ]
 
 
-def end_questions(matches: Sequence[Match], options: Options) -> list[dict]:
+def end_questions(matches: Sequence[AskedMatch], options: Options) -> list[dict]:
     """LiveSports-3K's question track: those at the clips' ends."""
     rows = []
     for match in matches:
@@ -158,7 +158,7 @@ def end_questions(matches: Sequence[Match], options: Options) -> list[dict]:
     return rows
 
 
-def clip_questions(matches: Sequence[Match], options: Options) -> list[dict]:
+def clip_questions(matches: Sequence[AskedMatch], options: Options) -> list[dict]:
     """VideoMME: what happens first, what last, and by whom first."""
     rows = []
     for match in matches:
@@ -181,7 +181,7 @@ def clip_questions(matches: Sequence[Match], options: Options) -> list[dict]:
     return rows
 
 
-def moment_entries(matches: Sequence[Match], options: Options) -> list[dict]:
+def moment_entries(matches: Sequence[AskedMatch], options: Options) -> list[dict]:
     """OVO-Bench's entries: the first event (EPM), the latest one (ACR), and passes so far at three moments (REC)."""
     entries = []
     for match in matches:
@@ -207,7 +207,7 @@ def moment_entries(matches: Sequence[Match], options: Options) -> list[dict]:
     return entries
 
 
-def part_questions(matches: Sequence[Match], options: Options) -> list[dict]:
+def part_questions(matches: Sequence[AskedMatch], options: Options) -> list[dict]:
     """MVBench: what happens first in the second half of a clip (bounded), and which team it is (not bounded)."""
     rows = []
     for match in matches:
@@ -222,7 +222,7 @@ def part_questions(matches: Sequence[Match], options: Options) -> list[dict]:
     return rows
 
 
-def _part(task_type: str, match: Match, question: str, options: list[str], answer: str) -> dict:
+def _part(task_type: str, match: AskedMatch, question: str, options: list[str], answer: str) -> dict:
     asked = {"question": question, "options": options, "answer": answer}
     return {"video": match.video, "task_type": task_type, **asked}
 

@@ -23,14 +23,15 @@ from data.video.clip import VideoFile
 from data.video.frame_plan import Clip
 from evaluation.nano.scoring import ParsedCommentary, grounding, read_steps, reference, score_commentaries, shuffled_f1
 from evaluation.predictors.checkpoint import CheckpointPredictor
-from evaluation.predictors.checkpoint_arguments import model_id
+from evaluation.predictors.predictor_arguments import model_id
 from evaluation.runner.processes import launch
-from evaluation.runner.run import ask, is_first_process
+from evaluation.runner.run import ask_items, is_first_process
 from evaluation.tasks.item import ClipPlan, Commentary, Item, Written
 from evaluation.tasks.task import Task
 from models.load import load_checkpoint
+from models.streaming.options import DEFAULT_QUERY
 from models.streaming.threads import use_threads
-from utils.arguments import parse_arguments
+from utils.arguments import helped, parse_arguments
 from utils.errors import UserError, run_command
 from utils.files import write_whole
 from utils.fingerprint import checkpoint_fingerprint
@@ -45,17 +46,17 @@ class EvaluateArguments:
     model_name_or_path: str = field(metadata={"help": "checkpoint folder"})
     events: str = field(metadata={"help": "events.jsonl of data.nano.corpus: the held-out clips and their truth"})
     output_dir: str = field(metadata={"help": "answers and scores go here"})
-    view: Literal["video", "noise", "other_video"] = field(
-        default="video", metadata={"help": "what the model sees: the clip, noise in its place, or another clip"}
+    view: Literal["video", "noise", "other_video"] = helped(
+        "video", "what the model sees: the clip, noise in its place, or another clip"
     )
-    style: Literal["stream", "caption"] = field(
-        default="stream", metadata={"help": "caption: all frames first, then the whole timed commentary as one answer"}
+    style: Literal["stream", "caption"] = helped(
+        "stream", "caption: all frames first, then the whole timed commentary as one answer"
     )
-    query: str = field(default="Please describe the video.", metadata={"help": "what the model is asked"})
-    max_new_tokens: int = field(default=24, metadata={"help": "tokens of one step"})
-    repetition_penalty: float = field(default=1.0, metadata={"help": "1.0: none; lines of a match repeat themselves"})
-    limit: int | None = field(default=None, metadata={"help": "only the first N clips"})
-    num_workers: int = field(default=0, metadata={"help": "processes of one thread each; 0: one per core"})
+    query: str = helped(DEFAULT_QUERY, "what the model is asked")
+    max_new_tokens: int = helped(24, "tokens of one step")
+    repetition_penalty: float = helped(1.0, "1.0: none; lines of a match repeat themselves")
+    limit: int | None = helped(None, "only the first N clips")
+    num_workers: int = helped(0, "processes of one thread each; 0: one per core")
 
 
 class ShownPredictor(CheckpointPredictor):
@@ -70,7 +71,7 @@ class ShownPredictor(CheckpointPredictor):
         return replace(clip, frames=noise_like(clip.frames, seed=int(Path(plan.video).stem)))
 
 
-def read_rows(events: str, limit: int | None = None) -> list[dict]:
+def read_event_rows(events: str, limit: int | None = None) -> list[dict]:
     """Rows of events.jsonl. Raises UserError where there is no such file."""
     path = Path(events)
     if not path.is_file():
@@ -93,7 +94,7 @@ def load_task(arguments: EvaluateArguments, rows: Sequence[dict]) -> Task:
 
 
 def load_predictor(arguments: EvaluateArguments) -> ShownPredictor:
-    """The model, on a CPU in float32, which is where the nano world's numbers come from."""
+    """Load the model on a CPU in float32, as for all recorded numbers of the nano world."""
     name = arguments.model_name_or_path
     checkpoint = load_checkpoint(name, device="cpu", dtype="float32")
     use_threads(checkpoint.model)
@@ -103,7 +104,7 @@ def load_predictor(arguments: EvaluateArguments) -> ShownPredictor:
 
 
 def steps_of(row: dict) -> list[tuple[float, str]]:
-    """A stored row as (end of step in seconds, text)."""
+    """Steps of a stored row: (end of step in seconds, text)."""
     if row["steps"] is None:
         return read_timed_text(row["response"])
     return [(end_s, text) for _, end_s, text in row["steps"]]
@@ -115,16 +116,16 @@ def read_timed_text(text: str) -> list[tuple[float, str]]:
     return [(float(m["end"]), m["text"].removesuffix(SILENCE.strip()).strip()) for m in found if m]
 
 
-def evaluate(arguments: EvaluateArguments) -> int:
+def evaluate_clips(arguments: EvaluateArguments) -> int:
     """Comment on all clips, in several processes; the first one scores them. Returns the exit status."""
-    read_rows(arguments.events, 1)  # a missing file is said before processes start
+    read_event_rows(arguments.events, 1)  # a missing file is said before processes start
     return launch(functools.partial(_work, arguments), arguments.num_workers or os.cpu_count() or 1)
 
 
 def _work(arguments: EvaluateArguments, _: str | None) -> int:
-    rows = read_rows(arguments.events, arguments.limit)
+    rows = read_event_rows(arguments.events, arguments.limit)
     task, folder = load_task(arguments, rows), Path(arguments.output_dir)
-    answered = list(ask(task, load_predictor(arguments), folder).rows(task.items))
+    answered = list(ask_items(task, load_predictor(arguments), folder).rows(task.items))
     failed = [row["error"] for row in answered if row["error"] is not None]
     if failed:
         raise UserError(f"{len(failed)} of {len(rows)} clips have no answer, so there is no score: {failed[0]}")
@@ -152,7 +153,7 @@ def score_rows(arguments: EvaluateArguments, rows: Sequence[dict], answered: Seq
 
 
 def print_scores(scores: dict) -> None:
-    """The headline for people, everything for programs."""
+    """Print the headline to a terminal, all scores as JSON elsewhere."""
     if not sys.stdout.isatty():
         print(json.dumps(scores))
         return
@@ -165,7 +166,7 @@ def print_scores(scores: dict) -> None:
 def main() -> int:
     """Run the command; returns its exit status."""
     (arguments,) = parse_arguments(EvaluateArguments, description=__doc__.splitlines()[0])
-    return evaluate(arguments)
+    return evaluate_clips(arguments)
 
 
 if __name__ == "__main__":

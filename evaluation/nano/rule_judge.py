@@ -3,8 +3,8 @@
 from collections import Counter
 from typing import Any, ClassVar
 
-from evaluation.judge.judge import Pair
-from evaluation.nano.scoring import read_steps
+from evaluation.judge.judge import CommentaryPair
+from evaluation.nano.scoring import f1_of_counts, read_steps
 
 
 class RuleJudge:
@@ -15,10 +15,10 @@ class RuleJudge:
 
     settings: ClassVar[dict[str, Any]] = {"judge": "nano rules", "events": "kind and team, F1"}
 
-    def __call__(self, pair: Pair) -> str:
-        """The verdict's text, as of any judge."""
+    def __call__(self, pair: CommentaryPair) -> str:
+        """Text of the verdict."""
         true = events(pair.human)
-        first, second = (f1(events(text), true) for text in (pair.first, pair.second))
+        first, second = (_likeness(events(text), true) for text in (pair.first, pair.second))
         if first == second:
             return "It is a tie."
         return "Commentary A" if first > second else "Commentary B"
@@ -30,7 +30,5 @@ def events(text: str) -> Counter[tuple[str, str]]:
     return Counter((line.said.kind, line.said.team) for line in lines)
 
 
-def f1(spoken: Counter, true: Counter) -> float:
-    """Harmonic mean of precision and recall; 0 where there is nothing in common."""
-    total = spoken.total() + true.total()
-    return 2 * (spoken & true).total() / total if total else 0.0
+def _likeness(spoken: Counter, true: Counter) -> float:
+    return f1_of_counts((spoken & true).total(), spoken.total(), true.total())

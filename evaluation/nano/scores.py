@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.scoring.outcome import Outcome
-from evaluation.scoring.result import Result
+from evaluation.scoring.results import BenchmarkRun, ItemResult
 from evaluation.scoring.tables import Category, Table, by_category, overall
 
 PROTOCOLS = {"nano": ("an answer is right where every word is",)}
@@ -12,11 +11,11 @@ MEAN_OVER = ()
 PUBLISHED = ()
 
 
-def summary(outcomes: Sequence[Outcome]) -> list[Table]:
+def summary(results: Sequence[ItemResult]) -> list[Table]:
     """Overall and by kind of question."""
-    return [overall("answers right", outcomes), by_category(outcomes, Category("kind", "Kind of question"))]
+    return [overall("answers right", results), by_category(results, Category("kind", "Kind of question"))]
 
 
-def read(path: Path) -> Result:
+def read(path: Path) -> BenchmarkRun:
     """The results that this project writes; nothing was ever published."""
-    return Result.read(path)
+    return BenchmarkRun.read(path)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from evaluation.scoring.outcome import Outcome
+from evaluation.scoring.results import ItemResult
 from evaluation.scoring.tables import Category, Table, by_categories, overall
 from utils.errors import UserError
 
@@ -34,10 +34,10 @@ BY_GROUP = Category("group", "Group", tuple(GROUPS), mean_over=("task",))
 BY_TASK = Category("task", "Task", tuple(task for tasks in GROUPS.values() for task in tasks))
 
 
-def summary(outcomes: Sequence[Outcome]) -> list[Table]:
+def summary(results: Sequence[ItemResult]) -> list[Table]:
     """The mean of the three groups; each group, the mean over its tasks; each task, the mean over its queries."""
     note = "mean over groups of the mean over each group's tasks"
-    return [overall("mean of groups", outcomes, MEAN_OVER, note), *by_categories(outcomes, (BY_GROUP, BY_TASK))]
+    return [overall("mean of groups", results, MEAN_OVER, note), *by_categories(results, (BY_GROUP, BY_TASK))]
 
 
 def read(path: Path) -> NoReturn:

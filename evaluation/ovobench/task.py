@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from evaluation.ovobench.annotations import TASK_GROUPS, task_of
+from evaluation.ovobench.annotations import TASK_GROUPS, ovobench_task
 from evaluation.tasks.item import Choice, ClipPlan, Item, Written
-from evaluation.tasks.lines import Line, find_video, read_lines
+from evaluation.tasks.lines import BenchmarkLine, find_video, read_benchmark
 from evaluation.tasks.multiple_choice import choice, lettered, listed_options, with_letters, written_choice
-from evaluation.tasks.prompts import Templates
+from evaluation.tasks.prompts import PromptTemplates
 from evaluation.tasks.task import Task, is_the_letter
+from utils.arguments import helped
 from utils.errors import UserError
 
 LINES = "ovo-bench-formatted.jsonl"
@@ -31,12 +32,12 @@ class OVOBenchArguments:
     """The benchmark's folder, and what is asked."""
 
     benchmark_dir: str = field(metadata={"help": f"folder of the videos' folders and {LINES}"})
-    protocol: Literal["livecc", "official"] = field(
-        default="livecc", metadata={"help": "livecc: logits, CRR clips from ask_time; official: written, clips from 0"}
+    protocol: Literal["livecc", "official"] = helped(
+        "livecc", "livecc: logits, CRR clips from ask_time; official: written, clips from 0"
     )
 
 
-def load_task(arguments: OVOBenchArguments, templates: Templates, limit: int | None = None) -> Task:
+def load_task(arguments: OVOBenchArguments, templates: PromptTemplates, limit: int | None = None) -> Task:
     """The queries of a formatted file. Raises UserError where it is missing or a line lacks what is needed."""
     folder = Path(arguments.benchmark_dir)
     if not (folder / LINES).is_file():
@@ -44,15 +45,15 @@ def load_task(arguments: OVOBenchArguments, templates: Templates, limit: int | N
             f"{folder / LINES}: no such file; make it with: python evaluation/ovobench/transfer_annotation_format.py "
             f"--input {folder / 'ovo_bench_new.json'} --output {folder / LINES}"
         )
-    make = {"livecc": make_item, "official": make_official_item}[arguments.protocol]
-    items = [make(line, folder, templates) for line in read_lines(folder / LINES, limit)]
+    make = {"livecc": _make_item, "official": _make_official_item}[arguments.protocol]
+    items = [make(line, folder, templates) for line in read_benchmark(folder / LINES, limit)]
     value = is_the_letter if arguments.protocol == "livecc" else official_value
     return Task("ovobench", arguments.protocol, items, value, templates.hashes)
 
 
-def make_item(line: Line, folder: Path, templates: Templates) -> Item:
+def _make_item(line: BenchmarkLine, folder: Path, templates: PromptTemplates) -> Item:
     """A query as the seed asks it: one token among the answers of its kind."""
-    task, time_s = task_of(line), line.seconds("realtime")
+    task, time_s = ovobench_task(line), line.seconds("realtime")
     start_s = line.seconds("ask_time") if task == "CRR" else 0.0
     # The published reader shows at least a second; CRR's first query is asked at ask_time itself.
     window = {"start_s": start_s or None, "end_s": max(time_s, start_s + 1)}
@@ -65,7 +66,7 @@ def make_item(line: Line, folder: Path, templates: Templates) -> Item:
     return _item(line, folder, ask, window)
 
 
-def make_official_item(line: Line, folder: Path, templates: Templates) -> Item:
+def _make_official_item(line: BenchmarkLine, folder: Path, templates: PromptTemplates) -> Item:
     """A query as the benchmark's authors ask it: 64 frames of all that went before, and a written answer."""
     options = _options(line)
     if options:
@@ -76,7 +77,7 @@ def make_official_item(line: Line, folder: Path, templates: Templates) -> Item:
     return _item(line, folder, ask, window)
 
 
-def forward_prompt(line: Line, templates: Templates) -> str:
+def forward_prompt(line: BenchmarkLine, templates: PromptTemplates) -> str:
     """What a forward task asks at each of its times."""
     match line["task"]:
         case "REC":
@@ -99,13 +100,13 @@ def official_value(item: Item, response: str) -> float:
     return float(item.truth in response)
 
 
-def _options(line: Line) -> dict[str, str]:
+def _options(line: BenchmarkLine) -> dict[str, str]:
     """The options of a query; a forward one has none."""
-    return {} if TASK_GROUPS[task_of(line)] == "forward" else lettered(listed_options(line), line)
+    return {} if TASK_GROUPS[ovobench_task(line)] == "forward" else lettered(listed_options(line), line)
 
 
-def _item(line: Line, folder: Path, ask: Choice | Written, window: dict) -> Item:
-    task = task_of(line)
+def _item(line: BenchmarkLine, folder: Path, ask: Choice | Written, window: dict) -> Item:
+    task = ovobench_task(line)
     path, problem = find_video(line["video"], [folder], REMEDY)
     shown = {"question": ask.text, "video": line["video"], "time_s": line.seconds("realtime")}
     if options := _options(line):

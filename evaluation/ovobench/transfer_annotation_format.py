@@ -16,7 +16,7 @@ if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from evaluation.ovobench.annotations import TASK_GROUPS, queries_of
-from evaluation.tasks.lines import read_lines
+from evaluation.tasks.lines import read_benchmark
 from utils.arguments import parse_arguments
 from utils.errors import UserError, run_command
 from utils.files import write_whole
@@ -33,7 +33,7 @@ class TransferArguments:
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     (arguments,) = parse_arguments(TransferArguments, description=__doc__.splitlines()[0], argv=argv)
-    entries = list(read_lines(arguments.input))
+    entries = list(read_benchmark(arguments.input))
     lines = [line for entry in entries for line in queries_of(entry)]
     if not lines:
         raise UserError(f"{arguments.input}: no entries in it; expected OVO-Bench's ovo_bench_new.json")

@@ -1,162 +1,82 @@
-"""Results as an HTML page: for each benchmark its scores, plots, comparisons, failures and samples.
+"""Report of runs as an HTML page: for each benchmark its scores, plots, comparisons, failures and samples.
 
-One file that works offline. Texts come from strangers: all of them are escaped, and the page's policy allows no script
-and no address.
+One file that works offline. Texts come from strangers: the template escapes all of them, and the page's policy allows
+no script and no address.
 """
 
-from collections.abc import Iterable, Sequence
-from html import escape
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from data.preview.page import POLICY
 from data.preview.page import STYLE as SHARED_STYLE
+from evaluation.pages import report_samples
 from evaluation.pages.report_plot import COLOURS, plot
-from evaluation.pages.report_samples import Sample
-from evaluation.pages.sample_card import card
-from evaluation.scoring.failures import causes_of
+from evaluation.pages.report_samples import SampleView
+from evaluation.scoring.results import causes_of
 from evaluation.scoring.score_lines import floors_of, interval_of, percent, signed
-from evaluation.scoring.scored import Pair, Scored, pairs_of
-from evaluation.scoring.stats import Estimate, Score
+from evaluation.scoring.scored_runs import ScoredRun, pairs_of
+from evaluation.scoring.stats import Score
+from evaluation.scoring.tables import Table
 
-STYLE = Path(__file__).with_name("report_page.css")
+FOLDER = Path(__file__).parent
+TEXT_LENGTH = 6000  # characters of any one text
 
 
-def page(title: str, groups: dict[str, list[Scored]], samples: dict[str, list[Sample]]) -> str:
+def report_page(title: str, groups: dict[str, list[ScoredRun]], samples: dict[str, list[SampleView]]) -> str:
     """The page. groups, samples: by benchmark."""
-    style = "\n".join(path.read_text(encoding="utf-8") for path in (SHARED_STYLE, STYLE))
-    links = "".join(f'<a href="#{escape(name)}">{escape(name)}</a>' for name in groups)
-    body = "".join(_benchmark(name, scored, samples.get(name, [])) for name, scored in groups.items())
-    html = f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Evaluation: {escape(title)}</title><style>{style}</style></head><body>
-<header><h1>Evaluation</h1><p class="path">{escape(title)}</p>
-<p>Scores in per cent, each with the 95 % interval clustered by video, the number of items, those without an answer
-(they count as wrong), and the floor: what is reached without looking at a video. A plot's thin mark is the highest
-floor.</p><nav>{links}</nav></header>
-<main>{body}</main></body></html>
-"""
-    return html.encode("utf-8", "replace").decode()  # texts may hold halves of surrogate pairs
+    style = "\n".join(path.read_text(encoding="utf-8") for path in (SHARED_STYLE, FOLDER / "report_page.css"))
+    html = _environment().get_template("report_page.html").render(
+        title=title, style=Markup(style), policy=Markup(POLICY), colours=COLOURS, length=TEXT_LENGTH,
+        benchmarks=[_benchmark(name, scored, samples.get(name, [])) for name, scored in groups.items()],
+    )  # fmt: skip
+    return html.strip().encode("utf-8", "replace").decode() + "\n"  # texts may hold halves of surrogate pairs
 
 
-def _benchmark(name: str, scored: Sequence[Scored], samples: Sequence[Sample]) -> str:
-    parts = [_headlines(scored), _protocols(scored), *_tables(scored), _pairs(pairs_of(scored)), _failures(scored)]
-    cards = "".join(card(sample) for sample in samples)
-    shown = f"<h3>Samples</h3>{cards}" if cards else ""
-    return f'<section id="{escape(name)}"><h2>{escape(name)}</h2>{"".join(parts)}{shown}</section>\n'
-
-
-def _headlines(scored: Sequence[Scored]) -> str:
-    rows = [
-        [
-            _key(i) + escape(one.result.model), escape(one.result.setting), escape(one.result.protocol),
-            *_cells(one.headline), escape(floors_of(one.headline)),
-        ]
-        for i, one in enumerate(scored)
-    ]  # fmt: skip
-    names = (
-        "model",
-        "setting",
-        "protocol",
-        escape(scored[0].headline.name),
-        "95 % interval",
-        "items",
-        "no answer",
-        "floor",
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True, undefined=StrictUndefined
     )
-    drawing = plot([one.name for one in scored], [_alone(i, one.headline, len(scored)) for i, one in enumerate(scored)])
-    return _grid(names, rows) + f'<div class="plot">{drawing}</div>'
+    environment.filters |= {
+        "percent": percent, "signed": signed, "interval": interval_of, "floors": floors_of, "thousands": "{:,}".format,
+        "worth": report_samples.worth, "confidence": report_samples.confidence, "verdict": report_samples.verdict,
+        "steps": report_samples.spoken_steps,
+    }  # fmt: skip
+    environment.tests |= {"listed": lambda value: isinstance(value, list | tuple), "right": report_samples.is_right}
+    return environment
 
 
-def _alone(place: int, found: Score, n: int) -> list[Score | None]:
-    """A series with one score, so that every result has its own row and its own colour."""
-    return [found if i == place else None for i in range(n)]
+def _benchmark(name: str, scored: Sequence[ScoredRun], samples: Sequence[SampleView]) -> dict[str, Any]:
+    # A series for each run with one score alone, so that every run has its own row and its own colour.
+    alone = [[one.headline if i == j else None for j in range(len(scored))] for i, one in enumerate(scored)]
+    return {
+        "name": name,
+        "scored": scored,
+        "plot": Markup(plot([one.name for one in scored], alone)),
+        "protocols": {one.run.protocol: one.differences for one in scored if one.differences},
+        "tables": list(_tables(scored)),
+        "pairs": pairs_of(scored),
+        "failures": [(i, cause) for i, one in enumerate(scored) for cause in causes_of(one.run.results)],
+        "samples": samples,
+    }
 
 
-def _protocols(scored: Sequence[Scored]) -> str:
-    differences = {one.result.protocol: one.differences for one in scored if one.differences}
-    return "".join(
-        f'<div class="notes">protocol {escape(name)}:'
-        f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in texts)}</ul></div>"
-        for name, texts in differences.items()
-    )
-
-
-def _tables(scored: Sequence[Scored]) -> Iterable[str]:
-    """A plot and a table for each table of the benchmark, all results side by side; the headline has its own."""
-    titles = dict.fromkeys(table.title for one in scored for table in one.tables[1:])
-    for title in titles:
+def _tables(scored: Sequence[ScoredRun]) -> Iterator[dict[str, Any]]:
+    """Each table of the benchmark with all runs side by side; the headline has its own."""
+    for title in dict.fromkeys(table.title for one in scored for table in one.tables[1:]):
         found = [next((table for table in one.tables if table.title == title), None) for one in scored]
         names = list(dict.fromkeys(row.name for table in found if table for row in table.rows))
         series = [[_row(table, name) for name in names] for table in found]
-        notes = [(i, table.note) for i, table in enumerate(found) if table and table.note]
-        said = "".join(f'<p class="notes">{_key(i)}{escape(note)}</p>' for i, note in notes)
-        yield (
-            f'<h3>{escape(title)}</h3>{said}<div class="plot">{plot(names, series)}</div>'
-            f"<details><summary>numbers</summary>{_side_by_side(names, series, scored)}</details>"
-        )
+        yield {
+            "title": title,
+            "notes": [(i, table.note) for i, table in enumerate(found) if table and table.note],
+            "plot": Markup(plot(names, series)),
+            "rows": [(n, j, scores[i]) for i, n in enumerate(names) for j, scores in enumerate(series) if scores[i]],
+        }
 
 
-def _row(table, name: str) -> Score | None:
+def _row(table: Table | None, name: str) -> Score | None:
     return next((row for row in table.rows if row.name == name), None) if table else None
-
-
-def _side_by_side(names: Sequence[str], series: Sequence[Sequence[Score | None]], scored: Sequence[Scored]) -> str:
-    rows = []
-    for i, name in enumerate(names):
-        for j, scores in enumerate(series):
-            found = scores[i]
-            if found:
-                rows.append([escape(name), _key(j) + escape(scored[j].name), *_cells(found), escape(floors_of(found))])
-    return _grid(("", "result", "score", "95 % interval", "items", "no answer", "floor"), rows)
-
-
-def _pairs(pairs: Sequence[Pair]) -> str:
-    if not pairs:
-        return ""
-    rows = []
-    for pair in pairs:
-        c = pair.comparison
-        rows.append([
-            escape(f"{pair.second.name} against {pair.first.name}"), signed(c.difference.value),
-            _interval(c.difference), f"{c.n:,}", f"{c.wins:,}", f"{c.losses:,}", f"{c.ties:,}", f"{c.p_value:.2g}",
-            f"{c.only_first + c.only_second:,}", escape(", ".join(pair.unlike)),
-        ])  # fmt: skip
-    names = (
-        "", "difference", "95 % interval", "items", "better", "worse", "alike", "sign test p", "in one only",
-        "differ in",
-    )  # fmt: skip
-    return f"<h3>Item by item</h3>{_grid(names, rows)}"
-
-
-def _failures(scored: Sequence[Scored]) -> str:
-    rows = [
-        [_key(i) + escape(one.name), f"{cause.n:,}", escape(cause.text), escape(", ".join(cause.items))]
-        for i, one in enumerate(scored)
-        for cause in causes_of(one.result.outcomes)
-    ]
-    if not rows:
-        return ""
-    return f'<h3 class="bad">Items without an answer</h3>{_grid(("result", "items", "cause", "such as"), rows)}'
-
-
-def _cells(found: Score) -> list[str]:
-    failed = f'<b class="bad">{found.n_failed:,}</b>' if found.n_failed else "0"
-    return [f"<b>{percent(found.value)}</b>", _interval(found), f"{found.n:,}", failed]
-
-
-def _interval(found: Score | Estimate) -> str:
-    return f'<span class="whole">{interval_of(found)}</span>'
-
-
-def _key(place: int) -> str:
-    """The colour that a result has in the plots."""
-    return f'<i class="colour" style="background:{COLOURS[place % len(COLOURS)]}"></i>'
-
-
-def _grid(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of cells that are HTML already."""
-    head = "".join(f"<th>{name}</th>" for name in names)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<div class="grid"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -1,5 +1,6 @@
-"""Items to look at: some that were answered rightly and some that were not, with frames where the video is there."""
+"""Samples of a report: items answered rightly and wrongly, their frames where the video is there, and their worth."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,10 @@ from data.preview.page import thumbnail
 from data.video.clip import VideoError, read_clip
 from data.video.frame_folder import read_frame_folder
 from data.video.frame_plan import SIZE_FACTOR, Clip, VideoLimits
-from evaluation.scoring.outcome import Outcome
-from evaluation.scoring.scored import Scored
+from evaluation.scoring.preference import DECIDED
+from evaluation.scoring.results import ItemResult
+from evaluation.scoring.score_lines import percent
+from evaluation.scoring.scored_runs import ScoredRun
 
 N_FRAMES = 4
 LIMITS = VideoLimits(36 * SIZE_FACTOR**2, 100 * N_FRAMES * SIZE_FACTOR**2, max_frames=N_FRAMES)
@@ -26,29 +29,29 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """An item and what each result has of it. note: why there are no frames."""
+class SampleView:
+    """An item with each run's result of it. note: why there are no frames."""
 
     id: str
-    answers: list[tuple[Scored, Outcome]]
+    answers: list[tuple[ScoredRun, ItemResult]]
     frames: list[Frame]
     note: str = ""
 
 
-def choose_samples(scored: Sequence[Scored], n_samples: int) -> list[Sample]:
+def choose_samples(scored: Sequence[ScoredRun], n_samples: int) -> list[SampleView]:
     """Samples of one benchmark, half of them from those that the first result got wrong, evenly over each half."""
-    first = scored[0].result.outcomes
-    wrong = [outcome.id for outcome in first if outcome.value < 0.5]
-    right = [outcome.id for outcome in first if outcome.value >= 0.5]
+    first = scored[0].run.results
+    wrong = [result.id for result in first if result.value < 0.5]
+    right = [result.id for result in first if result.value >= 0.5]
     n_wrong = min(len(wrong), max(n_samples // 2, n_samples - len(right)))
     chosen = {*spread(wrong, n_wrong), *spread(right, n_samples - n_wrong)}
-    names = [outcome.id for outcome in first if outcome.id in chosen]
-    found = [{outcome.id: outcome for outcome in one.result.outcomes if outcome.id in chosen} for one in scored]
+    names = [result.id for result in first if result.id in chosen]
+    found = [{result.id: result for result in one.run.results if result.id in chosen} for one in scored]
     samples = []
     for name in tqdm(names, desc="samples", unit="item", delay=5):
-        answers = [(one, outcomes[name]) for one, outcomes in zip(scored, found, strict=True) if name in outcomes]
+        answers = [(one, results[name]) for one, results in zip(scored, found, strict=True) if name in results]
         frames, note = read_frames(answers[0][1].shown.get("clip"))
-        samples.append(Sample(name, answers, frames, note))
+        samples.append(SampleView(name, answers, frames, note))
     return samples
 
 
@@ -59,7 +62,7 @@ def spread(names: Sequence[str], n: int) -> list[str]:
 
 
 def read_frames(clip: object) -> tuple[list[Frame], str]:
-    """Small frames of the clip that an outcome names (a ClipPlan's fields), or why there are none.
+    """Small frames of the clip that an item's result names (a ClipPlan's fields), or why there are none.
 
     Result files may come from anyone: only plain local files and folders are opened.
     """
@@ -81,3 +84,47 @@ def _read(clip: dict) -> Clip:
     if not path.is_file():
         raise VideoError(f"{path}: no such file any more")
     return read_clip(path, *window, limits=LIMITS, rule="question")
+
+
+def is_right(result: ItemResult, option: object) -> bool:
+    """Whether an option is the true one, "B" or "B. text"."""
+    truth = result.truth
+    return truth is not None and (str(option) == str(truth) or str(option).startswith(f"{truth}."))
+
+
+def worth(result: ItemResult) -> str:
+    """Worth of a result: a word, or per cent where it is in between."""
+    words = ("lost", "won") if "ab" in result.shown else ("wrong", "right")
+    return {0.0: words[0], 1.0: words[1]}.get(result.value) or percent(result.value)
+
+
+def confidence(result: ItemResult) -> str:
+    """The probability of the chosen option among the options; "" where it is not known."""
+    logits = result.shown.get("logits")
+    if not isinstance(logits, dict) or result.answer not in logits:
+        return ""
+    highest = max(logits.values())
+    total = sum(math.exp(value - highest) for value in logits.values())
+    share = math.exp(logits[result.answer] - highest) / total
+    return f"probability {share:.2f} among {len(logits)} options"
+
+
+def verdict(result: ItemResult) -> str:
+    """Verdicts on a judged commentary in each order; "" where there are none."""
+    return ", ".join(
+        f"{order}: {result.shown[name]}{' won' if result.shown[name] in DECIDED else ''}"
+        for name, order in (("ab", "shown first"), ("ba", "shown second"))
+        if name in result.shown
+    )
+
+
+def spoken_steps(result: ItemResult) -> list[tuple[str, str, str]] | None:
+    """(start, end, text) of the steps that are not silent; None where the result is no commentary by steps."""
+    steps = result.shown.get("steps")
+    if not (isinstance(steps, list) and steps and all(isinstance(step, list) and len(step) == 3 for step in steps)):
+        return None
+    return [(_second(start_s), _second(end_s), str(text)) for start_s, end_s, text in steps if str(text).strip(" .")]
+
+
+def _second(time_s: object) -> str:
+    return f"{time_s:.0f}" if isinstance(time_s, int | float) else str(time_s)

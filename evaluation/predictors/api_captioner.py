@@ -8,9 +8,8 @@ from PIL import Image
 from torch import Tensor
 
 from data.video.frame_plan import Clip, VideoLimits
-from evaluation.predictors.captioner_arguments import CaptionerArguments
-from evaluation.predictors.checkpoint_arguments import model_id
 from evaluation.predictors.clip_writer import ClipWriter
+from evaluation.predictors.predictor_arguments import CaptionerArguments, model_id
 from evaluation.tasks.item import Written
 from utils.endpoint import SEED, Endpoint, EndpointArguments, RequestFailed, connect, user_message
 
@@ -18,7 +17,7 @@ JPEG_QUALITY = 90
 
 
 class Declined(Exception):
-    """The model does not want to answer; its words."""
+    """Raised where the model declines to answer, with its words."""
 
 
 class ApiCaptioner(ClipWriter):
@@ -38,7 +37,7 @@ class ApiCaptioner(ClipWriter):
     def connect(
         cls, arguments: CaptionerArguments, endpoint: EndpointArguments, n_processes: int = 1
     ) -> "ApiCaptioner":
-        """The model that a command names. Money and requests a minute are shared evenly by the run's processes."""
+        """Connect to a command's model. Money and requests a minute are shared evenly by the run's processes."""
         shares = {
             name: None if getattr(endpoint, name) is None else getattr(endpoint, name) / n_processes
             for name in ("max_cost", "requests_per_minute")

@@ -16,9 +16,8 @@ from data.samples.checkpoint_config import choose_position_mode, limits_of
 from data.samples.conversation import VisualBlock
 from data.samples.positions import PositionTracker
 from data.video.frame_plan import SIZE_FACTOR, Clip
-from evaluation.predictors.captioner_arguments import CaptionerArguments
-from evaluation.predictors.checkpoint_arguments import model_id
 from evaluation.predictors.clip_writer import ClipWriter
+from evaluation.predictors.predictor_arguments import CaptionerArguments, model_id
 from evaluation.tasks.item import Written
 from models.load import preferred_device
 from utils.errors import UserError
@@ -75,7 +74,7 @@ class Captioner(ClipWriter):
         return self.processor.tokenizer.decode(written[0, n_prompt:], skip_special_tokens=True).strip()
 
     def inputs(self, clip: Clip, text: str) -> dict[str, Any]:
-        """What the model is given for a clip and a request, on its device."""
+        """Model inputs for a clip and a request, on the model's device."""
         frames = {"type": "video"} if self.takes_video else {"type": "image"}
         n_elements = 1 if self.takes_video else len(clip.frames)
         content = [*[frames] * n_elements, {"type": "text", "text": text}]
@@ -131,7 +130,7 @@ class Captioner(ClipWriter):
 
     @functools.cached_property
     def _accepted(self) -> set[str]:
-        """What the model takes of what a processor gives."""
+        """Keep of a processor's output what the model takes."""
         return set(inspect.signature(self.model.forward).parameters)
 
     def _cast(self, value: Any) -> Any:

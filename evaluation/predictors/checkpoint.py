@@ -15,8 +15,8 @@ from data.samples.words import SILENCE
 from data.video.clip import VideoError, VideoFile
 from data.video.frame_folder import read_frame_folder
 from data.video.frame_plan import Clip
-from evaluation.predictors.checkpoint_arguments import CheckpointArguments, model_id
 from evaluation.predictors.open_video import OpenVideo
+from evaluation.predictors.predictor_arguments import PredictorArguments, model_id
 from evaluation.tasks.item import Answer, Choice, ClipPlan, Commentary, Item, MidStream, Written, group_by_clip
 from models.load import Checkpoint, load_checkpoint
 from models.streaming.options import RetentionOptions, StreamOptions
@@ -44,7 +44,7 @@ class CheckpointPredictor:
         }
 
     @classmethod
-    def load(cls, arguments: CheckpointArguments, device: str | None = None) -> "CheckpointPredictor":
+    def load(cls, arguments: PredictorArguments, device: str | None = None) -> "CheckpointPredictor":
         """Load the checkpoint that a command names; device: in place of the one it names."""
         checkpoint = load_checkpoint(
             arguments.model_name_or_path,

@@ -1,4 +1,4 @@
-"""What captioners share: clips are read one after the other, and each is written about as asked."""
+"""Base of the captioners: clips are read one after the other, and each is written about as asked."""
 
 import dataclasses
 import time
@@ -27,7 +27,7 @@ class ClipWriter(ABC):
 
     @abstractmethod
     def write(self, clip: Clip, ask: Written) -> str:
-        """What the model writes of the clip."""
+        """Write about the clip, as asked."""
 
     def answer(self, items: Sequence[Item]) -> Iterator[tuple[Item, Answer | Exception]]:
         """Answer items of one video; memory holds one clip at a time."""

@@ -1,4 +1,4 @@
-"""The file that is being asked about: opened once for all clips of it that follow each other."""
+"""Open video file, kept open for all clips of it that follow each other."""
 
 from data.video.clip import VideoFile
 from evaluation.tasks.item import ClipPlan
@@ -12,7 +12,7 @@ class OpenVideo:
         self._file: VideoFile | None = None
 
     def of(self, plan: ClipPlan) -> VideoFile:
-        """The plan's own file, open; another one is closed. Raises VideoError."""
+        """Open the plan's file and close another one. Raises VideoError."""
         if self._file is None or plan.video != self._path:
             self._close()
             self._file, self._path = VideoFile(plan.video), plan.video

@@ -1,4 +1,4 @@
-"""What answers items: the contract between the runner and the models."""
+"""Predictor: the contract between the runner and the models that answer items."""
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""What every evaluation command does once its flags are read: processes, model, items, answers, scores."""
+"""Course of every evaluation command once its flags are read: processes, model, items, answers, scores."""
 
 import functools
 import logging
@@ -6,21 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from evaluation.predictors.checkpoint_arguments import CheckpointArguments
 from evaluation.predictors.predictor import Predictor
+from evaluation.predictors.predictor_arguments import PredictorArguments
 from evaluation.runner.processes import launch
-from evaluation.runner.run import RunArguments, evaluate, exit_status, is_first_process
-from evaluation.scoring.score_lines import print_results
-from evaluation.tasks.prompts import Templates
+from evaluation.runner.run import EvaluationArguments, evaluate_task, exit_status, is_first_process
+from evaluation.scoring.score_lines import print_runs
+from evaluation.tasks.prompts import PromptTemplates
 from evaluation.tasks.task import Task
 
-LoadTask = Callable[[Any, Templates, int | None], Task]
+LoadTask = Callable[[Any, PromptTemplates, int | None], Task]
 LoadPredictor = Callable[[Any, str | None], Predictor]
 Work = Callable[[Task, Predictor, Path, bool], int]
 
 
-def load_checkpoint_predictor(arguments: CheckpointArguments, device: str | None) -> Predictor:
-    """A checkpoint that answers. Imported here, so that --help and a look at the data do not wait for torch."""
+def load_checkpoint_predictor(arguments: PredictorArguments, device: str | None) -> Predictor:
+    """Load a checkpoint as a predictor. Imported here: --help and a look at the data need not wait for torch."""
     from evaluation.predictors.checkpoint import CheckpointPredictor
 
     return CheckpointPredictor.load(arguments, device)
@@ -28,17 +28,17 @@ def load_checkpoint_predictor(arguments: CheckpointArguments, device: str | None
 
 def score_task(task: Task, predictor: Predictor, folder: Path, resume: bool) -> int:
     """Ask what has no answer yet and print the scores; returns the exit status."""
-    results = evaluate(task, predictor, folder, resume)
+    runs = evaluate_task(task, predictor, folder, resume)
     if is_first_process():
-        print_results(results)
-    return exit_status(results)
+        print_runs(runs)
+    return exit_status(runs)
 
 
 def run_task(
     load_task: LoadTask,
     benchmark: Any,
     model: Any,
-    run: RunArguments,
+    run: EvaluationArguments,
     default_folder: Path,
     load_predictor: LoadPredictor = load_checkpoint_predictor,
     work: Work = score_task,
@@ -49,7 +49,7 @@ def run_task(
     of its arguments and a device. work: asks, and makes something of the answers.
     """
     # What is wrong with the data is said once, before any model is loaded.
-    load_task(benchmark, Templates(run.template_dir), run.limit)
+    load_task(benchmark, PromptTemplates(run.template_dir), run.limit)
     folder = Path(run.output_dir) if run.output_dir else default_folder
     process = functools.partial(_run_process, load_task, benchmark, model, run, folder, load_predictor, work)
     return launch(process, run.num_workers)
@@ -59,7 +59,7 @@ def _run_process(
     load_task: LoadTask,
     benchmark: Any,
     model: Any,
-    run: RunArguments,
+    run: EvaluationArguments,
     folder: Path,
     load_predictor: LoadPredictor,
     work: Work,
@@ -68,5 +68,5 @@ def _run_process(
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     for ours in ("data", "evaluation", "models"):
         logging.getLogger(ours).setLevel(logging.INFO)
-    task = load_task(benchmark, Templates(run.template_dir), run.limit)
+    task = load_task(benchmark, PromptTemplates(run.template_dir), run.limit)
     return work(task, load_predictor(model, device), folder, run.resume)

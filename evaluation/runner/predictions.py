@@ -1,4 +1,4 @@
-"""What a model said about events, as one file in the published format: for commands whose answers are judged later."""
+"""Predictions about events as one file in the published format, for commands whose answers are judged later."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.predictors.predictor import Predictor
-from evaluation.runner.run import FAILED, ask, is_first_process
+from evaluation.runner.run import FAILED, ask_items, is_first_process
 from evaluation.tasks.task import Task
 from utils.files import write_whole
 
@@ -17,7 +17,7 @@ def generate(task: Task, predictor: Predictor, folder: Path, resume: bool, next_
 
     next_step: the command that judges the file; {model}, {file} and {folder} in it are filled.
     """
-    rows = list(ask(task, predictor, folder, resume).rows(task.items))
+    rows = list(ask_items(task, predictor, folder, resume).rows(task.items))
     errors = [row["error"] for row in rows]
     if is_first_process():
         path = folder / f"{predictor.name}.jsonl"
@@ -30,14 +30,14 @@ def generate(task: Task, predictor: Predictor, folder: Path, resume: bool, next_
                 if row["error"] is None and (shown := item.shown)
             ],
         )
-        report(errors, path)
+        report_predictions(errors, path)
         if next_step:
             print("Judge it with:\n" + next_step.format(model=predictor.name, file=path, folder=folder.parent))
     return FAILED if any(errors) else 0
 
 
 def prediction(video_id: str, event_id: str | int, begin: float, end: float, text: str) -> dict:
-    """A line of the file; an event id that is a number is written as one."""
+    """Make a line of the file; an event id that is a number is written as one."""
     number = int(event_id) if str(event_id).isdecimal() else None
     return {
         "video_id": video_id,
@@ -53,8 +53,8 @@ def write_predictions(path: Path, predictions: Sequence[dict]) -> None:
     write_whole(path, "".join(json.dumps(line) + "\n" for line in predictions))
 
 
-def report(errors: Sequence[str | None], path: Path) -> None:
-    """Say how many events were answered (None), and why others were not."""
+def report_predictions(errors: Sequence[str | None], path: Path) -> None:
+    """Print how many events were answered (None), and why others were not."""
     causes = Counter(error for error in errors if error is not None)
     n_answered = len(errors) - causes.total()
     print(f"{n_answered} of {len(errors)} events are in {path}; they have no score before they are judged.")

@@ -1,8 +1,10 @@
-"""One process or many: under torchrun, started here, or alone; each with its device."""
+"""Processes of a run: under torchrun, started here, or one alone; each with its device."""
 
 import multiprocessing
 import os
 from collections.abc import Callable
+
+from utils.errors import run_command
 
 
 def launch(work: Callable[[str | None], int], num_workers: int = 0) -> int:
@@ -28,23 +30,20 @@ def launch(work: Callable[[str | None], int], num_workers: int = 0) -> int:
 
 
 def device_of(rank: int) -> str | None:
-    """The GPU of a process, where there is one."""
+    """GPU of a process; None where there is none."""
     n = n_gpus()
     return f"cuda:{rank % n}" if n else None
 
 
 def n_gpus() -> int:
-    """How many GPUs this machine has."""
+    """Number of GPUs of this machine."""
     import torch  # not at the top: --help need not wait for it
 
     return torch.cuda.device_count()
 
 
 def _work(work: Callable[[str | None], int], rank: int, n: int) -> None:
-    # Imported here: a spawned worker starts with this module.
-    import torch
-
-    from utils.errors import run_command
+    import torch  # a spawned worker starts with this module
 
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(n))
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // n))

@@ -1,6 +1,6 @@
 """The runner: items of one video go to the model together; answers go to the store; any number of processes share.
 
-A process claims a video, asks what is not answered yet, and goes on to the next that nobody holds. When none is left it
+A process locks a video, asks what is not answered yet, and goes on to the next that nobody holds. When none is left it
 waits for those that others hold and takes over what a dead one has left. So processes may be started, killed and
 started again in any number, under torchrun, by hand or on several machines that share the output folder.
 """
@@ -12,17 +12,18 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from evaluation.predictors.predictor import Predictor
-from evaluation.runner.claims import Claims
-from evaluation.runner.store import Store
-from evaluation.scoring.result import Result
+from evaluation.runner.file_locks import FileLocks
+from evaluation.runner.store import AnswerStore
+from evaluation.scoring.results import BenchmarkRun
 from evaluation.tasks.item import Answer, Item
 from evaluation.tasks.task import Task
+from utils.arguments import helped
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -32,62 +33,57 @@ MAX_ATTEMPTS = 2  # a failed item is tried once more
 
 
 @dataclass
-class RunArguments:
+class EvaluationArguments:
     """What part of a benchmark is asked, and where its answers go."""
 
-    output_dir: str | None = field(default=None, metadata={"help": "answers and results; default: beside the script"})
-    limit: int | None = field(default=None, metadata={"help": "only the first N lines of the benchmark"})
-    num_workers: int = field(
-        default=0, metadata={"help": "processes; 0: one for each GPU; torchrun's number where it starts them"}
-    )
-    resume: bool = field(default=True, metadata={"help": "--resume False forgets the answers of earlier runs"})
-    template_dir: str | None = field(
-        default=None, metadata={"help": "folder whose templates replace those of evaluation/templates"}
-    )
+    output_dir: str | None = helped(None, "answers and results; default: beside the script")
+    limit: int | None = helped(None, "only the first N lines of the benchmark")
+    num_workers: int = helped(0, "processes; 0: one for each GPU; torchrun's number where it starts them")
+    resume: bool = helped(True, "--resume False forgets the answers of earlier runs")
+    template_dir: str | None = helped(None, "folder whose templates replace those of evaluation/templates")
 
 
-def evaluate(task: Task, predictor: Predictor, folder: Path, resume: bool = True) -> list[Result]:
-    """Ask every item that has no answer yet, and return the results, one for each setting, all written to `folder`.
+def evaluate_task(task: Task, predictor: Predictor, folder: Path, resume: bool = True) -> list[BenchmarkRun]:
+    """Ask every item that has no answer yet, and return the runs, one for each setting, all written to `folder`.
 
-    Every process of a run returns the same results; a run's first process writes them.
+    Every process returns the same runs; the first process writes them.
     """
-    store = ask(task, predictor, folder, resume)
-    results = [result_of(task, predictor, store, setting) for setting in task.settings]
+    store = ask_items(task, predictor, folder, resume)
+    runs = [run_of(task, predictor, store, setting) for setting in task.settings]
     if is_first_process():
-        for result in results:
-            result.write(folder)
+        for run in runs:
+            run.write(folder)
             if task.export:
-                task.export(result, folder)
-    return results
+                task.export(run, folder)
+    return runs
 
 
-def ask(task: Task, predictor: Predictor, folder: Path, resume: bool = True) -> Store:
+def ask_items(task: Task, predictor: Predictor, folder: Path, resume: bool = True) -> AnswerStore:
     """Ask every item that has no answer yet; the store then has a row for each."""
     check_names(task)
     decisive = {"benchmark": task.benchmark, "protocol": task.protocol, "templates": task.templates}
-    store = Store(
-        folder / "answers", {**decisive, "model": predictor.name, **predictor.settings}, time.time() * (not resume)
-    )
-    claims = Claims(folder / "answers" / "claims")
-    Runner(task.items, predictor, store, claims).run()
-    claims.close()
+    settings = {**decisive, "model": predictor.name, **predictor.settings}
+    store = AnswerStore(folder / "answers", settings, since_s=0.0 if resume else time.time())
+    locks = FileLocks(folder / "answers" / "claims")
+    Runner(task.items, predictor, store, locks).run()
+    locks.close()
     store.close()
     return store
 
 
-def result_of(task: Task, predictor: Predictor, store: Store, setting: str) -> Result:
-    """The result of one setting as the store has it."""
+def run_of(task: Task, predictor: Predictor, store: AnswerStore, setting: str) -> BenchmarkRun:
+    """Build the run of one setting from the store's rows."""
     items = [item for item in task.items if item.setting == setting]
-    outcomes = [task.outcome(item, row) for item, row in zip(items, store.rows(items), strict=True)]
-    return Result(task.benchmark, task.protocol, predictor.name, setting, outcomes, store.settings)
+    results = [task.result(item, row) for item, row in zip(items, store.rows(items), strict=True)]
+    return BenchmarkRun(task.benchmark, task.protocol, predictor.name, setting, results, store.settings)
 
 
 class Runner:
     """Asks items until each is answered or has failed MAX_ATTEMPTS times in this run."""
 
-    def __init__(self, items: Sequence[Item], predictor: Predictor, store: Store, claims: Claims):
+    def __init__(self, items: Sequence[Item], predictor: Predictor, store: AnswerStore, locks: FileLocks):
         self.groups = group_by_video(items)
-        self.predictor, self.store, self.claims = predictor, store, claims
+        self.predictor, self.store, self.locks = predictor, store, locks
         self.before = {item.name: store.n_attempts(item) for item in items}  # this run began
         self.causes: Counter[str] = Counter()
         self.bar = tqdm(total=len(items), unit="item", desc=predictor.name, disable=not is_first_process())
@@ -97,13 +93,13 @@ class Runner:
         with self.bar:
             for most, wait in ((1, False), (MAX_ATTEMPTS, False), (MAX_ATTEMPTS, True)):
                 for video, items in self.groups.items():
-                    if self._open(items, most) and self.claims.take(video, wait):
+                    if self._open(items, most) and self.locks.acquire(video, wait):
                         try:
                             self.store.refresh()  # another process may have asked by now
                             while asked := self._open(items, most):
                                 self._ask(asked)
                         finally:
-                            self.claims.give_back(video)
+                            self.locks.release(video)
                         self._show()
 
     def _open(self, items: Sequence[Item], most: int) -> list[Item]:
@@ -124,13 +120,13 @@ class Runner:
                 if isinstance(said, Answer):
                     self.store.add(item, said)
                 else:
-                    self._fail(item, describe(said))
+                    self._fail(item, _describe(said))
         except (MemoryError, RuntimeError, OSError, ValueError) as error:
             # What one video can do to a model, running out of memory among it, must not end a run of days.
             log.debug("%s", traceback.format_exc())
             problem = error
         for item in waiting.values():
-            self._fail(item, describe(problem))
+            self._fail(item, _describe(problem))
 
     def _fail(self, item: Item, error: str) -> None:
         self.causes[error] += 1
@@ -144,8 +140,8 @@ class Runner:
         self.bar.update(n_done - self.bar.n)
 
 
-def describe(error: Exception) -> str:
-    """An exception in one line."""
+def _describe(error: Exception) -> str:
+    """Describe an exception in one line."""
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
 
 
@@ -172,9 +168,9 @@ def is_first_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def exit_status(results: Sequence[Result]) -> int:
-    """0, or FAILED where an item has no answer."""
-    n_failed = sum(outcome.failed for result in results for outcome in result.outcomes)
+def exit_status(runs: Sequence[BenchmarkRun]) -> int:
+    """Exit status: 0, or FAILED where an item has no answer."""
+    n_failed = sum(result.failed for run in runs for result in run.results)
     if n_failed and is_first_process():
         print(
             f"{n_failed} items have no answer; they count as wrong. Their errors are in the result files; the same "

@@ -1,4 +1,4 @@
-"""The one place where answers are kept: appended and flushed as they come, found again by what decided them.
+"""Store of answers: appended and flushed as they come, found again by a key of all that decided them.
 
 Its rows stand in a journal (utils/journal.py): a file for each process that wrote, so that processes and machines never
 write into the same one. A row that a kill cut short is not there, and its item is asked again.
@@ -18,7 +18,7 @@ from utils.fingerprint import digest
 from utils.journal import Journal
 
 
-class Store:
+class AnswerStore:
     """Answers of one benchmark in one folder.
 
     settings: what decides every answer alike (benchmark, protocol, checkpoint's fingerprint, frame limits, decoding).
@@ -38,7 +38,7 @@ class Store:
         self.refresh()
 
     def key(self, item: Item) -> str:
-        """What identifies an answer to this item under these settings."""
+        """Key of an answer to this item under these settings."""
         if item.name not in self._keys:
             clip = None if item.clip is None else {**asdict(item.clip), "video": _identity(Path(item.clip.video))}
             ask = {"kind": type(item.ask).__name__, **asdict(item.ask)}
@@ -61,16 +61,16 @@ class Store:
         return row is not None and row["error"] is None
 
     def n_attempts(self, item: Item) -> int:
-        """How often the item was asked."""
+        """Number of times that the item was asked."""
         row = self.row(item)
         return row["attempts"] if row else 0
 
     def add(self, item: Item, answer: Answer) -> None:
-        """Keep an answer."""
+        """Append an answer."""
         self._append(item, {**asdict(answer), "error": None})
 
     def add_error(self, item: Item, error: str) -> None:
-        """Keep what went wrong in place of an answer."""
+        """Append an error in place of an answer."""
         self._append(item, {**asdict(Answer("")), "error": error})
 
     def rows(self, items: Iterable[Item]) -> Iterator[dict]:

@@ -1,4 +1,4 @@
-"""The benchmarks by name: each is a folder of evaluation/ whose scores.py says how its outcomes are counted."""
+"""The benchmarks by name: each is a folder of evaluation/ whose scores.py says how its items' results are counted."""
 
 import difflib
 import importlib
@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from evaluation.scoring.outcome import Outcome
-from evaluation.scoring.result import Result
+from evaluation.scoring.results import BenchmarkRun, ItemResult
 from evaluation.scoring.tables import Table
 from utils.errors import UserError
 
@@ -15,7 +14,7 @@ FOLDER = Path(__file__).parents[1]
 
 
 class Scores(Protocol):
-    """What every scores.py holds.
+    """Contents of every scores.py.
 
     PROTOCOLS: protocol -> how it differs from the other one. MEAN_OVER: categories whose groups weigh alike in the
     headline (stats.score). PUBLISHED: patterns of published result files, for `read`. summary: tables, the first row
@@ -25,8 +24,8 @@ class Scores(Protocol):
     PROTOCOLS: dict[str, tuple[str, ...]]
     MEAN_OVER: tuple[str, ...]
     PUBLISHED: tuple[str, ...]
-    summary: Callable[[Sequence[Outcome]], list[Table]]
-    read: Callable[[Path], Result]
+    summary: Callable[[Sequence[ItemResult]], list[Table]]
+    read: Callable[[Path], BenchmarkRun]
 
 
 def benchmark_names() -> list[str]:
@@ -35,7 +34,7 @@ def benchmark_names() -> list[str]:
 
 
 def scores_of(benchmark: str) -> Scores:
-    """The module that counts a benchmark's outcomes. Raises UserError for a name that is none."""
+    """The module that counts a benchmark's item results. Raises UserError for a name that is none."""
     names = benchmark_names()
     if benchmark not in names:
         near = difflib.get_close_matches(benchmark, names, n=1)

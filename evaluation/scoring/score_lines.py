@@ -4,30 +4,30 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 
-from evaluation.scoring.result import Result
-from evaluation.scoring.scored import Pair, Scored, pairs_of
+from evaluation.scoring.results import BenchmarkRun
+from evaluation.scoring.scored_runs import RunPair, ScoredRun, pairs_of
 from evaluation.scoring.stats import Estimate, Score
 from evaluation.scoring.tables import Table
 
 HEADINGS = ("score", "95 % interval", "n", "failed", "floor")
 
 
-def text_lines(scored: Scored) -> Iterator[str]:
-    """A result for a terminal: what it is, how it was asked, and its tables."""
-    result = scored.result
-    yield printable("  ".join(part for part in (result.benchmark, result.model, result.setting) if part))
-    yield printable(f"protocol {result.protocol}" + (":" if scored.differences else ""))
+def text_lines(scored: ScoredRun) -> Iterator[str]:
+    """A run for a terminal: what it is, how it was asked, and its tables."""
+    run = scored.run
+    yield printable("  ".join(part for part in (run.benchmark, run.model, run.setting) if part))
+    yield printable(f"protocol {run.protocol}" + (":" if scored.differences else ""))
     yield from (f"  - {difference}" for difference in scored.differences)
     if scored.n_failed:
-        yield f"{scored.n_failed} of {len(result.outcomes)} items have no answer; they count as wrong"
+        yield f"{scored.n_failed} of {len(run.results)} items have no answer; they count as wrong"
     width = max(len(printable(row.name)) for table in scored.tables for row in table.rows) + 2
     for table in scored.tables:
         yield ""
         yield from _table_lines(table, width)
 
 
-def pair_line(pair: Pair) -> str:
-    """A comparison in one line."""
+def pair_line(pair: RunPair) -> str:
+    """Format a comparison as one line."""
     c = pair.comparison
     left_out = c.only_first + c.only_second
     names = f"{pair.second.name} against {pair.first.name}"
@@ -43,13 +43,13 @@ def pair_line(pair: Pair) -> str:
     return printable("; ".join(parts))
 
 
-def records(scored: Scored) -> Iterator[dict]:
-    """A result for a program: one record of kind "result", and one of kind "score" for each row of its tables."""
-    result = scored.result
-    what = {name: getattr(result, name) for name in ("benchmark", "model", "setting", "protocol")}
+def records(scored: ScoredRun) -> Iterator[dict]:
+    """A run for a program: one record of kind "result", and one of kind "score" for each row of its tables."""
+    run = scored.run
+    what = {name: getattr(run, name) for name in ("benchmark", "model", "setting", "protocol")}
     head = scored.headline
     yield {
-        "kind": "result", **what, "differences": scored.differences, "n": len(result.outcomes),
+        "kind": "result", **what, "differences": scored.differences, "n": len(run.results),
         "n_failed": scored.n_failed, "score": head.value, "interval": head.interval,
     }  # fmt: skip
     for table in scored.tables:
@@ -59,19 +59,19 @@ def records(scored: Scored) -> Iterator[dict]:
             yield {"kind": "score", **what, "table": table.title, **cells, "floors": floors}
 
 
-def pair_record(pair: Pair) -> dict:
-    """A comparison for a program."""
+def pair_record(pair: RunPair) -> dict:
+    """Format a comparison as a record."""
     c = pair.comparison
     counts = ("n", "wins", "losses", "ties", "p_value", "only_first", "only_second")
     return {
-        "kind": "comparison", "benchmark": pair.first.result.benchmark, "first": pair.first.name,
+        "kind": "comparison", "benchmark": pair.first.run.benchmark, "first": pair.first.name,
         "second": pair.second.name, "difference": c.difference.value, "interval": c.difference.interval,
         **{name: getattr(c, name) for name in counts}, "unlike": pair.unlike,
     }  # fmt: skip
 
 
-def all_lines(scored: Sequence[Scored], pairs: Sequence[Pair], as_json: bool) -> Iterator[str]:
-    """Everything that is said about some results."""
+def all_lines(scored: Sequence[ScoredRun], pairs: Sequence[RunPair], as_json: bool) -> Iterator[str]:
+    """All lines about some runs."""
     if as_json:
         for one in scored:
             yield from (json.dumps(record) for record in records(one))
@@ -119,8 +119,8 @@ def _table_lines(table: Table, width: int) -> Iterator[str]:
         yield printable(f"  {row.name:<{width}}{cells}".rstrip())
 
 
-def print_results(results: Sequence[Result], as_json: bool | None = None) -> None:
-    """Print the scores of results, and their comparisons; as_json None: JSON where stdout is no terminal."""
-    scored = [Scored(result) for result in results]
+def print_runs(runs: Sequence[BenchmarkRun], as_json: bool | None = None) -> None:
+    """Print the scores of runs, and their comparisons; as_json None: JSON where stdout is no terminal."""
+    scored = [ScoredRun(run) for run in runs]
     for line in all_lines(scored, pairs_of(scored), not sys.stdout.isatty() if as_json is None else as_json):
         print(line)

@@ -1,4 +1,4 @@
-"""How sure a score is, how it compares with another run's, and what a model reaches that sees nothing.
+"""Statistics of scores: confidence intervals, comparisons of two runs, and floors that need no video.
 
 Questions about one video are not independent, so error bars are clustered by video: a cluster's deviations are summed
 before they are squared (Miller 2024, "Adding Error Bars to Evals", arXiv:2411.00640, section 2.2).
@@ -8,9 +8,10 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
-from evaluation.scoring.outcome import Outcome
+from scipy.special import bdtr, stdtrit  # scipy.stats has the same, and takes a second longer to import
+
+from evaluation.scoring.results import ItemResult
 
 CONFIDENCE = 0.95
 LONGEST_ANSWER = 24  # characters of a constant answer that a floor's name shows
@@ -28,7 +29,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Floor:
-    """What is reached without looking at a video. name: how."""
+    """Score that is reached without looking at a video. name: how."""
 
     name: str
     value: float
@@ -36,7 +37,7 @@ class Floor:
 
 @dataclass(frozen=True)
 class Score:
-    """A named mean over n outcomes, of which n_failed had no answer and count as 0. value, interval, floors: 0 to 1."""
+    """A named mean over n items, of which n_failed had no answer and count as 0. value, interval, floors: 0 to 1."""
 
     name: str
     value: float
@@ -94,21 +95,23 @@ def estimate(
     return Estimate(value, _interval(value, list(sums.values()), bounds))
 
 
-def score(name: str, outcomes: Sequence[Outcome], mean_over: Sequence[str] = ()) -> Score:
-    """The score of some outcomes (at least one).
+def score(name: str, results: Sequence[ItemResult], mean_over: Sequence[str] = ()) -> Score:
+    """The score of some items' results (at least one).
 
     mean_over: categories, outermost first, whose groups weigh alike: ("group", "task") is the mean over groups of the
     mean over each group's tasks.
     """
-    groups = [_group(outcome, mean_over) for outcome in outcomes]
-    found = estimate([outcome.value for outcome in outcomes], [outcome.cluster for outcome in outcomes], groups)
-    n_failed = sum(outcome.failed for outcome in outcomes)
-    return Score(name, found.value, len(outcomes), n_failed, found.interval, _floors(outcomes, groups))
+    groups = [_group(result, mean_over) for result in results]
+    found = estimate([result.value for result in results], [result.cluster for result in results], groups)
+    n_failed = sum(result.failed for result in results)
+    return Score(name, found.value, len(results), n_failed, found.interval, _floors(results, groups))
 
 
-def compare(first: Sequence[Outcome], second: Sequence[Outcome], mean_over: Sequence[str] = ()) -> Comparison | None:
+def compare_results(
+    first: Sequence[ItemResult], second: Sequence[ItemResult], mean_over: Sequence[str] = ()
+) -> Comparison | None:
     """Compare two runs item by item; None where they have no item in common. mean_over: as in `score`."""
-    before, after = ({outcome.id: outcome for outcome in outcomes} for outcomes in (first, second))
+    before, after = ({result.id: result for result in results} for results in (first, second))
     shared = [name for name in before if name in after]
     if not shared:
         return None
@@ -123,14 +126,12 @@ def compare(first: Sequence[Outcome], second: Sequence[Outcome], mean_over: Sequ
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """Exact two-sided p of so uneven a split of wins + losses fair coins."""
-    n = wins + losses
-    tail = sum(math.comb(n, k) for k in range(min(wins, losses) + 1))
-    return min(1.0, 2 * tail / 2**n)
+    """Exact two-sided p value of the sign test (binomial with p = 0.5)."""
+    return min(1.0, 2 * float(bdtr(min(wins, losses), wins + losses, 0.5)))
 
 
-def _group(outcome: Outcome, mean_over: Sequence[str]) -> Group:
-    return tuple(outcome.tags.get(category, "") for category in mean_over)
+def _group(result: ItemResult, mean_over: Sequence[str]) -> Group:
+    return tuple(result.tags.get(category, "") for category in mean_over)
 
 
 def _weights(groups: Sequence[Group]) -> list[float]:
@@ -171,45 +172,36 @@ def _unvaried(value: float, n: int, bounds: tuple[float, float]) -> tuple[float,
 
 
 def t_quantile(degrees: int) -> float:
-    """The two-sided 95 % quantile of Student's t (Abramowitz & Stegun 26.7.5, within 0.7 % from 2 degrees on)."""
-    if degrees == 1:
-        return math.tan(math.pi * CONFIDENCE / 2)  # the Cauchy distribution
-    z, n = NormalDist().inv_cdf((1 + CONFIDENCE) / 2), degrees
-    return (
-        z
-        + (z**3 + z) / (4 * n)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
-        + (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / (92160 * n**4)
-    )
+    """The two-sided 95 % quantile of Student's t."""
+    return float(stdtrit(degrees, (1 + CONFIDENCE) / 2))
 
 
-def _floors(outcomes: Sequence[Outcome], groups: Sequence[Group]) -> tuple[Floor, ...]:
-    """The best constant answer, the best constant answer of each group, and chance, as far as the outcomes tell."""
+def _floors(results: Sequence[ItemResult], groups: Sequence[Group]) -> tuple[Floor, ...]:
+    """The best constant answer, the best constant answer of each group, and chance, as far as the results tell."""
     weights = _weights(groups)
     floors = []
-    if all(isinstance(outcome.truth, str | int) for outcome in outcomes):
+    if all(isinstance(result.truth, str | int) for result in results):
         worth: dict[tuple[Group, str], list[float]] = defaultdict(list)
-        for outcome, group, weight in zip(outcomes, groups, weights, strict=True):
-            worth[(), str(outcome.truth)].append(weight)
+        for result, group, weight in zip(results, groups, weights, strict=True):
+            worth[(), str(result.truth)].append(weight)
             if group:
-                worth[group, str(outcome.truth)].append(weight)
+                worth[group, str(result.truth)].append(weight)
         best = {group: max(_worths(worth, group)) for group, _ in worth}
         value, answer = best.pop(())
         floors.append(Floor(f"always {answer[:LONGEST_ANSWER]}", value))
         if len(best) > 1:
             floors.append(Floor("majority of each task", math.fsum(value for value, _ in best.values())))
-    n_options = [_n_options(outcome) for outcome in outcomes]
+    n_options = [_n_options(result) for result in results]
     if all(n_options):
         floors.append(Floor("chance", math.fsum(w / n for w, n in zip(weights, n_options, strict=True))))
     return tuple(floors)
 
 
 def _worths(worth: dict[tuple[Group, str], list[float]], group: Group) -> list[tuple[float, str]]:
-    """What each constant answer is worth inside a group."""
+    """Score of each constant answer inside a group."""
     return [(math.fsum(weights), answer) for (where, answer), weights in worth.items() if where == group]
 
 
-def _n_options(outcome: Outcome) -> int:
-    options = outcome.shown.get("options")
+def _n_options(result: ItemResult) -> int:
+    options = result.shown.get("options")
     return len(options) if isinstance(options, list | tuple) else 0

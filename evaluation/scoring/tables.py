@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evaluation.scoring.outcome import Outcome
+from evaluation.scoring.results import ItemResult
 from evaluation.scoring.stats import Score, score
 
 
@@ -18,7 +18,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Category:
-    """A tag by which outcomes are counted. order: its groups as they are listed; others follow as they come.
+    """A tag by which items are counted. order: its groups as they are listed; others follow as they come.
 
     mean_over: categories inside, whose groups weigh alike in a row (stats.score).
     """
@@ -29,22 +29,22 @@ class Category:
     mean_over: tuple[str, ...] = ()
 
 
-def overall(name: str, outcomes: Sequence[Outcome], mean_over: Sequence[str] = (), note: str = "") -> Table:
+def overall(name: str, results: Sequence[ItemResult], mean_over: Sequence[str] = (), note: str = "") -> Table:
     """The table of the headline."""
-    return Table("Overall", [score(name, outcomes, mean_over)], note)
+    return Table("Overall", [score(name, results, mean_over)], note)
 
 
-def by_category(outcomes: Sequence[Outcome], category: Category) -> Table:
-    """A row for every group of a category that has outcomes; outcomes without the tag are in none."""
-    groups: dict[str, list[Outcome]] = {name: [] for name in category.order}
-    for outcome in outcomes:
-        if category.tag in outcome.tags:
-            groups.setdefault(outcome.tags[category.tag], []).append(outcome)
+def by_category(results: Sequence[ItemResult], category: Category) -> Table:
+    """A row for every group of a category that has items; items without the tag are in none."""
+    groups: dict[str, list[ItemResult]] = {name: [] for name in category.order}
+    for result in results:
+        if category.tag in result.tags:
+            groups.setdefault(result.tags[category.tag], []).append(result)
     rows = [score(name, members, category.mean_over) for name, members in groups.items() if members]
     return Table(category.title, rows)
 
 
-def by_categories(outcomes: Sequence[Outcome], categories: Sequence[Category]) -> list[Table]:
-    """The tables of these categories; one that no outcome is tagged with is left out."""
-    tables = [by_category(outcomes, category) for category in categories]
+def by_categories(results: Sequence[ItemResult], categories: Sequence[Category]) -> list[Table]:
+    """The tables of these categories; one that no item is tagged with is left out."""
+    tables = [by_category(results, category) for category in categories]
     return [table for table in tables if table.rows]

@@ -14,9 +14,9 @@ from pathlib import Path
 if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from evaluation.predictors.checkpoint_arguments import CheckpointArguments
+from evaluation.predictors.predictor_arguments import PredictorArguments
 from evaluation.runner.command import run_task
-from evaluation.runner.run import RunArguments
+from evaluation.runner.run import EvaluationArguments
 from evaluation.streamingbench.task import StreamingBenchArguments, load_task
 from utils.arguments import parse_arguments
 from utils.errors import run_command
@@ -25,7 +25,7 @@ from utils.errors import run_command
 def main() -> int:
     """Run the command; returns its exit status."""
     benchmark, model, run = parse_arguments(
-        StreamingBenchArguments, CheckpointArguments, RunArguments, description=__doc__.splitlines()[0]
+        StreamingBenchArguments, PredictorArguments, EvaluationArguments, description=__doc__.splitlines()[0]
     )
     return run_task(load_task, benchmark, model, run, Path(__file__).parent / "results")
 

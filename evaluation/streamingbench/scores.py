@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from evaluation.scoring.outcome import Outcome
+from evaluation.scoring.results import ItemResult
 from evaluation.scoring.tables import Category, Table, by_categories, overall
 from utils.errors import UserError
 
@@ -24,9 +24,9 @@ PUBLISHED = ()
 BY_TASK = Category("task_type", "Task type", TASKS)
 
 
-def summary(outcomes: Sequence[Outcome]) -> list[Table]:
+def summary(results: Sequence[ItemResult]) -> list[Table]:
     """Accuracy over all questions; each task type."""
-    return [overall("accuracy", outcomes), *by_categories(outcomes, (BY_TASK,))]
+    return [overall("accuracy", results), *by_categories(results, (BY_TASK,))]
 
 
 def read(path: Path) -> NoReturn:

@@ -8,11 +8,12 @@ from typing import Literal
 
 from evaluation.tasks.hub_rows import HubSet, read_rows, video_folders
 from evaluation.tasks.item import ClipPlan, Item
-from evaluation.tasks.lines import Line, find_video
+from evaluation.tasks.lines import BenchmarkLine, find_video
 from evaluation.tasks.multiple_choice import LETTERED, choice, lettered, listed_options, right_letter, with_letters
 from evaluation.tasks.multiple_choice import written_choice as ask_for_letter
-from evaluation.tasks.prompts import Templates
+from evaluation.tasks.prompts import PromptTemplates
 from evaluation.tasks.task import Task, is_the_letter
+from utils.arguments import helped
 from utils.errors import UserError
 
 HUB = HubSet("mjuicem/StreamingBench", "Real_Time_Visual_Understanding", "Real_Time_Visual_Understanding")
@@ -31,27 +32,24 @@ class StreamingBenchArguments:
     benchmark_path: str = field(
         metadata={"help": "Real_Time_Visual_Understanding.csv, questions_real.json, lines of either, or the hub's id"}
     )
-    video_dir: str | None = field(
-        default=None, metadata={"help": "folder of the videos; default: videos/ or real/ beside the questions"}
-    )
-    protocol: Literal["livecc", "official"] = field(
-        default="livecc",
-        metadata={"help": "livecc: all video up to the question, logits; official: its last 60 s, a written letter"},
+    video_dir: str | None = helped(None, "folder of the videos; default: videos/ or real/ beside the questions")
+    protocol: Literal["livecc", "official"] = helped(
+        "livecc", "livecc: all video up to the question, logits; official: its last 60 s, a written letter"
     )
 
 
-def load_task(arguments: StreamingBenchArguments, templates: Templates, limit: int | None = None) -> Task:
+def load_task(arguments: StreamingBenchArguments, templates: PromptTemplates, limit: int | None = None) -> Task:
     """The questions. Raises UserError where there are none or a line lacks what is needed."""
     folders = video_folders(arguments.benchmark_path, HUB, arguments.video_dir)
     if not arguments.video_dir:
         folders = [folders[0], folders[1] / "real", folders[1]]
     lines = [question for row in read_rows(arguments.benchmark_path, HUB) for question in questions_of(row)][:limit]
-    items = [make_item(line, folders, arguments.protocol, templates) for line in lines]
+    items = [_make_item(line, folders, arguments.protocol, templates) for line in lines]
     value = is_the_letter if arguments.protocol == "livecc" else begins_with_letter
     return Task("streamingbench", arguments.protocol, items, value, templates.hashes)
 
 
-def questions_of(row: Line) -> Iterator[Line]:
+def questions_of(row: BenchmarkLine) -> Iterator[BenchmarkLine]:
     """The questions of a row: a table has one in each, the JSON file a list of them under a video's stretch."""
     if "questions" not in row.fields:
         yield row
@@ -59,10 +57,10 @@ def questions_of(row: Line) -> Iterator[Line]:
     for number, question in enumerate(row["questions"], start=1):
         video = row["video_path"]
         named = {"video": video, "question_id": f"{Path(video).stem}_{row.number}_{number}"}
-        yield Line(row.path, row.number, {**named, **question})
+        yield BenchmarkLine(row.path, row.number, {**named, **question})
 
 
-def make_item(line: Line, folders: list[Path], protocol: str, templates: Templates) -> Item:
+def _make_item(line: BenchmarkLine, folders: list[Path], protocol: str, templates: PromptTemplates) -> Item:
     """One question, about what is seen up to its time."""
     options = lettered(whole_options(listed_options(line)), line)
     time_s = seconds_of(line)
@@ -90,7 +88,7 @@ def make_item(line: Line, folders: list[Path], protocol: str, templates: Templat
     )
 
 
-def video_names(line: Line) -> list[str]:
+def video_names(line: BenchmarkLine) -> list[str]:
     """How a question's video may be called: as the line says, or by the number in the question's id, as unpacked."""
     if video := line.get("video") or line.get("video_path"):
         return list(dict.fromkeys([Path(video).as_posix(), Path(video).name]))
@@ -101,7 +99,7 @@ def video_names(line: Line) -> list[str]:
     return [f"{sample}/video.mp4", f"{sample}.mp4", f"{sample}_real.mp4"]
 
 
-def seconds_of(line: Line) -> float:
+def seconds_of(line: BenchmarkLine) -> float:
     """`time_stamp` as seconds: 00:03:10, 03:10 or a number. Raises UserError where it is none."""
     parts = str(line["time_stamp"]).split(":")
     try:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.tasks.lines import Line, read_lines
+from evaluation.tasks.lines import BenchmarkLine, read_benchmark
 from utils.errors import UserError
 
 
@@ -28,13 +28,13 @@ class HubSet:
         return f"hf download {self.id} --repo-type dataset --local-dir {self.folder.as_posix()}"
 
 
-def read_rows(name: str, hub: HubSet, limit: int | None = None) -> list[Line]:
+def read_rows(name: str, hub: HubSet, limit: int | None = None) -> list[BenchmarkLine]:
     """The rows of a file (.jsonl, .json, .csv, .parquet), of a folder copied from the hub, or of a hub id.
 
     limit: only the first ones. Raises UserError where there are none, with the command that gets them.
     """
     path = Path(name)
-    readers = {".jsonl": read_lines, ".json": read_lines, ".csv": _csv_lines, ".parquet": _parquet_lines}
+    readers = {".jsonl": read_benchmark, ".json": read_benchmark, ".csv": _csv_lines, ".parquet": _parquet_lines}
     if path.is_file() and path.suffix not in readers:
         raise UserError(f"{path}: rows are read from files that end in {', '.join(readers)}")
     if not path.exists() and (path.suffix in readers or name.count("/") != 1):
@@ -55,7 +55,7 @@ def video_folders(name: str, hub: HubSet, video_dir: str | None = None) -> list[
     return [beside / "videos", beside]
 
 
-def _csv_lines(path: Path, limit: int | None) -> Iterator[Line]:
+def _csv_lines(path: Path, limit: int | None) -> Iterator[BenchmarkLine]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
@@ -64,12 +64,12 @@ def _csv_lines(path: Path, limit: int | None) -> Iterator[Line]:
                     return
                 if None in fields or None in fields.values():
                     raise UserError(f"{path}, line {reader.line_num}: not as many values as the header has names")
-                yield Line(path, reader.line_num, fields)
+                yield BenchmarkLine(path, reader.line_num, fields)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as a table ({error})") from error
 
 
-def _parquet_lines(path: Path, limit: int | None) -> Iterator[Line]:
+def _parquet_lines(path: Path, limit: int | None) -> Iterator[BenchmarkLine]:
     import pyarrow  # with `datasets`, and slow to import
     import pyarrow.parquet
 
@@ -80,7 +80,7 @@ def _parquet_lines(path: Path, limit: int | None) -> Iterator[Line]:
     return _numbered(path, table.to_pylist())
 
 
-def _dataset_lines(name: str, hub: HubSet, limit: int | None) -> Iterator[Line]:
+def _dataset_lines(name: str, hub: HubSet, limit: int | None) -> Iterator[BenchmarkLine]:
     import datasets  # slow to import
 
     try:
@@ -94,5 +94,5 @@ def _dataset_lines(name: str, hub: HubSet, limit: int | None) -> Iterator[Line]:
     return _numbered(Path(name), rows if limit is None else rows.select(range(min(limit, len(rows)))))
 
 
-def _numbered(path: Path, rows: Iterable[dict]) -> Iterator[Line]:
-    return (Line(path, number, dict(row)) for number, row in enumerate(rows, start=1))
+def _numbered(path: Path, rows: Iterable[dict]) -> Iterator[BenchmarkLine]:
+    return (BenchmarkLine(path, number, dict(row)) for number, row in enumerate(rows, start=1))

@@ -10,7 +10,7 @@ from utils.errors import UserError
 
 
 @dataclass(frozen=True)
-class Line:
+class BenchmarkLine:
     """One line of a benchmark file."""
 
     path: Path
@@ -40,7 +40,7 @@ class Line:
         return f"{self.path}, line {self.number}"
 
 
-def read_lines(path: str | Path, limit: int | None = None) -> Iterator[Line]:
+def read_benchmark(path: str | Path, limit: int | None = None) -> Iterator[BenchmarkLine]:
     """The lines of a JSONL file, or the entries of a JSON list; some files hold each line as a string of JSON.
 
     Raises UserError where the file is missing or a line is no object.
@@ -61,7 +61,7 @@ def read_lines(path: str | Path, limit: int | None = None) -> Iterator[Line]:
             value = _parsed(path, number, value)
         if not isinstance(value, dict):
             raise UserError(f"{path}, line {number}: a JSON {type(value).__name__} where an object is needed")
-        yield Line(path, number, value)
+        yield BenchmarkLine(path, number, value)
 
 
 def find_video(

@@ -5,15 +5,15 @@ import re
 from collections.abc import Sequence
 
 from evaluation.tasks.item import Choice, Item, Written
-from evaluation.tasks.lines import Line
-from evaluation.tasks.prompts import Templates
+from evaluation.tasks.lines import BenchmarkLine
+from evaluation.tasks.prompts import PromptTemplates
 from utils.errors import UserError
 
 LETTERED = re.compile(r"\(?([A-Z])[.):]\s*(.*)", re.DOTALL)
 ANSWER_PREFIX = "Answer:"
 
 
-def lettered(options: Sequence[str], line: Line) -> dict[str, str]:
+def lettered(options: Sequence[str], line: BenchmarkLine) -> dict[str, str]:
     """Options as letter -> text; without letters they get A, B, ... in order. Raises UserError where letters repeat."""
     found = [LETTERED.fullmatch(option.strip()) for option in options]
     if all(found):
@@ -25,7 +25,7 @@ def lettered(options: Sequence[str], line: Line) -> dict[str, str]:
     return letters
 
 
-def listed_options(line: Line, name: str = "options") -> list[str]:
+def listed_options(line: BenchmarkLine, name: str = "options") -> list[str]:
     """The options of a line: a list, or text that writes one, as tables have it (["A. one", "B. two"], or lines).
 
     Raises UserError where they are neither.
@@ -47,7 +47,7 @@ def with_letters(options: dict[str, str]) -> list[str]:
     return [f"{letter}. {text}" for letter, text in options.items()]
 
 
-def right_letter(options: dict[str, str], line: Line, name: str = "answer") -> str:
+def right_letter(options: dict[str, str], line: BenchmarkLine, name: str = "answer") -> str:
     """The letter of the answer, which a line gives as a letter, as "A. text" or as an option's text.
 
     Raises UserError where it is none of the options.
@@ -61,7 +61,7 @@ def right_letter(options: dict[str, str], line: Line, name: str = "answer") -> s
     raise UserError(f"{line.where}: {name} is {answer!r}, which is none of the options {with_letters(options)}")
 
 
-def choice(templates: Templates, question: str, options: dict[str, str], before: str = "") -> Choice:
+def choice(templates: PromptTemplates, question: str, options: dict[str, str], before: str = "") -> Choice:
     """The seed's form: the question, its options one a line, the request to select; chosen by the logits of letters.
 
     before: text that stands between the video and the question.
@@ -70,7 +70,9 @@ def choice(templates: Templates, question: str, options: dict[str, str], before:
     return Choice(before + text, ANSWER_PREFIX, tuple(options))
 
 
-def written_choice(templates: Templates, question: str, options: dict[str, str], max_new_tokens: int = 16) -> Written:
+def written_choice(
+    templates: PromptTemplates, question: str, options: dict[str, str], max_new_tokens: int = 16
+) -> Written:
     """The question and its options with the request to write a letter."""
     text = templates.fill("written_choice", question=question, options="\n".join(with_letters(options)))
     return Written(text, max_new_tokens)

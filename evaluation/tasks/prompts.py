@@ -7,7 +7,7 @@ from utils import templates
 FOLDER = Path(__file__).parents[1] / "templates"
 
 
-class Templates(templates.Templates):
+class PromptTemplates(templates.Templates):
     """The templates of evaluation/templates, or those of the same names in a folder that replaces some of them."""
 
     def __init__(self, folder: str | None = None):

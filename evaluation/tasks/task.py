@@ -4,11 +4,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from evaluation.scoring.outcome import Outcome
-from evaluation.scoring.result import Result
+from evaluation.scoring.results import BenchmarkRun, ItemResult
 from evaluation.tasks.item import Item
 
-Exporter = Callable[[Result, Path], None]
+Exporter = Callable[[BenchmarkRun, Path], None]
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Task:
         """Its settings, in the order of their first items."""
         return list(dict.fromkeys(item.setting for item in self.items))
 
-    def outcome(self, item: Item, row: dict) -> Outcome:
+    def result(self, item: Item, row: dict) -> ItemResult:
         """What the stored row of an item is worth."""
         failed = row["error"] is not None
         shown = {**item.shown, "clip": item.clip and asdict(item.clip)}
@@ -44,7 +43,7 @@ class Task:
             shown["error"] = row["error"]
         value = 0.0 if failed else self.value(item, row["response"])
         answer = None if failed else row["response"]
-        return Outcome(item.id, item.video_id, value, failed, dict(item.tags), answer, item.truth, shown)
+        return ItemResult(item.id, item.video_id, value, failed, dict(item.tags), answer, item.truth, shown)
 
 
 def is_the_letter(item: Item, response: str) -> float:

@@ -17,9 +17,9 @@ from pathlib import Path
 if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from evaluation.tasks.lines import read_lines
+from evaluation.tasks.lines import read_benchmark
 from evaluation.videomme.task import read_subtitles
-from utils.arguments import parse_arguments
+from utils.arguments import helped, parse_arguments
 from utils.errors import UserError, run_command
 from utils.files import write_whole
 
@@ -27,22 +27,22 @@ N_NAMED = 5  # videos without a file that are named
 
 
 @dataclass
-class SubtitleArguments:
+class AddSubtitleArguments:
     """The benchmark's lines, the folder of subtitles, and where the lines with subtitles go."""
 
     benchmark_path: str = field(metadata={"help": "videomme.jsonl: one question a line"})
     subtitle_dir: str = field(metadata={"help": "folder of {videoID}.srt"})
     output: str = field(metadata={"help": "the lines with their subtitles; may be the benchmark file itself"})
-    silent: bool = field(default=True, metadata={"help": "--silent False: a video without a file is an error"})
+    silent: bool = helped(True, "--silent False: a video without a file is an error")
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    (arguments,) = parse_arguments(SubtitleArguments, description=__doc__.splitlines()[0], argv=argv)
+    (arguments,) = parse_arguments(AddSubtitleArguments, description=__doc__.splitlines()[0], argv=argv)
     folder = Path(arguments.subtitle_dir)
     if not folder.is_dir():
         raise UserError(f"--subtitle_dir {folder}: no such folder")
-    lines = list(read_lines(arguments.benchmark_path))
+    lines = list(read_benchmark(arguments.benchmark_path))
     names = list(dict.fromkeys(line["videoID"] for line in lines))
     words = {name: words_of(folder, name) for name in names}
     missing = [name for name, text in words.items() if text is None]

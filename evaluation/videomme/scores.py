@@ -5,8 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.scoring.outcome import Outcome
-from evaluation.scoring.result import Result
+from evaluation.scoring.results import BenchmarkRun, ItemResult
 from evaluation.scoring.tables import Category, Table, by_categories, overall
 from utils.errors import UserError
 from utils.files import write_whole
@@ -49,12 +48,12 @@ VIDEO_TAGS = ("duration", "domain", "sub_category")
 OPTION = re.compile(r"\s*\(?([A-Z])[.):\s]")  # "A. text"
 
 
-def summary(outcomes: Sequence[Outcome]) -> list[Table]:
+def summary(results: Sequence[ItemResult]) -> list[Table]:
     """Accuracy over all questions, by duration, domain, sub-category and task type."""
-    return [overall("accuracy", outcomes), *by_categories(outcomes, CATEGORIES)]
+    return [overall("accuracy", results), *by_categories(results, CATEGORIES)]
 
 
-def read(path: Path) -> Result:
+def read(path: Path) -> BenchmarkRun:
     """Published answers: videos with their questions, each with a `response` whose first letter is the answer.
 
     The model and the setting are in the file's name. Raises UserError where it is no such file.
@@ -62,50 +61,50 @@ def read(path: Path) -> Result:
     model, setting = _model_and_setting(path)
     try:
         videos = json.loads(path.read_text(encoding="utf-8"))
-        outcomes = [_outcome(video, question) for video in videos for question in video["questions"]]
+        results = [_result(video, question) for video in videos for question in video["questions"]]
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
             f"{path}: no published VideoMME answers ({type(error).__name__}: {error}); "
             "expected a list of videos with their questions and responses"
         ) from error
-    return Result("videomme", "livecc", model, setting, outcomes, {"published_file": path.name})
+    return BenchmarkRun("videomme", "livecc", model, setting, results, {"published_file": path.name})
 
 
-def export(result: Result, folder: Path) -> list[Path]:
+def export(run: BenchmarkRun, folder: Path) -> list[Path]:
     """Write a result as published: MODEL_SETTING.json and .txt; returns the files."""
-    stem = "_".join(part for part in (result.model, result.setting) if part)
-    videos = nested(result.outcomes)
+    stem = "_".join(part for part in (run.model, run.setting) if part)
+    videos = nested(run.results)
     paths = [folder / f"{stem}.json", folder / f"{stem}.txt"]
     write_whole(paths[0], json.dumps(videos))
-    write_whole(paths[1], text_report(result.outcomes))
+    write_whole(paths[1], text_report(run.results))
     return paths
 
 
-def nested(outcomes: Sequence[Outcome]) -> list[dict]:
+def nested(results: Sequence[ItemResult]) -> list[dict]:
     """Outcomes as published: a list of videos, each with its questions."""
     videos: dict[str, dict] = {}
-    for outcome in outcomes:
-        tags = {name: outcome.tags.get(name, "") for name in VIDEO_TAGS}
-        video = videos.setdefault(outcome.cluster, {"video_id": outcome.cluster, **tags, "questions": []})
+    for result in results:
+        tags = {name: result.tags.get(name, "") for name in VIDEO_TAGS}
+        video = videos.setdefault(result.cluster, {"video_id": result.cluster, **tags, "questions": []})
         question = {
-            "question_id": outcome.id,
-            "task_type": outcome.tags.get("task_type", ""),
-            "question": outcome.shown.get("question", ""),
-            "options": list(outcome.shown.get("options", ())),
-            "answer": outcome.truth,
-            "response": _response(outcome),
+            "question_id": result.id,
+            "task_type": result.tags.get("task_type", ""),
+            "question": result.shown.get("question", ""),
+            "options": list(result.shown.get("options", ())),
+            "answer": result.truth,
+            "response": _response(result),
         }
         video["questions"].append(question)
     return list(videos.values())
 
 
-def text_report(outcomes: Sequence[Outcome]) -> str:
+def text_report(results: Sequence[ItemResult]) -> str:
     """The benchmark's own report: every group in its order, 0.0% for one without questions."""
     lines = []
     for duration in DURATIONS:
-        inside = [outcome for outcome in outcomes if outcome.tags.get("duration") == duration]
+        inside = [result for result in results if result.tags.get("duration") == duration]
         lines += [*_part(f"Evaluation on video Type: {duration}", "Video Categories", inside), "", ""]
-    lines += _part("Evaluation on the entire dataset", "Video Domains", outcomes)
+    lines += _part("Evaluation on the entire dataset", "Video Domains", results)
     return "\n".join(lines) + "\n"
 
 
@@ -116,7 +115,7 @@ def _model_and_setting(path: Path) -> tuple[str, str]:
     return path.stem, ""
 
 
-def _outcome(video: dict, question: dict) -> Outcome:
+def _result(video: dict, question: dict) -> ItemResult:
     response = question.get("response") or ""
     letter = response.strip()[:1]
     tags = {**{name: video[name] for name in VIDEO_TAGS}, "task_type": question["task_type"]}
@@ -124,23 +123,23 @@ def _outcome(video: dict, question: dict) -> Outcome:
     value = float(letter == question["answer"])
     if not letter:
         shown["error"] = "the file has no response to it"
-    return Outcome(
+    return ItemResult(
         question["question_id"], video["video_id"], value, not letter, tags, response or None, question["answer"], shown
     )
 
 
-def _response(outcome: Outcome) -> str:
+def _response(result: ItemResult) -> str:
     """The answer; a letter becomes the option that it stands for, as in the published files."""
-    if outcome.failed or outcome.answer is None:
+    if result.failed or result.answer is None:
         return ""
-    for option in outcome.shown.get("options", ()):
+    for option in result.shown.get("options", ()):
         found = OPTION.match(option)
-        if found and found[1] == outcome.answer:
+        if found and found[1] == result.answer:
             return option
-    return str(outcome.answer)
+    return str(result.answer)
 
 
-def _part(title: str, domains_title: str, outcomes: Sequence[Outcome]) -> list[str]:
+def _part(title: str, domains_title: str, results: Sequence[ItemResult]) -> list[str]:
     double, single = "=" * 37, "-" * 37
     lines = [double, title, double]
     for heading, tag, names in (
@@ -149,10 +148,10 @@ def _part(title: str, domains_title: str, outcomes: Sequence[Outcome]) -> list[s
         ("Task Categories", "task_type", TASK_TYPES),
     ):
         lines += [single, heading, single]
-        lines += [_line(name, [o for o in outcomes if o.tags.get(tag) == name]) for name in names]
-    return [*lines, single, "Overall Performance", single, _line("Overall", outcomes)]
+        lines += [_line(name, [o for o in results if o.tags.get(tag) == name]) for name in names]
+    return [*lines, single, "Overall Performance", single, _line("Overall", results)]
 
 
-def _line(name: str, outcomes: Sequence[Outcome]) -> str:
-    percent = sum(outcome.value for outcome in outcomes) / len(outcomes) * 100 if outcomes else 0
+def _line(name: str, results: Sequence[ItemResult]) -> str:
+    percent = sum(result.value for result in results) / len(results) * 100 if results else 0
     return f"{name}:  {percent:.1f}%"

@@ -7,11 +7,12 @@ from typing import Literal
 import pysubs2
 
 from evaluation.tasks.item import ClipPlan, Item, Written
-from evaluation.tasks.lines import Line, find_video, read_lines
+from evaluation.tasks.lines import BenchmarkLine, find_video, read_benchmark
 from evaluation.tasks.multiple_choice import choice, lettered, names_the_letter
-from evaluation.tasks.prompts import Templates
+from evaluation.tasks.prompts import PromptTemplates
 from evaluation.tasks.task import Task, is_the_letter
 from evaluation.videomme.scores import export
+from utils.arguments import helped
 from utils.errors import UserError
 
 PLAIN, SUBTITLED = "no_subtitles", "with_subtitles"
@@ -23,15 +24,11 @@ class VideoMMEArguments:
     """The benchmark file, its videos, and what is asked."""
 
     benchmark_path: str = field(metadata={"help": "videomme.jsonl: one question a line"})
-    video_dir: str | None = field(
-        default=None, metadata={"help": "folder of {videoID}.mp4; default: videos/ beside the benchmark file"}
-    )
-    with_subtitles: bool = field(default=False, metadata={"help": "show the subtitles as well"})
-    both_settings: bool = field(
-        default=False, metadata={"help": "ask without and with subtitles in one run, which share each video"}
-    )
-    protocol: Literal["livecc", "official"] = field(
-        default="livecc", metadata={"help": "livecc: logits of the option letters; official: a written letter"}
+    video_dir: str | None = helped(None, "folder of {videoID}.mp4; default: videos/ beside the benchmark file")
+    with_subtitles: bool = helped(False, "show the subtitles as well")
+    both_settings: bool = helped(False, "ask without and with subtitles in one run, which share each video")
+    protocol: Literal["livecc", "official"] = helped(
+        "livecc", "livecc: logits of the option letters; official: a written letter"
     )
 
     @property
@@ -40,15 +37,15 @@ class VideoMMEArguments:
         return (PLAIN, SUBTITLED) if self.both_settings else (SUBTITLED if self.with_subtitles else PLAIN,)
 
 
-def load_task(arguments: VideoMMEArguments, templates: Templates, limit: int | None = None) -> Task:
+def load_task(arguments: VideoMMEArguments, templates: PromptTemplates, limit: int | None = None) -> Task:
     """The questions of a benchmark file. Raises UserError where it is missing or a line lacks what is needed."""
-    lines = list(read_lines(arguments.benchmark_path, limit))
-    items = [make_item(line, setting, arguments, templates) for setting in arguments.settings for line in lines]
+    lines = list(read_benchmark(arguments.benchmark_path, limit))
+    items = [_make_item(line, setting, arguments, templates) for setting in arguments.settings for line in lines]
     value = is_the_letter if arguments.protocol == "livecc" else names_the_letter
     return Task("videomme", arguments.protocol, items, value, templates.hashes, export)
 
 
-def make_item(line: Line, setting: str, arguments: VideoMMEArguments, templates: Templates) -> Item:
+def _make_item(line: BenchmarkLine, setting: str, arguments: VideoMMEArguments, templates: PromptTemplates) -> Item:
     """One line of the benchmark under one setting."""
     options = lettered(line["options"], line)
     before = ""
@@ -65,7 +62,7 @@ def make_item(line: Line, setting: str, arguments: VideoMMEArguments, templates:
         listed = "\n".join(f"{letter}. {text}" for letter, text in options.items())
         prompt = templates.fill("videomme_official", question=line["question"], options=listed)
         ask = Written(before + prompt, max_new_tokens=16)
-    path, problem = find_video_of(line, arguments.video_dir)
+    path, problem = _find_video(line, arguments.video_dir)
     return Item(
         id=line["question_id"],
         video_id=line["video_id"],
@@ -79,7 +76,7 @@ def make_item(line: Line, setting: str, arguments: VideoMMEArguments, templates:
     )
 
 
-def find_video_of(line: Line, video_dir: str | None) -> tuple[Path | None, str]:
+def _find_video(line: BenchmarkLine, video_dir: str | None) -> tuple[Path | None, str]:
     """The line's `video` if it has one, else {videoID}.mp4 in the folder of videos."""
     beside = line.path.parent
     folders = [Path(video_dir)] if video_dir else [beside / "videos", beside]
