@@ -293,7 +293,7 @@ SCORES = (
         name="failures_in_a_row_go_on",
         promise="eight failed requests in a row end the run",
         file="utils/endpoint.py",
-        old="        if n_failures >= self._patience.max_failures:",
+        old="        if n_failures >= self._retries.max_failures:",
         new="        if False:",
         tests=(f"{ENDPOINT}test_failures_in_a_row_end_the_run",),
     ),
