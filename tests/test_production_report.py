@@ -56,7 +56,7 @@ def test_the_page_is_safe_and_shows_the_run(made):
 
 def test_counts_are_those_of_the_files(made, monkeypatch):
     result, config = made
-    monkeypatch.setattr(report_facts, "make_example", lambda record: report_facts.Example(record, []))  # no frames
+    monkeypatch.setattr(report_facts, "make_example", lambda record: report_facts.ShownExample(record, []))  # no frames
     facts = collect(result, config)
     n_lines = sum(len(path.read_bytes().splitlines()) for path in result.kept)
     assert (
