@@ -68,7 +68,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parse(argv: list[str] | None) -> tuple[PreviewArguments, str]:
     """The flags, and the annotation file's path."""
-    parser = CommandParser((PreviewArguments, CommonArguments), description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = CommandParser(
+        (PreviewArguments, CommonArguments),
+        prog="python -m data.preview",
+        description=__doc__.splitlines()[0],
+        allow_abbrev=False,
+    )
     parser.add_argument("annotations", metavar="FILE.jsonl", help="annotation file")
     arguments, _, rest = parser.parse_args_into_dataclasses(args=argv)
     if (arguments.index is None) != arguments.all:
