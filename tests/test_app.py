@@ -261,7 +261,7 @@ def test_viewers_wait_in_line_and_the_server_may_lead(checkpoint, browser):
         now_s = leader.run.player.now()
         elsewhere = now_s + 12 if now_s < 15 else now_s - 12
         first.run("s => { livecc.stage.ignored = s; livecc.stage.video.currentTime = s }", elsewhere)
-        until(lambda: leader.run and abs(first.second - leader.run.player.now()) < 1)
+        until(lambda: leader.run and abs(first.second - leader.run.player.now()) < 1, patience_s=60)
         assert leader.n_runs == 1
         first.page.close()
         second.until_said(1)

@@ -10,7 +10,7 @@ First the tests that belong to the mutations run unbroken, and must pass. Then e
 tests run until the first failure: "killed" with the test that failed, or "SURVIVED". A run over its time, tests that
 cannot be collected and a test that is skipped are no evidence either and are reported as such.
 
-Hardware: 2 CPU cores, 4 GB of memory. Time: about 15 minutes for all. Prints a line for each, and with --markdown
+Hardware: 2 CPU cores, 4 GB of memory. Time: about 25 minutes for all. Prints a line for each, and with --markdown
 FILE a table; ends with status 1 if one survived.
 """
 
