@@ -1,9 +1,10 @@
 """What FSDP2 does to the model: accelerate's own preparation, as scripts/fsdp2.json asks for it, on CPU processes.
 
-torchrun --standalone --nproc_per_node=2 tests/fsdp_ranks.py CHECKPOINT...
+torchrun --standalone --nproc_per_node=2 tests/fsdp_ranks.py RESULT.json CHECKPOINT...
 
 accelerate makes FSDP2 of a run on GPUs only, so train.py cannot be run here; its function that splits the model can.
-Prints a line of JSON for each checkpoint: an update of the plain model and of the split one.
+Writes a list to RESULT.json, since gloo writes to standard output too: for each checkpoint, an update of the plain
+model and of the split one.
 """
 
 import json
@@ -120,8 +121,8 @@ def compare(folder: str) -> dict:
 if __name__ == "__main__":
     dist.init_process_group("gloo")
     torch.set_num_threads(1)
-    for checkpoint in sys.argv[1:]:
-        found = compare(checkpoint)
-        if dist.get_rank() == 0:
-            print(json.dumps(found), flush=True)
+    result, *checkpoints = sys.argv[1:]
+    found = [compare(checkpoint) for checkpoint in checkpoints]
+    if dist.get_rank() == 0:
+        Path(result).write_text(json.dumps(found))
     dist.destroy_process_group()

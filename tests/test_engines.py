@@ -113,11 +113,12 @@ def test_the_engine_that_was_asked_for_ran(runs, engine):
     assert weights <= ran["parameters_held"] < 1.02 * weights
 
 
-def test_fsdp2_splits_the_model_and_computes_the_same(tiny_checkpoint, tied_checkpoint):
+def test_fsdp2_splits_the_model_and_computes_the_same(tiny_checkpoint, tied_checkpoint, tmp_path):
     """accelerate's own preparation on two processes, a head of its own and one that is the embedding."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    said = run([*launch, "tests/fsdp_ranks.py", str(tiny_checkpoint), str(tied_checkpoint)])
-    found = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    result = tmp_path / "result.json"
+    run([*launch, "tests/fsdp_ranks.py", str(result), str(tiny_checkpoint), str(tied_checkpoint)])
+    found = json.loads(result.read_text())
     assert [one["tied"] for one in found] == [False, True]
     for one in found:
         layers = [f"model.language_model.layers.{i}" for i in range(2)]
