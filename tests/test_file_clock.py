@@ -165,19 +165,29 @@ def test_a_pause_shorter_than_the_gap_stays(parts, tmp_path):
     assert read[8.5] == 39 and read[9.5] in (44, 45) and len(read) in (26, 27)
 
 
-def test_a_wrong_number_in_one_packet_moves_nothing(parts, tmp_path):
-    """A single packet whose clock is hours off: what follows is where it was."""
-    path = tmp_path / "krank.ts"
-    with av.open(str(parts[0])) as read, av.open(str(path), "w", options={"mpegts_copyts": "1"}) as written:
-        streams = {one.index: written.add_stream_from_template(one) for one in read.streams}
-        for n, packet in enumerate(read.demux()):
-            if packet.dts is None:
-                continue
-            packet.stream = streams[packet.stream.index]
-            wrong = round(50000 / packet.time_base) if n == 60 and packet.stream.type == "audio" else 0
-            packet.pts, packet.dts = packet.pts + wrong, packet.dts + wrong
-            written.mux(packet)
-    check(path, 1)
+def with_a_wrong_number(source: Path, path: Path, stream_id: int) -> Path:
+    """A transport stream in which the 17th packet of a stream says hours more (PES header of ISO/IEC 13818-1)."""
+    data, at = bytearray(source.read_bytes()), -1
+    for _ in range(17):
+        at = data.index(bytes([0, 0, 1, stream_id]), at + 1)
+    for field in (at + 9, at + 14)[: 2 if data[at + 7] & 0x40 else 1]:
+        data[field] ^= 0b0100  # bit 31 of 33: 2 ** 31 / 90000 s
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("stream_id", [0xE0, 0xC0], ids=["picture", "sound"])
+def test_a_wrong_number_in_one_packet_moves_nothing(parts, tmp_path, stream_id):
+    """Other pictures stay where they are, and sound does after a moment."""
+    whole = remuxed(parts[0], tmp_path / "gesund.ts", 1.0)
+    broken = with_a_wrong_number(whole, tmp_path / "krank.ts", stream_id)
+    tables = []
+    for path in (whole, broken):
+        with VideoFile(path) as video:
+            tables.append(set(video.table.start_ticks.tolist()))
+    assert len(tables[0]) == 40 and len(tables[0] - tables[1]) <= 2 * (stream_id == 0xE0)
+    off = np.abs(read_sound(whole)[: 4 * RATE] - read_sound(broken)[: 4 * RATE])
+    assert off[:RATE].max() < 1e-6 and off[2 * RATE :].max() < 1e-6
 
 
 def test_slides_are_no_jump(tmp_path):
