@@ -92,15 +92,15 @@ class CheckpointPredictor:
         rest = [item for item in items if isinstance(item.ask, Choice | Written)]
         if not rest:
             return
-        block, features = self.encode(clip.frames)
+        block, features = self.encode(clip.frames, clip.plan.frame_s)
         reader = PrefixReader(self.checkpoint, block, features)
         # In the order of their ids, neighbours have the longest beginnings in common: the video, then subtitles.
         for ids, item in sorted(((self.prompt_ids(item.ask, block), item) for item in rest), key=lambda pair: pair[0]):
             yield item, self._reply(reader, ids, item.ask)
 
-    def encode(self, frames: Tensor) -> tuple[VisualBlock, Tensor]:
-        """A clip, uint8 [T, 3, H, W], as the model's block and features."""
-        return self.checkpoint.batch.execute([VisionRequest(frames)])[0]
+    def encode(self, frames: Tensor, frame_s: float) -> tuple[VisualBlock, Tensor]:
+        """A clip, uint8 [T, 3, H, W], of frames `frame_s` seconds apart, as the model's block and features."""
+        return self.checkpoint.batch.execute([VisionRequest(frames, frame_s)])[0]
 
     def prompt_ids(self, ask: Choice | Written, block: VisualBlock) -> list[int]:
         """System turn, the clip and the question, and how the answer begins."""
