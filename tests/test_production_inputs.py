@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.production.inputs.folder_input import Files, FolderInput, FolderOptions, list_folder, rank_captions
+from data.production.inputs.caption_names import rank_captions
+from data.production.inputs.folder_input import FolderInput, FolderOptions
+from data.production.inputs.folder_listing import Files, list_folder
 from data.production.inputs.jsonl_input import parse_line
 from data.production.record import Record, from_line, to_line
 from tests.captions import HAND_MADE_SRT, ROLLED_VTT, ROLLED_WORDS
@@ -133,10 +135,10 @@ def test_captions_are_found_by_name_and_ranked(tmp_path: Path):
     for name in names:
         (tmp_path / name).touch()
     assert list_folder(tmp_path) == [
-        Files("a", ".mp4", "", (".srt",)), Files("a.en", ".mkv", "", (".en.srt", ".vtt")),
-        Files("b", "", "", (".en.vtt",)), Files("b.c", ".webm", "", (".pt-BR.vtt",)),
+        Files("a", "a.mp4", "", ("a.srt",)), Files("a.en", "a.en.mkv", "", ("a.en.en.srt", "a.en.vtt")),
+        Files("b", "", "", ("b.en.vtt",)), Files("b.c", "b.c.webm", "", ("b.c.pt-BR.vtt",)),
     ]  # fmt: skip
     suffixes = [".de.vtt", ".en-GB.vtt", ".en-orig.json3", ".en.srt", ".en.vtt", ".vtt", ".eng.vtt"]
-    assert rank_captions(suffixes, ["en"]) == [".en.vtt", ".en.srt", ".en-orig.json3", ".en-GB.vtt", ".vtt"]
-    assert rank_captions(suffixes, ["de", "en"])[:3] == [".de.vtt", ".en.vtt", ".en.srt"]
+    assert rank_captions(suffixes, ["en"]) == [".en.vtt", ".eng.vtt", ".en.srt", ".en-orig.json3", ".en-GB.vtt", ".vtt"]
+    assert rank_captions(suffixes, ["de", "en"])[:3] == [".de.vtt", ".en.vtt", ".eng.vtt"]
     assert rank_captions(suffixes, ["en", "de"])[-2:] == [".de.vtt", ".vtt"]

@@ -440,9 +440,9 @@ STAGES = (
     Mutation(
         name="word_in_pieces_timed_by_its_last",
         promise="a word in pieces is one word, with the time of its first piece",
-        file="data/production/words/caption_files.py",
-        old="            tokens[-1] = (start, begun + words.pop(0))",
-        new="            tokens[-1] = (at, begun + words.pop(0))",
+        file="data/production/words/spoken_words.py",
+        old="            tokens[-1] = Token(start, until, begun + words.pop(0))",
+        new="            tokens[-1] = Token(at, until, begun + words.pop(0))",
         tests=("tests/test_production_captions.py::test_word_times_of_live_streams",),
     ),
     Mutation(
