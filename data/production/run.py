@@ -5,7 +5,7 @@
 
 Killed at any moment, the same command goes on; it loses the shard in work at most. A changed option runs again what
 depends on it, and nothing else. Text stages need a CPU: about 5,000 clips a second and core. The exit status is 3 where
-records failed: failed.jsonl says which and why, --retry_failed tries them again.
+records failed: failed.jsonl says which and why, --retry_failed tries them again; and 4 where none came through.
 """
 
 import contextlib
@@ -36,6 +36,8 @@ from data.production.runner.store import WorkStore
 from utils.errors import UserError, run_command
 
 LEAST_FOR_SHARE = 20  # records, before a share of failures ends a run
+FAILED, NOTHING_MADE = 3, 4  # exit statuses
+SHOWN_REASONS = 5
 
 
 @dataclass
@@ -69,7 +71,7 @@ class ProductionArguments(RunnerArguments):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a config; 3 where records failed."""
+    """Run a config; FAILED where records failed, NOTHING_MADE where none came through."""
     from utils.arguments import parse_arguments
 
     (arguments,) = parse_arguments(ProductionArguments, description=__doc__.splitlines()[0], argv=argv)
@@ -189,7 +191,21 @@ def say_result(result: RunResult) -> int:
             f"{result.n_failed:,} records failed; {result.folder / 'failed.jsonl'} says why; try again: --retry_failed",
             file=sys.stderr,
         )
-    return 3 if result.n_failed else 0
+    return exit_status(result)
+
+
+def exit_status(result: RunResult) -> int:
+    """The exit status of a run; where a stage lets nothing through, say which one, and why."""
+    for step, count in zip(result.steps, result.progress.counts, strict=True):
+        if count.kept.records == 0:
+            most = sorted(count.reasons.items(), key=lambda item: -item[1].records)[:SHOWN_REASONS]
+            why = ", ".join(f"{tally.records:,} {reason}" for reason, tally in most) or "it returned none"
+            print(
+                f"{step.name} let nothing through: {why}; {result.folder / 'rejected.jsonl'} has each with its value",
+                file=sys.stderr,
+            )
+            return FAILED if result.n_failed else NOTHING_MADE
+    return FAILED if result.n_failed else 0
 
 
 def _describe(config: RunConfig) -> dict:

@@ -24,7 +24,7 @@ from data.production.record import Record
 from data.production.stage import Input
 from data.production.words.caption_files import SUFFIXES, BadCaptions, CaptionTranscript, read_captions
 from data.production.words.section import cut_section
-from data.video.container import FFMPEG_ERRORS, VideoError, decode_all, open_video, video_stream
+from data.video.container import FFMPEG_ERRORS, VideoError, decode_all, frame_ticks, open_video, video_stream
 from data.video.pixels import upright_hw
 from utils.errors import UserError
 
@@ -143,7 +143,9 @@ class FolderInput(Input):
                 if self.options.open_videos:
                     _read_size(path, record)
             elif self.options.videos_required:
-                record.reject(self.name, "no_video", f"{path}: no video under this name")
+                parts = [name for name in files.others if _is_video(name)]
+                why = f"; yt-dlp has not merged {', '.join(parts)}: let it go on, or rename one" if parts else ""
+                record.reject(self.name, "no_video", f"{path}: no video under this name{why}")
         except BadInfo as fault:
             record.reject(self.name, "malformed_info", str(fault))
         except BadCaptions as fault:
@@ -173,12 +175,17 @@ class FolderInput(Input):
         if fault:
             raise fault
         wanted = ", ".join(self.options.languages)
-        others = {name: _why_not(files.stem, name, wanted) for name in (*files.captions, *files.others)}
+        beside = [*files.captions, *(name for name in files.others if not _is_video(name))]
+        others = {name: _why_not(files.stem, name, wanted) for name in beside}
         if not_taken := {**others, **not_taken}:
             record.extra["no_captions"] = _named(not_taken)
         if self.options.captions_required:
             why = record.extra.get("no_captions", "no file of captions lies beside it")
             raise BadCaptions("no_captions", f"{folder / files.stem}: no captions in {wanted}; {why}")
+
+
+def _is_video(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
 
 
 def _why_not(stem: str, name: str, wanted: str) -> str:
@@ -245,14 +252,14 @@ def _picture_s(container) -> float | None:
     """When the last frame ends, in seconds behind the file's start; sound may go on for longer. None: nobody knows."""
     stream = video_stream(container)
     begins_s = (container.start_time or 0) / 1e6
-    end = stream.start_time + stream.duration if stream.duration and stream.start_time is not None else None
-    if end is None and container.duration:
-        with contextlib.suppress(*FFMPEG_ERRORS):
-            container.seek((container.start_time or 0) + container.duration)
+    with contextlib.suppress(*FFMPEG_ERRORS):
+        # What a stream states as its length may be the file's. Where nothing lies behind the seek, all is read.
+        for at_s in (begins_s + (container.duration or 0) / 1e6, begins_s):
+            container.seek(int(at_s / stream.time_base), stream=stream)
             timed = (packet for packet in container.demux(stream) if packet.size and packet.pts is not None)
-            end = max((packet.pts + (packet.duration or 0) for packet in timed), default=None)
-    if end is not None:
-        return float(end * stream.time_base) - begins_s
+            end = max((packet.pts + (packet.duration or frame_ticks(stream)) for packet in timed), default=None)
+            if end is not None and end * stream.time_base > begins_s:
+                return float(end * stream.time_base) - begins_s
     return container.duration / 1e6 if container.duration else None
 
 

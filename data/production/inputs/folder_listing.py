@@ -33,7 +33,7 @@ FORMAT_CODE = re.compile(r"\.f(?:\d|(?:hls|dash|https?|rtmp|m3u8|mpd|ism|hds|mss
 class Files(NamedTuple):
     """What there is of one video: names relative to the folder, "" and () for what is not there.
 
-    others: files that look like captions of it and are not read.
+    others: files that look like captions of it and are not read, and parts of it that were not merged.
     """
 
     stem: str
@@ -48,15 +48,18 @@ def list_folder(folder: Path, caption_folder: Path | None = None) -> list[Files]
     own stands among them."""
     names = list(_walk(folder))
     by_name = sorted(map(same_name, names))
-    infos, videos = {}, []
+    infos, videos, parts = {}, [], []
     for name in names:
         stem, suffix = os.path.splitext(same_name(name))
         if name.endswith(INFO_SUFFIX):
             infos[same_name(name).removesuffix(INFO_SUFFIX)] = name
-        elif suffix.lower() in VIDEO_SUFFIXES and not UNFINISHED.search(stem) and not _is_unmerged(stem, by_name):
-            videos.append((stem, name))
+        elif suffix.lower() in VIDEO_SUFFIXES and not UNFINISHED.search(stem):
+            is_part = _is_unmerged(stem, by_name)
+            (parts if is_part else videos).append((FORMAT_CODE.sub("", stem) if is_part else stem, name))
     stems = {*infos, *(stem for stem, _ in videos)}
     captions, others = _captions_of(names if caption_folder is None else _walk(caption_folder), stems)
+    for stem, name in parts:
+        others[stem].append(name)
     without_video = (stems | captions.keys()) - {stem for stem, _ in videos}
     return sorted(
         Files(stem, video, infos.get(stem, ""), tuple(sorted(captions.get(stem, ()))), tuple(sorted(others[stem])))

@@ -165,7 +165,7 @@ def timed_lines(start: int, segments: list[tuple[int, str]]) -> list[CaptionLine
 def whisper_cues(text: str, left_out: Counter) -> list[Cue]:
     """The segments of whisper's JSON, and of whisperX's, with the times of their words where they have them."""
     cues = []
-    for segment in _list_in(text, "segments", "a transcript of whisper's"):
+    for segment in _list_in(text, "segments", "transcript of whisper's"):
         try:
             cues.append(_whisper_cue(segment))
         except (TypeError, KeyError, AttributeError, ValueError, OverflowError):

@@ -11,7 +11,7 @@ SECONDS = r"\d{1,6}[.,]\d{1,9}"
 TIMING = re.compile(
     rf"^[ \t]*(?P<start>{TIME}|{SECONDS})[ \t]*-{{1,3}}[ \t]?>[ \t]*(?P<end>{TIME}|{SECONDS})(?=[ \t]|$)", re.MULTILINE
 )
-BROKEN_TIMING = re.compile(r"^[ \t]*[-\d][-\d:.,]*[ \t]*-->.*$", re.MULTILINE)
+BROKEN_TIMING = re.compile(r"^[ \t]*[-\d]\S*:\S*[ \t]*-->.*$", re.MULTILINE)
 
 
 def milliseconds(time: str) -> int | None:

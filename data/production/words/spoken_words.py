@@ -40,7 +40,7 @@ class ShownText:
         self.text = "\n".join([" ".join([token.text for token in tokens]) for tokens in by_line])
 
     def leave_out(self, spans: Iterable[tuple[int, int]]) -> int:
-        """Blank parts of the text; the number of words that nothing is left of."""
+        """Blank parts of the text; the number of words in them."""
         before = self.text
         for start, stop in spans:
             hole = re.sub(r"\S", BLANK, self.text[start:stop])
@@ -48,7 +48,8 @@ class ShownText:
         if self.text == before:
             return 0
         parts = zip(self._cut(before), self._cut(self.text), strict=True)
-        return sum(any(map(_is_word, old.split())) and not new.split() for old, new in parts)
+        gone = ("".join(a for a, b in zip(old, new, strict=True) if a != b) for old, new in parts)
+        return sum(map(_is_word, gone))
 
     def words(self) -> list[Token]:
         """What is left; a word that has lost its middle is two, with its time."""
