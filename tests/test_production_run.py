@@ -317,6 +317,21 @@ def test_failures_are_recorded_and_retried_alone(videos, whole, tmp_path):
     assert (tmp_path / "out" / name).read_bytes() == (whole / name).read_bytes()
 
 
+def test_a_run_that_lets_nothing_through_says_which_stage_and_why(videos, tmp_path, capsys):
+    nothing = ["pretrain_to_clips.min_words_per_s=30", "pretrain_to_clips.max_words_per_s=40"]
+    result = run_here(write_config(tmp_path, videos), tmp_path / "out", nothing)
+    assert say_result(result) == 4
+    (step,) = [i for i, step in enumerate(result.steps) if step.name == "pretrain_to_clips"]
+    most = max((tally.records, reason) for reason, tally in result.progress.counts[step].reasons.items())
+    assert f"pretrain_to_clips let nothing through: {most[0]} {most[1]}, " in capsys.readouterr().err
+    assert stage_main("pretrain_to_clips", [str(videos), str(tmp_path / "clips.jsonl"), "--min_s", "1000"]) == 4
+    assert "let nothing through" in capsys.readouterr().err and (tmp_path / "clips.jsonl").read_bytes() == b""
+    (tmp_path / "broken").touch()
+    config = write_config(tmp_path, videos, {"fail": FAILING, "folder": str(tmp_path), "most_words": 0})
+    assert say_result(run_here(config, tmp_path / "failed")) == 3, "what failed may come through another time"
+    assert "tests.production let nothing through" in capsys.readouterr().err
+
+
 def test_a_record_that_kills_its_process_fails_alone(videos, whole, tmp_path):
     config = write_config(tmp_path, videos, {"die": [FAILING[0]]})
     result = run_here(config, tmp_path / "out", num_workers=2)
