@@ -195,17 +195,19 @@ def say_result(result: RunResult) -> int:
 
 
 def exit_status(result: RunResult) -> int:
-    """The exit status of a run; where a stage lets nothing through, say which one, and why."""
-    for step, count in zip(result.steps, result.progress.counts, strict=True):
-        if count.kept.records == 0:
-            most = sorted(count.reasons.items(), key=lambda item: -item[1].records)[:SHOWN_REASONS]
-            why = ", ".join(f"{tally.records:,} {reason}" for reason, tally in most) or "it returned none"
-            print(
-                f"{step.name} let nothing through: {why}; {result.folder / 'rejected.jsonl'} has each with its value",
-                file=sys.stderr,
-            )
-            return FAILED if result.n_failed else NOTHING_MADE
-    return FAILED if result.n_failed else 0
+    """The exit status of a run; where nothing came through, say what most of it was rejected for."""
+    status, counts = FAILED if result.n_failed else 0, result.progress.counts
+    if counts[-1].kept.records:
+        return status
+    rejected = [
+        (tally.records, f"{reason} ({step.name.removesuffix('.judge')})")
+        for step, count in zip(result.steps, counts, strict=True)
+        for reason, tally in count.reasons.items()
+    ]
+    most = sorted(rejected, reverse=True)[:SHOWN_REASONS]
+    why = ", ".join(f"{n:,} {reason}" for n, reason in most) or "a stage returned no record"
+    print(f"nothing came through: {why}; {result.folder / 'rejected.jsonl'} has each with its value", file=sys.stderr)
+    return status or NOTHING_MADE
 
 
 def _describe(config: RunConfig) -> dict:

@@ -13,6 +13,7 @@ ENDPOINT = "utils/endpoint.py"
 
 INPUT_TESTS = "tests/test_production_inputs.py"
 CAPTION_TESTS = "tests/test_production_captions.py"
+FORMS_TESTS = "tests/test_caption_forms.py"
 WORD_TESTS = "tests/test_production_words.py"
 RUN_TESTS = "tests/test_production_run.py"
 RAY_TESTS = "tests/test_production_ray.py"
@@ -55,6 +56,129 @@ INPUTS = (
         old="        elif least is not None and value < least:",
         new="        elif least is not None and value < 0:",
         tests=(f"{WORD_TESTS}::test_metadata",),
+    ),
+)
+
+FORMS = (
+    Mutation(
+        name="title_taken_for_a_part",
+        promise="A title that ends like a format's code is a video.",
+        file="data/production/inputs/folder_listing.py",
+        old='        if not name.startswith(f"{stem}."):\n            return True',
+        new="        return True",
+        tests=(f"{INPUT_TESTS}::test_unmerged_parts_are_told_from_titles_that_end_like_them",),
+    ),
+    Mutation(
+        name="three_letter_codes_unknown",
+        promise="Captions are known by languages of three letters too.",
+        file="data/production/inputs/caption_names.py",
+        old="CODES.get(base, base)",
+        new="base",
+        tests=(f"{INPUT_TESTS}::test_names_of_captions",),
+    ),
+    Mutation(
+        name="captions_passed_over_in_silence",
+        promise="A video says which captions lie there and why none was taken.",
+        file="data/production/inputs/folder_input.py",
+        old='            record.extra["no_captions"] = _named(not_taken)',
+        new="            pass",
+        tests=(f"{INPUT_TESTS}::test_a_video_says_which_captions_lie_there_and_why_none_was_taken",),
+    ),
+    Mutation(
+        name="language_of_the_video",
+        promise="A record's language is that of the captions that were read.",
+        file="data/production/inputs/folder_input.py",
+        old="        record.language = spoken",
+        new="        record.language = record.language or spoken",
+        tests=(f"{INPUT_TESTS}::test_the_language_is_that_of_the_captions_but_of_a_translation",),
+    ),
+    Mutation(
+        name="section_on_the_videos_clock",
+        promise="Words of a section that was cut out of a video have the section's own times.",
+        file="data/production/words/section.py",
+        old="round(edge - start_s, 3)",
+        new="round(edge, 3)",
+        tests=(f"{INPUT_TESTS}::test_captions_of_a_section_are_on_its_clock",),
+    ),
+    Mutation(
+        name="video_as_long_as_its_sound",
+        promise="A video is as long as its picture.",
+        file="data/production/inputs/folder_input.py",
+        old="            if end is not None:",
+        new="            if end is None:",
+        tests=(f"{INPUT_TESTS}::test_a_video_is_as_long_as_its_picture",),
+    ),
+    Mutation(
+        name="marked_words_in_the_first_cue",
+        promise="Where a word is marked in each cue, it is spoken while it is marked.",
+        file="data/production/words/repeated_cues.py",
+        old="            pieces.append(Piece(at, literal(text[places[a] : stop]), until))",
+        new="            pieces.append(Piece(None, literal(text[places[a] : stop]), until))",
+        tests=(f"{FORMS_TESTS}::test_marked_words_have_the_times_of_their_marks",),
+    ),
+    Mutation(
+        name="word_cues_as_captions",
+        promise="A file with a cue for each word says each as often as it is there, at its time.",
+        file="data/production/words/caption_files.py",
+        old="        cues = time_words(cues)",
+        new="        cues = list(cues)",
+        tests=(f"{FORMS_TESTS}::test_a_cue_for_each_word_has_its_time_and_what_is_said_again_is_said_again",),
+    ),
+    Mutation(
+        name="repeated_lines_uncounted",
+        promise="Words of a line that is shown again are counted.",
+        file="data/production/words/repeated_cues.py",
+        old='            left_out["repeated"] += n_words',
+        new='            left_out["repeated"] += 0',
+        tests=(f"{FORMS_TESTS}::test_a_line_without_marks_lasts_until_it_is_shown_for_the_last_time",),
+    ),
+    Mutation(
+        name="songs_end_with_their_cue",
+        promise="A song goes on to the cue that closes it.",
+        file="data/production/words/songs.py",
+        old="        open_from = i if stays_open else None",
+        new="        open_from = None",
+        tests=(f"{FORMS_TESTS}::test_songs_and_sounds_are_left_out_over_several_cues",),
+    ),
+    Mutation(
+        name="ordinary_words_taken_for_names",
+        promise="Words before a colon are left out only where they are a speaker's name.",
+        file="data/production/words/speaker_names.py",
+        old="        if words & ORDINARY:\n            return False",
+        new="",
+        tests=(f"{FORMS_TESTS}::test_names_before_a_colon_are_not_spoken_and_other_words_are",),
+    ),
+    Mutation(
+        name="microseconds_read_as_milliseconds",
+        promise="Times are read in every form in which people write them.",
+        file="data/production/words/caption_times.py",
+        old='round(int(fraction.ljust(9, "0")) / 1e6)',
+        new='int(fraction.ljust(3, "0"))',
+        tests=(f"{FORMS_TESTS}::test_forms_of_times",),
+    ),
+    Mutation(
+        name="joiners_removed",
+        promise="The joiners by which Persian, Sinhala and emoji are written stay.",
+        file="data/production/words/cues.py",
+        old="\\u200b\\u200e",
+        new="\\u200b-\\u200e",
+        tests=(f"{FORMS_TESTS}::test_brackets_and_joiners_of_speech_stay_and_tags_and_marks_of_direction_go",),
+    ),
+    Mutation(
+        name="words_behind_the_picture_kept",
+        promise="No clip goes on behind the end of the picture.",
+        file=CLIPS,
+        old="    seen, behind = transcript.split_at(record.duration_s)",
+        new="    seen, behind = transcript.split_at(None)",
+        tests=(f"{WORD_TESTS}::test_a_window_that_ends_behind_the_picture_is_cut_and_says_how_many_words_were_lost",),
+    ),
+    Mutation(
+        name="nothing_made_ends_with_status_0",
+        promise="A run that lets nothing through ends with a status of its own.",
+        file=RUN,
+        old="    return status or NOTHING_MADE",
+        new="    return status",
+        tests=(f"{RUN_TESTS}::test_a_run_that_lets_nothing_through_says_why_and_ends_with_its_own_status",),
     ),
 )
 
@@ -634,4 +758,4 @@ MONEY = (
     ),
 )
 
-PRODUCTION: tuple[Mutation, ...] = (*INPUTS, *CUTTING, *RUNS, *ON_RAY, *MODEL_STAGES, *QUALITY, *MONEY)
+PRODUCTION: tuple[Mutation, ...] = (*INPUTS, *FORMS, *CUTTING, *RUNS, *ON_RAY, *MODEL_STAGES, *QUALITY, *MONEY)

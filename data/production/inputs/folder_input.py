@@ -17,6 +17,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import av
+
 from data.production.inputs.caption_names import CaptionLabel, label_of, language_code, rank_captions
 from data.production.inputs.folder_listing import VIDEO_SUFFIXES, Files, list_folder, same_name
 from data.production.inputs.info_file import BadInfo, read_info
@@ -25,7 +27,8 @@ from data.production.stage import Input
 from data.production.words.caption_files import SUFFIXES, BadCaptions, CaptionTranscript, read_captions
 from data.production.words.section import cut_section
 from data.video.container import FFMPEG_ERRORS, VideoError, decode_all, frame_ticks, open_video, video_stream
-from data.video.pixels import upright_hw
+from data.video.file_clock import FileClock
+from data.video.pixels import shown_hw
 from utils.errors import UserError
 
 SHOWN_FILES = 5  # in a message
@@ -243,24 +246,25 @@ def _read_size(path: Path, record: Record) -> None:
         frame = next(iter(decode_all(container, path)), None)
         if frame is None:
             raise VideoError(f"{path}: no frame can be decoded; the file is truncated or damaged")
-        record.height, record.width = upright_hw(frame)
-        seconds = _picture_s(container)
+        record.height, record.width = shown_hw(frame, video_stream(container).sample_aspect_ratio)
+        seconds = _picture_s(container, path)
         record.duration_s = record.duration_s if seconds is None else seconds
 
 
-def _picture_s(container) -> float | None:
-    """When the last frame ends, in seconds behind the file's start; sound may go on for longer. None: nobody knows."""
-    stream = video_stream(container)
-    begins_s = (container.start_time or 0) / 1e6
+def _picture_s(container: av.container.InputContainer, path: Path) -> float | None:
+    """When the last frame ends, on the file's clock; sound may go on for longer. None where no packet says it."""
+    stream, clock = video_stream(container), FileClock(container, path)
+    # What a stream states as its length may be the file's. Where the clock may jump, or nothing lies behind the seek,
+    # all is read.
+    ahead_s = 0 if clock.may_jump else (container.duration or 0) / av.time_base
     with contextlib.suppress(*FFMPEG_ERRORS):
-        # What a stream states as its length may be the file's. Where nothing lies behind the seek, all is read.
-        for at_s in (begins_s + (container.duration or 0) / 1e6, begins_s):
-            container.seek(int(at_s / stream.time_base), stream=stream)
-            timed = (packet for packet in container.demux(stream) if packet.size and packet.pts is not None)
+        for at_s in dict.fromkeys((ahead_s, 0)):
+            container.seek(int((at_s + clock.zero_s) / stream.time_base), stream=stream)
+            timed = (packet for packet in clock.packets(stream) if packet.size and packet.pts is not None)
             end = max((packet.pts + (packet.duration or frame_ticks(stream)) for packet in timed), default=None)
-            if end is not None and end * stream.time_base > begins_s:
-                return float(end * stream.time_base) - begins_s
-    return container.duration / 1e6 if container.duration else None
+            if end is not None:
+                return float(end * stream.time_base)
+    return container.duration / av.time_base if container.duration else None
 
 
 def _is_writable(text: str) -> bool:
