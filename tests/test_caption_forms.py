@@ -151,6 +151,7 @@ def test_karaoke_of_substation():
         (["Keeper: holds it", "the keeper again", "Keeper: off his line", "so", "on"],
          "Keeper: holds it the keeper again Keeper: off his line so on", 0),
         (["Messi: what a run", "he goes", "on", "and on"], "Messi: what a run he goes on and on", 0),
+        (["NOTE: he is fine", "Ann: in", "Bob: out", ">> Update: over"], "NOTE: he is fine in out Update: over", 2),
         (["田中：右へ", "鈴木：シュート"], "右へ シュート", 2),
     ],
 )  # fmt: skip

@@ -65,18 +65,16 @@ def language_code(text: str) -> str:
 
 def read_label(between: str) -> CaptionLabel | None:
     """What stands between a video's name and a format's suffix; None where it is something else."""
-    if between[:1] in ("_", "-", " "):
-        label = read_label(f".{between[1:].strip(' -')}")
+    if between and not between.startswith("."):
+        label = read_label(f".{between[1:].strip(' -')}") if between[0] in "_- " else None
         return label if label and label.base in KNOWN else None
-    parts = between.split(".")[1:] if between else []
+    parts = between.split(".")[1:]
     languages = [part for part in parts if part.lower() not in KINDS]
     kinds = [part.lower() for part in parts if part.lower() in KINDS]
     if not languages and "hi" in kinds:
         kinds.remove("hi")  # Hindi, where no other language is named
         languages = ["hi"]
     if len(languages) > 1 or not all(LANGUAGE.fullmatch(part) or part.lower() in CODES for part in languages):
-        return None
-    if between and not between.startswith("."):
         return None
     return CaptionLabel(language_code(languages[0]) if languages else "", tuple(kinds))
 

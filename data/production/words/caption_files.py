@@ -86,7 +86,7 @@ def parse_captions(data: bytes, suffix: str, encoding: str = "utf-8") -> Caption
     if not any(cue.is_timed for cue in cues) and _is_a_word_each(cues):
         cues = time_words(cues)
     said = spoken_words(cues, left_out)
-    transcript = CaptionTranscript(language=_language(text, suffix))
+    transcript = CaptionTranscript(language=_language(text))
     if any(cue.is_timed for cue in cues):
         transcript.words = _words(cues, said)
     else:
@@ -176,7 +176,7 @@ def _is_in_time(cue: Cue, left_out: Counter) -> bool:
     return good
 
 
-def _language(text: str, suffix: str) -> str:
+def _language(text: str) -> str:
     """What a WebVTT, TTML or whisper file says of its language near its beginning or its end."""
     says = r"^Language:\s*{0}\s*$|\bxml:lang=\"{0}\"|\"language\":\s*\"{0}\""
     code = r"([A-Za-z]{2,3}(?:-\w{1,8})*)"

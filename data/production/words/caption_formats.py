@@ -6,6 +6,7 @@ JSON3, YouTube's own, and whisper's JSON have no parser.
 """
 
 import re
+from bisect import bisect_right
 from collections import Counter
 from itertools import pairwise
 from typing import Any
@@ -82,7 +83,7 @@ def srt_cues(text: str, left_out: Counter) -> list[Cue]:
     cues = []
     for match in timings:
         start, end = milliseconds(match["start"]), milliseconds(match["end"])
-        stop = next(edge for edge in edges if edge > match.start())
+        stop = edges[bisect_right(edges, match.start())]
         lines = text[match.end() : stop].split("\n")[1:]
         while lines and not lines[-1].strip():
             lines.pop()

@@ -9,6 +9,7 @@ import html
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from data.production.words.caption_times import TIME
@@ -60,7 +61,7 @@ class CaptionLine:
         return " ".join("".join([plain(piece.text) for piece in self.pieces]).split())
 
 
-@dataclass(slots=True)
+@dataclass
 class Cue:
     """What is shown from one time to another, in ms."""
 
@@ -73,7 +74,7 @@ class Cue:
         """Whether words of it have their own times."""
         return any(line.is_timed for line in self.lines)
 
-    @property
+    @cached_property
     def shown(self) -> tuple[str, ...]:
         """The lines that a viewer sees."""
         return tuple(line.shown for line in self.lines)
@@ -81,7 +82,8 @@ class Cue:
 
 def plain(text: str) -> str:
     """A line without tags, with its entities read (some files escape them twice) and nothing invisible."""
-    text = TAG.sub("", BREAK.sub(" ", text))
+    if "<" in text or "{" in text:
+        text = TAG.sub("", BREAK.sub(" ", text))
     for _ in range(2):
         text = html.unescape(text) if "&" in text else text
     return INVISIBLE.sub("", text)
