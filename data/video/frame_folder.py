@@ -4,12 +4,9 @@ import os
 import re
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from data.video.container import VideoError
 from data.video.frame_plan import Clip, FrameTable, VideoLimits, plan_question
-from data.video.images import decode_image, stack_images
+from data.video.images import read_picture, stack_images
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif")
 
@@ -35,7 +32,7 @@ def read_frame_folder(
         plan = plan_question(FrameTable.even(len(paths), fps), start_s, end_s, limits, average_fps=fps)
     except ValueError as error:
         raise VideoError(f"{folder}: {error}; correct the window or leave out the folder") from error
-    images = (read_folder_image(paths[index]) for index in plan.indices)
+    images = (read_picture(paths[index]) for index in plan.indices)
     return Clip(stack_images(images, len(plan), limits, folder), plan.times_s, plan)
 
 
@@ -48,14 +45,6 @@ def list_images(folder: str | os.PathLike) -> list[Path]:
     if not paths:
         raise VideoError(f"{folder}: the folder holds no image; images end in {', '.join(SUFFIXES)}")
     return sorted(paths, key=lambda path: (_natural(path.name), path.name))
-
-
-def read_folder_image(path: Path) -> np.ndarray:
-    """Read one image of a folder: RGB uint8 [H, W, 3], upright. Raises VideoError where it cannot be read."""
-    try:
-        return decode_image(path.read_bytes())
-    except (OSError, ValueError, Image.DecompressionBombError, SyntaxError) as error:
-        raise VideoError(f"{path}: cannot be read as an image: {error}; replace it or take it away") from error
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:
