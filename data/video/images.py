@@ -29,15 +29,13 @@ def read_image(
 ) -> torch.Tensor:
     """Read an image upright, resized so that its sides are multiples of 28: uint8 [1, 3, H, W].
 
-    resized_hw: the size to resize to, rounded to such sides, in place of the limits. Raises VideoError where the file
-    is missing, is no image, or is over 200 times as long as it is wide.
+    resized_hw: the size to resize to, rounded to such sides. Where the upper limit is below the lower one, the upper
+    one holds. Raises VideoError where the file is missing, is no image, or is over 200 times as long as it is wide.
     """
     rgb = read_picture(path)
+    limits = {"min_pixels": min(min_pixels, max_pixels), "max_pixels": max_pixels}
     try:
-        if resized_hw:
-            size = smart_resize(*resized_hw, factor=SIZE_FACTOR)
-        else:
-            size = smart_resize(*rgb.shape[:2], factor=SIZE_FACTOR, min_pixels=min_pixels, max_pixels=max_pixels)
+        size = smart_resize(*(resized_hw or rgb.shape[:2]), factor=SIZE_FACTOR, **limits)
     except ValueError as error:
         raise VideoError(f"{path}: cannot be resized: {error}; crop it") from error
     return _resize_image(rgb, size)[None]
