@@ -113,7 +113,7 @@ def _other_form(text: str) -> tuple[str, str] | None:
     lines = [line for line in text.split("\n") if line.strip()]
     if text.startswith(("[", "{")):
         return _other_json(lines[0].strip(), lines[1] if len(lines) > 1 else "", text)
-    is_text = len(lines) > 2 and not any(line.lstrip().startswith(("[", "{")) for line in lines)
+    is_text = len(lines) > 2 and not any(map(_is_json, lines))
     first = lines[0][:SHOWN_CHARACTERS].strip() if lines else ""
     return (f"text whose first line is {first!r}", f"give {JSON_LINES}") if is_text else None
 
@@ -129,6 +129,11 @@ def _other_json(first: str, second: str, text: str) -> tuple[str, str] | None:
     if is_row or (text[0] == "[" and text[1:].lstrip().startswith("[")):
         return ARRAY
     return SEVERAL_LINES if second and first.endswith(("[", "{", ",", ":")) else None
+
+
+def _is_json(line: str) -> bool:
+    """Whether a line may be JSON: an array, an object, or one written as a string, as some benchmarks have it."""
+    return line.lstrip().startswith(("[", "{", '"{', '"['))
 
 
 def _first_row(text: str) -> object:

@@ -195,8 +195,8 @@ SAMPLES = (
         name="asked_before_the_clips_end",
         promise="a stream's questions are asked when its clip has ended, silence included",
         file="data/samples/encoder.py",
-        old="texts = texts if sample.questions else spoken",
-        new="texts = spoken",
+        old="n_steps = len(texts) if sample.questions else max(",
+        new="n_steps = max(",
         tests=("tests/test_dataset.py::test_questions_are_asked_when_the_clip_has_ended",),
     ),
     Mutation(

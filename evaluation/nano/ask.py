@@ -34,12 +34,13 @@ class AskArguments:
     annotations: str = field(
         metadata={"help": "commentary.jsonl of data.nano.corpus, split test: streams and questions"}
     )
+    media_root: str | None = helped(None, "folder in which videos are looked for before beside the file")
     repetition_penalty: float = helped(1.0, "1.0: none")
 
 
 def load_task(arguments: AskArguments, templates: PromptTemplates, limit: int | None = None) -> Task:
     """The questions of every sample. Raises UserError for a file that is none."""
-    file = AnnotationFile(arguments.annotations)
+    file = AnnotationFile(arguments.annotations, arguments.media_root)
     commentary = Commentary(DEFAULT_QUERY, MAX_TOKENS, arguments.repetition_penalty)
     items = [item for i in range(len(file))[:limit] for item in make_items(file[i], i, commentary)]
     return Task("nano", "nano", items, is_the_letter, templates.hashes)
