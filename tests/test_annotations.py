@@ -409,7 +409,7 @@ def test_marks_of_media_left_in_texts_are_refused(mark):
         [user_with({"text": "What?"})[0], answer],
         stream([[0, 1, mark]]),
     ):
-        with pytest.raises(AnnotationError, match="would be read as text.*element") as caught:
+        with pytest.raises(AnnotationError, match=r"would be read as text.*element") as caught:
             parse(sample)
         assert caught.value.cause == "media_mark"
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.production.inputs.folder_input import Files, FolderInput, FolderOptions, list_folder, rank_captions
-from data.production.inputs.jsonl_input import parse_line
+from data.production.inputs.jsonl_input import JsonlInput, JsonlOptions, parse_line
 from data.production.record import Record, from_line, to_line
 from tests.captions import HAND_MADE_SRT, ROLLED_VTT, ROLLED_WORDS
 from tests.test_production_captions import JSON
@@ -140,3 +140,19 @@ def test_captions_are_found_by_name_and_ranked(tmp_path: Path):
     assert rank_captions(suffixes, ["en"]) == [".en.vtt", ".en.srt", ".en-orig.json3", ".en-GB.vtt", ".vtt"]
     assert rank_captions(suffixes, ["de", "en"])[:3] == [".de.vtt", ".en.vtt", ".en.srt"]
     assert rank_captions(suffixes, ["en", "de"])[-2:] == [".de.vtt", ".vtt"]
+
+
+def test_videos_of_records_may_be_relative_to_a_media_root(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"id": "a", "video": "films/a.mp4"}\n{"id": "b", "video": "/b.mp4"}\n{"id": "c"}\n')
+    stage = JsonlInput(JsonlOptions([str(path)], "root"))
+    (shard,) = stage.shards(10)
+    read = list(stage.read_lines(shard))
+    assert [record.video for record, _ in read] == ["root/films/a.mp4", "/b.mp4", ""]
+    assert [json.loads(line)["video"] for _, line in read[:2]] == ["root/films/a.mp4", "/b.mp4"]
+
+
+def test_a_word_without_a_time_is_explained():
+    line = b'{"id": "a", "words": [[0, 1, "so"], [null, null, "9"]]}'
+    record = parse_line(line, "a.jsonl", 3)
+    assert record.rejection.reason == "bad_time" and "words[1] has no time" in record.rejection.detail

@@ -4,10 +4,19 @@
          {"type": "video", "video": "match.mp4", "video_start": 12.3, "video_end": 61.0},
          {"type": "text", "text": "query", "previous": "earlier speech", "title": "", "category": ""}]},
      {"role": "assistant", "content": [
-         {"type": "text_stream", "text_stream": [[start_s, end_s, "word"], ...]}]}]
+         {"type": "text_stream", "text_stream": [[start_s, end_s, "word"], ...],
+          "qa_stream": [[number, time_s, "question", "answer"], ...]}]}]
 
-A sample with a text_stream is a stream; any other is an ordinary conversation of texts, images and videos. A stream may
-go on with questions asked when its clip ends: pairs of a user's and an assistant's message of text.
+A sample with a text_stream is a stream; any other is an ordinary conversation of texts, images and videos:
+
+    [{"role": "user", "content": [{"type": "image", "image": "a.png"}, {"type": "text", "text": "What is it?"}]},
+     {"role": "assistant", "content": "A goal."}]
+
+Questions of a qa_stream are asked at their time in the stream (data/samples/questions.py). A stream may go on with
+questions asked when its clip ends: pairs of a user's and an assistant's message of text. A video is a file, a folder of
+frames or a list of them, with sample_fps of these a second (default 2); "pos" packs frames in one file. Keys of Qwen's
+message format choose frames and their size (data/video/asked_frames.py); of a stream the size alone. A key that nobody
+knows is an error, and so is a mark such as <video> in a text.
 """
 
 import json
