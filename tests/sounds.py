@@ -65,19 +65,20 @@ def make_sounding_video(
     pictures: Sequence[np.ndarray] = (),
     seconds: float = 0.0,
     fps: int = 5,
+    first: int = 0,
 ) -> Path:
     """Write numbered frames, or `pictures` RGB uint8 [H, W, 3], over `sound` float32 [n] at 16 kHz.
 
-    start_s: when the sound begins; gap_s: from when to when it has no packets.
+    start_s: when the sound begins; gap_s: from when to when it has no packets; first: the number of the first frame.
     """
     n_frames = len(pictures) or int(fps * (seconds or len(sound) / RATE + start_s))
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=fps, options={"threads": "1"})
-        first = pictures[0] if len(pictures) else numbered_frame(0, 72, 160)
-        video.height, video.width, video.pix_fmt = *first.shape[:2], "yuv420p"
+        model = pictures[0] if len(pictures) else numbered_frame(0, 72, 160)
+        video.height, video.width, video.pix_fmt = *model.shape[:2], "yuv420p"
         audio = container.add_stream("aac", rate=RATE, layout="mono") if sound is not None else None
         for number in range(n_frames):
-            rgb = pictures[number] if len(pictures) else numbered_frame(number, 72, 160)
+            rgb = pictures[number] if len(pictures) else numbered_frame(first + number, 72, 160)
             frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
             frame.pts = number
             container.mux(video.encode(frame))

@@ -347,6 +347,21 @@ def test_a_short_clip_is_one_step(open_samples):
     assert example.counts["outside"] == 3
 
 
+@pytest.mark.parametrize(
+    ("window", "message"),
+    [
+        ({"video_start": 2.0, "video_end": 7.0}, "4 of 11 words lie outside the clip, which runs from 2 s to"),
+        ({"video_start": 0.0, "video_end": 2.9}, "5 of 11 words lie outside the clip, which runs from 0 s to"),
+    ],
+    ids=["times from the clip's start", "times behind its end"],
+)
+def test_words_of_another_minute_are_refused(open_samples, window, message):
+    """Words a half second each: some fall into the clip by chance, and would be taught beside the wrong picture."""
+    words = [[i / 2, i / 2 + 0.4, f"w{i}"] for i in range(11)]  # the film has 6 s
+    bad = open_samples(stream(video(**window), text("Describe."), words=words))[0]
+    assert bad.cause == "words_outside_clip" and message in bad.message and "add it" in bad.message
+
+
 def test_packed_frames_are_read(open_samples, chat, tmp_path):
     images = [io.BytesIO() for _ in range(3)]
     for number, file in enumerate(images, 5):

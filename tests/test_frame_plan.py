@@ -64,13 +64,42 @@ def test_window_includes_both_ends_as_written():
     frames = regular(900, Fraction(30))
     plan = plan_stream(frames, 12.3, 12.8, LIMITS)
     assert plan.indices.tolist() == [369, 384]
-    assert plan_stream(frames, 12.31, 12.8, LIMITS).indices.tolist() == [370, 370]
+    assert plan_stream(frames, 12.31, 12.8, LIMITS).indices.tolist() == [369, 369], "the frame on screen at 12.31 s"
 
 
-def test_grid_starts_at_the_first_frame_in_the_window():
-    plan = plan_stream(regular(50, Fraction(10), start=Fraction(17, 10)), 2.05, 3.7, LIMITS)
-    assert plan.times_s.tolist() == [2.1, 2.6, 3.1, 3.6]
-    assert plan.indices.tolist() == [4, 9, 14, 19]
+def test_grid_starts_with_the_frame_on_screen():
+    frames = regular(50, Fraction(10), start=Fraction(17, 10))
+    plan = plan_stream(frames, 2.05, 3.7, LIMITS)
+    assert plan.times_s.tolist() == [2.05, 2.55, 3.05, 3.55] and plan.indices.tolist() == [3, 8, 13, 18]
+    early = plan_stream(frames, 0.0, 3.0, LIMITS)  # nothing is on screen before 1.7 s
+    assert early.times_s.tolist() == [1.5, 2.0, 2.5, 3.0] and early.indices.tolist() == [0, 3, 8, 13]
+    with pytest.raises(ValueError, match=r"no frame in the window from 0\.0 s to 1\.0 s"):
+        plan_stream(frames, 0.0, 1.0, LIMITS)
+
+
+@pytest.mark.parametrize("frame_times", ["grid", "end32"])
+def test_slides_are_on_screen_until_the_next(frame_times):
+    slides = table([0, 20, 40], last_s=60)
+    for start_s, end_s, shown in ((5, 35, {0, 1}), (5, 15, {0}), (25, 35, {1}), (19.9, 20.9, {0, 1})):
+        plan = plan_stream(slides, start_s, end_s, LIMITS, frame_times)
+        assert set(plan.indices.tolist()) == shown
+        assert start_s <= plan.times_s[0] <= start_s + 0.5 and end_s - 1 <= plan.times_s[-1] <= end_s + 0.5
+        assert np.diff(plan.times_s).min() >= 0 and np.diff(plan.times_s).max() <= 1
+        if start_s == 19.9:
+            continue  # a question takes what is on screen for more than a step
+        asked = plan_question(slides, start_s, end_s, LIMITS, frame_times)
+        assert set(asked.indices.tolist()) == shown and start_s <= min(asked.times_s) <= max(asked.times_s) <= end_s
+
+
+def test_end32_ends_its_grid_in_float32():
+    """numpy keeps float32 + 1e-6 in float32, where it is lost from 32 s on: so the published reader's grid ends."""
+    frames = regular(1500, Fraction(30))
+    for start_s, end_s, n_frames in ((20.0, 31.0, 24), (20.0, 32.0, 24), (20.0, 33.0, 26)):
+        ends = frames.end_times32()
+        inside = ends[(ends >= start_s) & (ends <= end_s)]
+        grid = np.arange(inside[0], inside[-1] + 1e-6, 1 / 2)
+        plan = plan_stream(frames, start_s, end_s, LIMITS, "end32")
+        assert len(plan) - plan.n_padded == len(grid) and len(plan) == n_frames
 
 
 def test_a_long_last_frame_stays_on_screen():

@@ -117,8 +117,8 @@ def test_a_proxy_that_would_not_give_the_same_frames_is_not_used(tmp_path, monke
     """It is read back: here it was written with other times."""
     path = str(make_video(tmp_path / "a.mp4", 60))
 
-    def shifted(clip, table):
-        return [time + shift for time in exact_times(clip, table)]
+    def shifted(clip, table, start_s):
+        return [time + shift for time in exact_times(clip, table, start_s)]
 
     monkeypatch.setattr("data.production.make_proxies.exact_times", shifted)
     (record,) = stage_for(tmp_path).expand(Record("a", path))

@@ -1,22 +1,31 @@
 """Sources on servers: reconnection, stalls, and what a playlist must not open."""
 
 import contextlib
+import io
 import itertools
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from data.sources.catalogue import open_source
 from data.sources.reconnection import Reconnection
 from data.video.container import VideoError
 from tests import rtsp_server
 from tests.sources import LIMITS, QUICK, Served, events_of, make_served, send, times_of, wait_until
-from tests.videos import frame_number, make_video
+from tests.videos import frame_number, make_video, numbered_frame
 from tests.waiting import PATIENCE_S
+
+
+def jpeg_of(number: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(numbered_frame(number, 72, 160)).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -211,3 +220,28 @@ def test_rtsp_survives_its_server(tmp_path):
     assert told[0].startswith("lost: ") and told[-1].startswith("back after ")
     times = times_of(before + after)
     assert times == sorted(set(times)) and sum(b - a > 0.5 for a, b in itertools.pairwise(times)) == 1
+
+
+@pytest.mark.parametrize(("fps", "n_frames"), [(2.5, 8), (10, 25)])
+def test_a_camera_without_a_clock(fps, n_frames):
+    """MJPEG in a multipart answer, whose pictures have no times: FFmpeg would count 25 a second, whatever comes."""
+
+    def answer(handler, _) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "multipart/x-mixed-replace; boundary=naechstes")
+        handler.end_headers()
+        for number in range(n_frames):
+            data = jpeg_of(number)
+            head = f"--naechstes\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+            handler.wfile.write(head.encode() + data + b"\r\n")
+            time.sleep(1 / fps)
+
+    with Served(Path("."), {"/kamera": answer}) as served:
+        source = open_source(served.url("kamera"), limits=LIMITS, reconnection=QUICK)
+        got = [source.next_frame(PATIENCE_S) for _ in range(int(n_frames / fps * 2) - 1)]
+        source.close()
+    # Each picture took at least 1 / fps to come; those that FFmpeg looks at before it begins come at once.
+    numbers, lasted_s = [frame_number(item.frame) for item in got], times_of(got)[-1]
+    assert numbers == sorted(numbers) and times_of(got) == [n / 2 for n in range(len(got))]
+    first_timed = next(number for number in numbers if number > 0)
+    assert lasted_s > (numbers[-1] - first_timed - 1) / fps - 1

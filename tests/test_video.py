@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+from fractions import Fraction
 from itertools import pairwise
 
 import av
@@ -71,6 +72,11 @@ def videos(tmp_path_factory):
     return get
 
 
+def start_of(path) -> Fraction:
+    with av.open(str(path)) as container:
+        return Fraction(container.start_time or 0, av.time_base)
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_frames_are_those_of_a_plain_decoder(videos, name):
     path = videos(name)
@@ -79,8 +85,9 @@ def test_frames_are_those_of_a_plain_decoder(videos, name):
     generator = np.random.default_rng(0)
     with VideoFile(path) as video:
         assert len(video.table) == len(every)
-        if None not in ticks:
-            assert video.table.start_ticks.tolist() == ticks
+        if None not in ticks:  # the file's clock begins where its container says that it starts
+            start = round(start_of(path) / video.table.time_base)
+            assert video.table.start_ticks.tolist() == [tick - start for tick in ticks]
         for n_frames in (1, 2, 5, 20):
             indices = generator.choice(len(every), min(n_frames, len(every)), replace=True)
             assert np.array_equal(video.read(indices).numpy(), every[indices])
@@ -172,13 +179,14 @@ def test_end32_is_the_published_readers_time(videos, name):
 
 def test_windows_and_rules(videos):
     path = videos("offset.mp4")
-    assert read_clip(path, 2.0, 3.0, limits=LIMITS).times_s.tolist() == pytest.approx([2.02, 2.52])
+    clip = read_clip(path, 0.31, 1.3, limits=LIMITS)
+    assert clip.times_s.tolist() == [0.31, 0.81] and clip.plan.indices.tolist() == [7, 20]
     clip = read_clip(path, limits=LIMITS, rule="question")
     assert clip.plan.indices.tolist() == np.linspace(0, 74, 6).round().tolist()
     assert [frame_number(frame.numpy()) for frame in clip.frames] == clip.plan.indices.tolist()
-    assert clip.times_s[0] == pytest.approx(1.7)
+    assert clip.times_s[0] == 0
     ends = read_clip(path, limits=LIMITS, frame_times="end32")
-    assert ends.times_s[0] == np.float32(1.74)
+    assert ends.times_s[0] == np.float32(0.04)
     assert read_clip(videos("one.mp4"), limits=LIMITS).plan.indices.tolist() == [0, 0]
 
 

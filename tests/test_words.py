@@ -49,6 +49,19 @@ def test_the_last_step_takes_words_up_to_half_a_second_late():
     assert (counts["spoken"], counts["outside"]) == (1, 1)
 
 
+def test_words_before_the_clip_are_outside_and_counted():
+    words = [
+        Word(8, 9, "gone"),
+        Word(9.5, 10, "ended"),
+        Word(9.8, 10.2, "across"),
+        Word(10, 10, "point"),
+        Word(11, 12, "in"),
+    ]
+    texts, counts = words_by_step(words, [12.5], start_s=10.0)
+    assert texts == ["across point in ..."]
+    assert (counts["spoken"], counts["outside"], counts["before"]) == (3, 2, 2)
+
+
 def test_a_step_without_words_is_silent():
     assert speak([(0, 1, "a"), (4, 4.4, "b")], [2.5, 3.5, 4.5])[0] == ["a ...", SILENCE, "b ..."]
 

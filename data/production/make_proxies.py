@@ -36,7 +36,7 @@ import numpy as np
 from data.production.record import Record
 from data.production.stage import RecordFailed, Stage
 from data.video.container import VideoError
-from data.video.frame_plan import FPS, Clip, FrameTable, VideoLimits, plan_stream
+from data.video.frame_plan import FPS, Clip, FrameTable, VideoLimits, exact_seconds, plan_stream
 from utils.errors import UserError
 from utils.fingerprint import fingerprint
 
@@ -71,7 +71,7 @@ class ProxyOptions:
 class MakeProxies(Stage):
     """Points a clip, and its conversation where it has one, at a proxy; extra["proxy_of"] keeps the video's path."""
 
-    name, version, Options = "make_proxies", 2, ProxyOptions
+    name, version, Options = "make_proxies", 3, ProxyOptions
     batch_size, gpus, cpus = 16, 0.0, 1
 
     def check(self) -> None:
@@ -112,7 +112,7 @@ class MakeProxies(Stage):
             if path.exists():
                 return path
             clip = video.clip(record.start_s, record.end_s, limits=self.options.limits)
-            times = exact_times(clip, video.table)
+            times = exact_times(clip, video.table, record.start_s)
         partial = path.with_name(f".{os.getpid()}.{path.name}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,24 +143,28 @@ class MakeProxies(Stage):
             except ValueError:
                 return False
             frames_hw = tuple(clip.frames.shape[2:])
-            n_frames = len(clip.plan) - clip.plan.n_padded
+            n_frames, n_ahead = len(clip.plan) - clip.plan.n_padded, int(clip.times_s[0] > 0)
             return (
-                len(proxy.table) == n_frames
+                len(proxy.table) == n_ahead + n_frames
                 and np.array_equal(plan.times_s, clip.times_s)
-                and np.array_equal(plan.indices, np.arange(len(plan)).clip(max=n_frames - 1))
+                and np.array_equal(plan.indices, n_ahead + np.arange(len(plan)).clip(max=n_frames - 1))
                 and proxy.size_hw == frames_hw
                 and self.options.limits.size_hw(*proxy.size_hw, len(plan)) == frames_hw
             )
 
 
-def exact_times(clip: Clip, table: FrameTable) -> list[Fraction]:
+def exact_times(clip: Clip, table: FrameTable, start_s: float | None) -> list[Fraction]:
     """The times of a clip's frames in seconds, without the frame that makes their number even."""
-    first = int(table.start_ticks[clip.plan.indices[0]]) * table.time_base
+    grid = int(table.start_ticks[0]) * table.time_base if start_s is None else exact_seconds(start_s)
+    first = grid + Fraction(round((clip.times_s[0] - float(grid)) * FPS), FPS)
     return [first + Fraction(k, FPS) for k in range(len(clip.plan) - clip.plan.n_padded)]
 
 
 def write_proxy(path: Path, clip: Clip, times: list[Fraction], options: ProxyOptions) -> bool:
-    """Write frames as MPEG-4 part 2 or H.264 in an MP4 file; False where it cannot hold their times."""
+    """Write frames as MPEG-4 part 2 or H.264 in an MP4 file; False where it cannot hold their times.
+
+    The first frame is shown from 0 on too: a file's clock begins with its first picture.
+    """
     import av
 
     timescale = math.lcm(2, *(time.denominator for time in times))
@@ -176,8 +180,11 @@ def write_proxy(path: Path, clip: Clip, times: list[Fraction], options: ProxyOpt
         stream.time_base = tick
         # Without B frames packets come in the frames' order. They get their times here: MPEG-4 itself cannot state
         # finer ones than 1/65535 s.
+        frames = clip.frames[: len(times)]
+        if times[0] > 0:
+            times, frames = [Fraction(0), *times], [frames[0], *frames]
         exact = iter(times)
-        for k, rgb in enumerate(clip.frames[: len(times)]):
+        for k, rgb in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(rgb.permute(1, 2, 0).contiguous().numpy(), format="rgb24")
             frame.pts, frame.time_base = k, Fraction(1, FPS)
             _mux(container, stream.encode(frame), exact, tick)

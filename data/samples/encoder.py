@@ -25,8 +25,10 @@ from data.samples.visual_parts import VisualPart
 from data.samples.words import SILENCE, cut_trailing_silence, step_slices, words_by_step
 from data.video.clip import Rule, VideoError, read_clip
 from data.video.decode_cache import DecodeCache
-from data.video.frame_plan import Clip, FrameTimes, VideoLimits
+from data.video.frame_plan import FRAME_FACTOR, Clip, FrameTimes, VideoLimits
 
+# A sample is refused where so large a share of its words, and so many, lie outside of its clip: they are another's.
+MAX_OUTSIDE, MANY_OUTSIDE = 0.2, 4
 PATCH_VALUES = 3 * TEMPORAL * PATCH * PATCH  # grey levels in one patch
 
 
@@ -143,11 +145,11 @@ class SampleEncoder:
         clip = self._read(sample, sample.video, "stream")
         slices = step_slices(len(clip.times_s))
         ends_s = [float(clip.times_s[piece.stop - 1]) for piece in slices]
-        texts, counts = words_by_step(sample.words.words, ends_s)
-        asked, question_counts = questions_by_step(sample.words.questions, float(clip.times_s[0]), len(texts))
+        start_s = sample.video.video_start or 0.0
+        texts, counts = words_by_step(sample.words.words, ends_s, start_s)
+        asked, question_counts = questions_by_step(sample.words.questions, float(clip.times_s[0]), len(texts), start_s)
         spoken = cut_trailing_silence(texts)
-        if not spoken and not asked:
-            raise self._silent(sample, counts, ends_s[-1])
+        self._check_spoken(sample, counts, clip.times_s, bool(asked))
         # What is asked is about all that was seen by then, the silence included.
         n_steps = len(texts) if sample.questions else max([len(spoken), *(step + 1 for step in asked)])
         texts, used = texts[:n_steps], slices[:n_steps]
@@ -186,16 +188,25 @@ class SampleEncoder:
         n_lost = min(n_lost, len(texts) - 1)
         return texts[n_lost], n_lost
 
-    def _silent(self, sample: Sample, counts: Counter, end_s: float) -> Exception:
-        if counts["outside"]:
-            words = sample.words.words
-            return sample.error(
-                f"no word lies in the clip, whose last frame is at {end_s:.2f} s (words from "
-                f"{words[0].start_s} s to {words[-1].end_s} s); times count from the video's start, "
-                "not from video_start",
+    def _check_spoken(
+        self, sample: Sample, counts: Counter, times_s: Sequence[float] | np.ndarray, is_asked: bool
+    ) -> None:
+        """Raise AnnotationError where nothing is spoken, or where words and picture hardly meet."""
+        words, n_outside = sample.words.words, counts["outside"]
+        if len(times_s) >= self.limits.max_frames // FRAME_FACTOR * FRAME_FACTOR and counts["spoken"]:
+            n_outside = counts["before"]  # what is said after the most frames that a clip may have is no error
+        many = n_outside >= MANY_OUTSIDE and n_outside > MAX_OUTSIDE * (counts["spoken"] + n_outside)
+        if many or (n_outside and not counts["spoken"]):
+            start_s = sample.video.video_start or 0.0
+            raise sample.error(
+                f"{n_outside} of {counts['spoken'] + n_outside} words lie outside the clip, which runs from "
+                f"{start_s:g} s to {times_s[-1]:.2f} s (words from {words[0].start_s} s to {words[-1].end_s} s); at "
+                f"most {MAX_OUTSIDE:.0%} may. Times count from the video's start: where they count from video_start, "
+                f"add it, and where the file is a section of a video, take off where it begins",
                 cause="words_outside_clip",
             )
-        return sample.error("its words are only dots or blanks; remove the sample", cause="no_words")
+        if not counts["spoken"] and not is_asked:
+            raise sample.error("its words are only dots or blanks; remove the sample", cause="no_words")
 
     def _turn(self, sample: Sample, message: Message, pixels: _Pixels) -> Turn:
         parts: list[str | VisualBlock] = []

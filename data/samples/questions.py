@@ -19,19 +19,19 @@ class Question(NamedTuple):
 
 
 def questions_by_step(
-    questions: Sequence[Question], first_s: float, n_steps: int
+    questions: Sequence[Question], first_s: float, n_steps: int, start_s: float = 0.0
 ) -> tuple[dict[int, list[Question]], Counter]:
     """Questions by the number of the step after which they are asked, and counts of those asked and left out.
 
-    first_s: where the clip begins. As in the streaming loop, a question is about what was seen so far: it is asked
-    after the last step that has ended by then, and where none has, after the first. Questions before the clip and more
-    than 0.5 s after its last step are left out.
+    first_s: of the first frame; start_s: where the clip begins. As in the streaming loop, a question is about what was
+    seen so far: it is asked after the last step that has ended by then, and where none has, after the first. Questions
+    before the clip and more than 0.5 s after its last step are left out.
     """
     ends_s = [step_window(step)[1] for step in range(n_steps)]
     asked, counts = defaultdict(list), Counter(questions=0, questions_outside=0)
     for question in questions:
         since_s = question.time_s - first_s + ROUNDING_S
-        if not 0 <= since_s <= ends_s[-1] + LATE_S:
+        if question.time_s < start_s or since_s > ends_s[-1] + LATE_S:
             counts["questions_outside"] += 1
             continue
         counts["questions"] += 1

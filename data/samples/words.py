@@ -47,23 +47,27 @@ def step_label(start_s: float, end_s: float) -> str:
     return f"Time={start_s:.1f}-{end_s:.1f}s"
 
 
-def words_by_step(words: Sequence[Word], step_end_times_s: Sequence[float]) -> tuple[list[str], Counter]:
+def words_by_step(
+    words: Sequence[Word], step_end_times_s: Sequence[float], start_s: float = 0.0
+) -> tuple[list[str], Counter]:
     """The speech of every step, each ending in " ...", and counts of the words that are not spoken.
 
-    words: in order of their start. step_end_times_s: the time of each step's last frame, not decreasing.
+    words: in order of their start. step_end_times_s: the time of each step's last frame, not decreasing. start_s:
+    where the clip starts.
     A word belongs to the first step whose last frame is not earlier than the word's end, and never to a step
     before the one of the word it follows, so that nested words keep their order. The last step also takes
     words that end up to 0.5 s after its last frame.
-    Counts: "spoken", "dots" (a word of dots only would end a turn by accident), "empty", "outside" (after the
-    clip).
+    Counts: "spoken", "dots" (a word of dots only would end a turn by accident), "empty", "outside" (before or after
+    the clip), and "before" (those of them that end before it starts).
     """
     steps: list[list[str]] = [[] for _ in step_end_times_s]
-    counts = Counter(spoken=0, dots=0, empty=0, outside=0)
+    counts = Counter(spoken=0, dots=0, empty=0, outside=0, before=0)
     latest = 0
     for word in words:
         text = " ".join(word.text.split())
-        fate = _fate(text, word.end_s, step_end_times_s)
+        fate = _fate(text, word, start_s, step_end_times_s)
         counts[fate] += 1
+        counts["before"] += fate == "outside" and _is_before(word, start_s)
         if fate == "spoken":
             latest = max(latest, min(bisect_left(step_end_times_s, word.end_s), len(steps) - 1))
             steps[latest].append(text)
@@ -82,9 +86,15 @@ def cut_trailing_silence(texts: Sequence[str]) -> list[str]:
     return list(texts[:n_kept])
 
 
-def _fate(text: str, end_s: float, step_end_times_s: Sequence[float]) -> str:
+def _fate(text: str, word: Word, start_s: float, step_end_times_s: Sequence[float]) -> str:
     if not text:
         return "empty"
     if not text.strip(DOTS + " "):
         return "dots"
-    return "spoken" if len(step_end_times_s) and end_s <= step_end_times_s[-1] + LATE_S else "outside"
+    is_late = not len(step_end_times_s) or word.end_s > step_end_times_s[-1] + LATE_S
+    return "outside" if is_late or _is_before(word, start_s) else "spoken"
+
+
+def _is_before(word: Word, start_s: float) -> bool:
+    """Whether a word has ended when the clip starts; one without a length belongs to the moment at which it starts."""
+    return word.end_s <= start_s and word.start_s < start_s

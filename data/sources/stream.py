@@ -5,13 +5,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import NamedTuple
 
 import av
 
 from data.sources.reconnection import Reconnection
 from data.sources.source import Source
-from data.sources.timeline import Grid, Timeline
+from data.sources.timeline import ArrivalTimes, Grid, StatedTimes, Timeline
 from data.video.container import FFMPEG_ERRORS, VideoError, decode_packet, frame_ticks, reason, video_stream
+from data.video.file_clock import FileClock
 from data.video.live import FrameMaker, TimedFrame
 
 N_HELD = 20  # frames that wait to be taken: 10 s
@@ -21,13 +24,21 @@ END_SLACK_S = 0.5  # a file whose last frame lies this close to its stated end h
 Connect = Callable[[threading.Event], av.container.InputContainer]
 
 
+class Picture(NamedTuple):
+    """A decoded frame, and the width of its pixels over their height."""
+
+    frame: av.VideoFrame
+    pixel_aspect: Fraction | None
+
+
 class StreamSource(Source):
     """A live source. Its first frame is at 0 s; data/sources/timeline.py says when the others are.
 
     connect: opens the stream; its argument is set when the connection is given up.
     eof_is_end: whether a stream that ends in order is over, or lost.
     paces: hold a frame back until its time has come, for streams that can be read faster than they play.
-    waits: when N_HELD frames wait to be taken, stop reading, instead of dropping the oldest and counting it.
+    waits: when N_HELD frames wait to be taken, stop reading, instead of dropping the oldest and counting it. What can
+    wait is read as a file, whose own times hold (data/video/file_clock.py).
     monotonic: the wall clock.
 
     Stalls: when opening takes longer than `reconnection.stall_s`, or no frame comes for so long, or reading fails,
@@ -54,7 +65,7 @@ class StreamSource(Source):
         self.connect, self.reconnection = connect, reconnection
         self.eof_is_end, self.paces, self.waits = eof_is_end, paces, waits
         self._make_frame, self.monotonic = make_frame, monotonic
-        self._timeline, self._grid = Timeline(), Grid()
+        self._timeline, self._grid = StatedTimes() if waits else Timeline(), Grid()
         self._taking = threading.Lock()  # one connection at a time moves the timeline and the grid
         self._changed = threading.Condition()  # guards what follows
         self._held: deque[TimedFrame] = deque()
@@ -105,7 +116,13 @@ class StreamSource(Source):
             self._held.clear()
         self._finish(None)
 
-    def take(self, connection: "Connection", frame: av.VideoFrame, stamp_s: float | None, lasts_s: float) -> None:
+    def keep_arrival_times(self) -> None:
+        """Give frames the times of their arrival: the stream turned out to state none."""
+        with self._taking:
+            if not isinstance(self._timeline, ArrivalTimes):
+                self._timeline = ArrivalTimes()
+
+    def take(self, connection: "Connection", picture: "Picture", stamp_s: float | None, lasts_s: float) -> None:
         """Take a decoded frame, its own time and duration, from the connection that is being read."""
         with self._taking:
             if connection.stopped.is_set():
@@ -121,11 +138,11 @@ class StreamSource(Source):
             connection.rest(lambda: placed.time_s - self.now())
         with self._taking:
             if not connection.stopped.is_set():
-                self._give(connection, self._grid.add(frame, placed, lasts_s))
+                self._give(connection, self._grid.add(picture, placed, lasts_s))
 
-    def _give(self, connection: "Connection | None", given: list[tuple[float, av.VideoFrame]]) -> None:
-        for time_s, frame in given:
-            timed = TimedFrame(time_s, self._make_frame(frame, time_s))
+    def _give(self, connection: "Connection | None", given: list[tuple[float, "Picture"]]) -> None:
+        for time_s, picture in given:
+            timed = TimedFrame(time_s, self._make_frame(picture.frame, time_s, picture.pixel_aspect))
             self._begun = True
             if self.waits and connection is not None:
                 connection.rest(lambda: POLL_S if len(self._held) >= N_HELD else 0.0)
@@ -231,6 +248,8 @@ class Connection(threading.Thread):
     def _read(self) -> None:
         with self._source.connect(self.stopped) as container:
             stream = video_stream(container)
+            if _states_no_times(container) and not self._source.waits:
+                self._source.keep_arrival_times()
             seen_s = self._resume(container, stream)
             try:
                 for frame in self._frames(container, stream):
@@ -242,7 +261,8 @@ class Connection(threading.Thread):
                 self.lost = "the stream ended" if self._ends_early(container, stream) else None
 
     def _frames(self, container, stream) -> Iterator[av.VideoFrame]:
-        packets = container.demux(stream)
+        clock = FileClock(container, self._source.name)
+        packets = clock.packets(stream) if self._source.waits else container.demux(stream)
         while not self.stopped.is_set():
             asked = self._source.monotonic()
             packet = next(packets, None)
@@ -259,7 +279,8 @@ class Connection(threading.Thread):
         if seen_s is not None and stamp_s is not None and stamp_s <= seen_s:
             return
         self.n_frames += 1
-        self._source.take(self, frame, stamp_s, float((frame.duration or frame_ticks(stream)) * stream.time_base))
+        lasts_s = float((frame.duration or frame_ticks(stream)) * stream.time_base)
+        self._source.take(self, Picture(frame, stream.sample_aspect_ratio), stamp_s, lasts_s)
 
     def _resume(self, container, stream) -> float | None:
         """Seek to where a file on a server was lost; return the stamp up to which its frames were given."""
@@ -289,3 +310,8 @@ class Connection(threading.Thread):
             return False
         end_s = ((container.start_time or 0) + container.duration) / av.time_base
         return self._source.last_stamp_s >= end_s - END_SLACK_S
+
+
+def _states_no_times(container: av.container.InputContainer) -> bool:
+    """Whether FFmpeg makes up the times of what it reads, and it is no file, which has a size."""
+    return bool(container.format.flags & av.format.Flags.no_timestamps.value) and container.size <= 0

@@ -11,7 +11,8 @@ it has ended, where
     - frames have been more than SLACK_S late for PATIENCE_S, and it was the stream that kept us waiting for at least
       half of that while: it paused, or its clock is slow. A burst that catches up earlier keeps its stamps.
 
-A frame without a stamp follows the frame before it.
+A frame without a stamp follows the frame before it. Pipes, which are read as files are, and streams that state no times
+have rules of their own (StatedTimes, ArrivalTimes).
 """
 
 import math
@@ -81,6 +82,39 @@ class Timeline:
         return now_s - since_s >= PATIENCE_S and idle_s - idle_then_s >= (now_s - since_s) / 2
 
 
+class StatedTimes:
+    """Times of a stream that is read as a file is: its own, which data/video/file_clock.py has put in order."""
+
+    def __init__(self):
+        self._end_s = 0.0
+
+    def disconnect(self) -> None:
+        """Do nothing: a pipe is opened once."""
+
+    def place(self, stamp_s: float | None, lasts_s: float, now_s: float, idle_s: float) -> Placed:
+        """Place a frame at its stamp, whenever it arrives; one without follows the frame before it."""
+        time_s = self._end_s if stamp_s is None else stamp_s
+        self._end_s = time_s + lasts_s
+        return Placed(time_s, joined=True)
+
+
+class ArrivalTimes:
+    """Times of a stream that states none (MJPEG over HTTP): a frame is shown when it arrives, until the next does."""
+
+    def __init__(self):
+        self._last_s = -math.inf
+
+    def disconnect(self) -> None:
+        """Note that the stream was lost: no picture was on screen before the next frame."""
+        self._last_s = -math.inf
+
+    def place(self, stamp_s: float | None, lasts_s: float, now_s: float, idle_s: float) -> Placed:
+        """Place a frame; its stamp and duration, made up by FFmpeg, are not looked at."""
+        placed = Placed(max(now_s, self._last_s), joined=now_s - self._last_s <= JUMP_S)
+        self._last_s = placed.time_s
+        return placed
+
+
 class Grid(Generic[Picture]):
     """Grid times with the picture on screen at each, the last to start by then, given once that is certain.
 
@@ -88,7 +122,7 @@ class Grid(Generic[Picture]):
     """
 
     def __init__(self):
-        self._next = 0  # half seconds
+        self._next, self._is_new = 0, True  # half seconds
         self._shown: Picture | None = None
         self._end_s = 0.0
 
@@ -96,7 +130,9 @@ class Grid(Generic[Picture]):
         """Take the next picture; return the grid times that the one before it has got, with that picture."""
         bridged = placed.joined or placed.time_s - self._end_s <= BRIDGE_S
         given = self._give(placed.time_s if bridged else self._end_s)
-        self._next = max(self._next, math.ceil(placed.time_s * FPS))
+        # The very first takes the grid time less than a step before it too, as in a file.
+        begins = math.floor if self._is_new else math.ceil
+        self._next, self._is_new = max(self._next, begins(placed.time_s * FPS)), False
         self._shown, self._end_s = picture, placed.time_s + lasts_s
         return given
 

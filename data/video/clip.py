@@ -1,7 +1,8 @@
 """The one video reader: a file to frames with times, as whole clips here, frame after frame in data/video/live.py.
 
-Frames come out upright, in RGB, as FFmpeg's own conversion makes them, and are resized as they come (bicubic,
-antialiased), so memory holds the resized clip and a few full-size frames.
+Frames come out as players show them: upright, in square pixels, in RGB, as FFmpeg's own conversion makes them (HDR is
+tone-mapped, data/video/hdr.py). They are resized as they come (bicubic, antialiased), so memory holds the resized clip
+and a few full-size frames.
 """
 
 import itertools
@@ -25,11 +26,12 @@ from data.video.container import (
     open_video,
     video_stream,
 )
+from data.video.file_clock import FileClock
 from data.video.frame_plan import Clip, FramePlan, FrameTable, FrameTimes, VideoLimits, plan_question, plan_stream
 from data.video.images import read_image, read_packed
 from data.video.live import TimedFrame, live_frames
 from data.video.packets import PacketSpan, packet_spans
-from data.video.pixels import Resizer, RgbConverter, upright_hw
+from data.video.pixels import Resizer, RgbConverter, shown_hw, upright_hw
 
 __all__ = [
     "Clip",
@@ -95,14 +97,14 @@ class VideoFile(AbstractContextManager):
 
     @cached_property
     def size_hw(self) -> tuple[int, int]:
-        """Height and width in pixels of the first frame, upright."""
+        """Height and width of the first frame as it is shown: upright, in square pixels."""
         if self.listing.packets is None:
             with open_video(self.path) as container:
                 frame = next(decode_all(container, self.path), None)
         else:
             frame = next(self._decode(PacketSpan(0, len(self.listing.packets.pts) - 1, []), None), None)
         if frame is not None:
-            return upright_hw(frame)
+            return shown_hw(frame, self._stream.sample_aspect_ratio)
         raise VideoError(f"{self.path}: no frame can be decoded; the file is truncated or damaged")
 
     def clip(
@@ -204,8 +206,8 @@ class VideoFile(AbstractContextManager):
         """Seek to a packet and find out from the first packet that comes where that has led."""
         packets = self.listing.packets
         tick = int(min(packets.dts[place], packets.pts[place]))
-        self._container.seek(tick, stream=self._stream)
-        demuxed = self._container.demux(self._stream)
+        self._container.seek(tick + self._clock.zero_ticks(self._stream), stream=self._stream)
+        demuxed = self._clock.packets(self._stream)
         first = next(demuxed, None)
         landed = [] if first is None or first.pts is None else np.flatnonzero(packets.pts == first.pts)
         if not len(landed):
@@ -236,7 +238,8 @@ class VideoFile(AbstractContextManager):
         self._stream = video_stream(self._container)
         self._stream.codec_context.thread_count = self._n_threads
         self._stream.thread_type = "NONE" if self._n_threads == 1 else "AUTO"
-        self._packets = self._container.demux(self._stream)
+        self._clock = FileClock(self._container, self.path)
+        self._packets = self._clock.packets(self._stream)
         self._next = 0  # place in decoding order of the packet that is read next
 
 

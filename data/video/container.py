@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from data.video.file_clock import FileClock
 from data.video.frame_plan import FrameTable
 from data.video.mp4_boxes import is_encrypted, what_is_missing
 from data.video.packets import PacketOrder
@@ -99,8 +100,18 @@ def open_container(address, name: str | os.PathLike, **arguments) -> av.containe
 
 
 def video_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream:
-    """Return the stream of the film, which cover art is not."""
-    return next(stream for stream in container.streams.video if is_moving(stream))
+    """Return the stream of the film, as FFmpeg's tools choose it: the default one, then that of the most pixels."""
+    return max(filter(is_moving, container.streams.video), key=lambda s: (_is_default(s), s.width * s.height))
+
+
+def sound_stream(container: av.container.InputContainer) -> av.audio.stream.AudioStream | None:
+    """Return the stream of the film's sound, the default one, then that of the most channels; None without any."""
+    streams = [stream for stream in container.streams.audio if stream.codec_context is not None]
+    return max(streams, key=lambda s: (_is_default(s), s.codec_context.channels), default=None)
+
+
+def _is_default(stream: av.stream.Stream) -> bool:
+    return bool(stream.disposition & av.stream.Disposition.default)
 
 
 def is_moving(stream: av.video.stream.VideoStream) -> bool:
@@ -124,8 +135,10 @@ def list_opened(container: av.container.InputContainer, path: str | os.PathLike)
     """List the frames of a file that was just opened, as list_frames; afterwards the container stands at its end."""
     stream = video_stream(container)
     exact = container.format.name in EXACT_CONTAINERS and stream.codec_context.name not in HIDDEN_FRAME_CODECS
-    rows, cut_short = _read_packets(container, stream)
+    clock = FileClock(container, path)
+    rows, cut_short = _read_packets(clock, stream)
     cut_short = cut_short or _index_passes_end(stream, path)
+    exact = exact and not clock.n_jumps  # after seeking it is not known which jumps lie before
     listing = _from_packets(rows, stream, cut_short) if exact and rows else None
     listing = listing or _from_frames(path, cut_short)
     if cut_short:
@@ -136,7 +149,7 @@ def list_opened(container: av.container.InputContainer, path: str | os.PathLike)
 def decode_all(container: av.container.InputContainer, path: str | os.PathLike) -> Iterator[av.VideoFrame]:
     """Decode a file from its start, frame by frame; damaged packets are logged and left out."""
     stream = video_stream(container)
-    packets = container.demux(stream)
+    packets = FileClock(container, path).packets(stream)
     while (packet := next_packet(packets, path)) is not None:
         if packet.size:
             yield from decode_packet(stream.codec_context, packet, path)
@@ -150,6 +163,21 @@ def next_packet(packets: Iterator[av.Packet], path: str | os.PathLike) -> av.Pac
     except FFMPEG_ERRORS as error:
         log.warning("%s: reading stopped early: %s", path, reason(error))
         return None
+
+
+def from_keyframe(packets: Iterator[av.Packet], time_s: float) -> Iterator[av.Packet]:
+    """Yield packets from the last keyframe before time_s on; those before need not be decoded."""
+    held: list[av.Packet] = []
+    for packet in packets:
+        at_s = None if packet.pts is None else float(packet.pts * packet.time_base)
+        if packet.is_keyframe and at_s is not None and at_s <= time_s:
+            held.clear()
+        held.append(packet)
+        if at_s is None or at_s > time_s:
+            yield from held
+            yield from packets
+            return
+    yield from held
 
 
 def decode_packet(decoder, packet: av.Packet | None, path: str | os.PathLike) -> list[av.VideoFrame]:
@@ -168,10 +196,10 @@ def decode_packet(decoder, packet: av.Packet | None, path: str | os.PathLike) ->
         return []
 
 
-def _read_packets(container, stream) -> tuple[list[tuple], bool]:
+def _read_packets(clock: FileClock, stream) -> tuple[list[tuple], bool]:
     """Return (pts, dts, duration, keyframe, discard) of every whole packet, and whether a packet was cut
     off."""
-    rows, cut_short, packets = [], False, container.demux(stream)
+    rows, cut_short, packets = [], False, clock.packets(stream)
     try:
         for packet in packets:
             cut_short = cut_short or packet.is_corrupt
@@ -218,6 +246,8 @@ def _from_frames(path: str | os.PathLike, cut_short: bool) -> Listing:
         if not starts:
             raise VideoError(f"{path}: no frame can be decoded; the file is truncated or damaged")
         ordered = np.maximum.accumulate(np.array(starts, np.int64))
+        if n_back := int((ordered != starts).sum()):
+            log.warning("%s: %d frames come earlier than ones before them, and are not shown", path, n_back)
         return Listing(_table(ordered, np.array(durations), np.array(keyframe), stream), None, cut_short)
 
 

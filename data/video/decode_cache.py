@@ -19,7 +19,7 @@ from data.video.frame_plan import Clip, FramePlan, FrameTimes, VideoLimits
 from data.video.tensor_file import read_tensors, write_tensors
 from utils.errors import UserError
 
-VERSION = 2  # raise it when decoding or resizing changes a pixel, or the file's tensors change
+VERSION = 3  # raise it when decoding or resizing changes a pixel, or the file's tensors change
 
 
 class DecodeCache:

@@ -167,7 +167,8 @@ def plan_stream(
 ) -> FramePlan:
     """Choose 2 frames a second from the window start_s <= t <= end_s; None leaves that side open.
 
-    The grid starts at the first frame in the window. Raises ValueError where the window holds no frame.
+    The grid starts with the window and the frame on screen there; without a start, with the first frame. Raises
+    ValueError where it holds no frame.
     """
     choose = {"grid": _grid_frames, "end32": _end32_frames}[frame_times]
     return _padded(*choose(table, start_s, end_s, limits.max_frames))
@@ -188,6 +189,7 @@ def plan_question(
     frame's time is its start, under end32 its end. Raises ValueError where the window holds no frame.
     """
     times = table.end_times32() if frame_times == "end32" else table.start_ticks * float(table.time_base)
+    times = times if start_s is None and end_s is None else np.clip(times, start_s, end_s)
     window = _window_frames(table, start_s, end_s, frame_times)
     n_frames = limits.question_count(len(window), average_fps or table.mean_fps)
     chosen = window[np.linspace(0, len(window) - 1, n_frames).round().astype(np.int64)]
@@ -222,58 +224,94 @@ def grid_ticks(first: Fraction, n_times: int, time_base: Fraction) -> np.ndarray
 def _grid_frames(
     table: FrameTable, start_s: float | None, end_s: float | None, max_frames: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return indices and grid times: each time takes the frame on screen, the last one to start by then."""
-    window = _window_frames(table, start_s, end_s, "grid")
-    first = int(table.start_ticks[window[0]]) * table.time_base
+    """Return indices and grid times: each time takes the frame on screen, the last one to start by then.
+
+    Before a file's first frame nothing is on screen; the grid time less than a step before it takes it too.
+    """
+    _check_window(table, start_s, end_s)
+    appears = int(table.start_ticks[0]) * table.time_base
+    first = appears if start_s is None else exact_seconds(start_s)
+    first += max(math.floor((appears - first) * FPS), 0) * Fraction(1, FPS)
     n_times = math.ceil((table.last_tick * table.time_base - first) * FPS)
     if end_s is not None:
         n_times = min(n_times, math.floor((exact_seconds(end_s) - first) * FPS) + 1)
+    if n_times <= 0:
+        raise _no_frame(table, start_s, end_s)
     n_times = min(n_times, max_frames)
     ticks = grid_ticks(first, n_times, table.time_base)
     times_s = np.array([float(first + Fraction(k, FPS)) for k in range(n_times)])
-    return np.searchsorted(table.start_ticks, ticks, side="right") - 1, times_s
+    return (np.searchsorted(table.start_ticks, ticks, side="right") - 1).clip(min=0), times_s
 
 
 def _end32_frames(
     table: FrameTable, start_s: float | None, end_s: float | None, max_frames: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return indices and their end times: each grid time takes the first frame that does not end before
-    it."""
+    """Return indices and their end times: each grid time takes the first frame that does not end before it.
+
+    The grid ends as the published reader's does, in float32: from 32 s on its margin of 1e-6 is lost in rounding, and
+    a grid time at the very end of the window with it. Where frames stand for longer than a step (slides), which that
+    reader was not made for, the grid starts with the window, and a frame's time is at most a step after the grid's.
+    """
     window = _window_frames(table, start_s, end_s, "end32")
-    ends = table.end_times32()[window].astype(np.float64)
-    stop = min(max(ends[-1], ends[0]) + 1e-6, ends[0] + max_frames / FPS)
-    grid = np.arange(ends[0], stop, 1 / FPS)[:max_frames]
+    ends32 = table.end_times32()[window]
+    ends = ends32.astype(np.float64)
+    first = ends[0] if start_s is None or ends[0] - start_s <= 1 / FPS else start_s
+    last = max(ends32[-1], ends32[0]) if end_s is None else min(max(ends32[-1], ends32[0]), np.float32(end_s))
+    stop = min(float(last + np.float32(1e-6)), first + max_frames / FPS)
+    grid = np.arange(first, stop, 1 / FPS)[:max_frames]
     # The running maximum reaches a time where a frame first does, also if stated durations put ends out of
     # order.
     picks = np.searchsorted(np.maximum.accumulate(ends), grid, side="left").clip(max=len(ends) - 1)
-    return window[picks], ends[picks]
+    return window[picks], np.minimum(ends[picks], grid + 1 / FPS)
 
 
 def _window_frames(
     table: FrameTable, start_s: float | None, end_s: float | None, frame_times: FrameTimes
 ) -> np.ndarray:
-    """Return the indices of the frames with start_s <= time <= end_s. Raises ValueError where there are
-    none."""
-    if start_s is not None and end_s is not None and not start_s <= end_s:
-        raise ValueError(f"the window from {start_s} s to {end_s} s ends before it starts")
+    """Return the indices of the frames with start_s <= time <= end_s, in order; where they leave more than a step of
+    the window without a picture, also of the frame that is on screen there. Raises ValueError where there are none.
+    """
+    _check_window(table, start_s, end_s)
     inside = np.ones(len(table), bool)
     if frame_times == "end32":  # the published code compared in float32 on both sides
-        times = table.end_times32()
+        times, step = table.end_times32(), 1 / FPS
         lower, upper = (None if bound is None else np.float32(bound) for bound in (start_s, end_s))
     else:
-        times = table.start_ticks
+        times, step = table.start_ticks, 1 / FPS / table.time_base
         lower = None if start_s is None else _int64(math.ceil(exact_seconds(start_s) / table.time_base))
         upper = None if end_s is None else _int64(math.floor(exact_seconds(end_s) / table.time_base))
     if lower is not None:
         inside &= times >= lower
     if upper is not None:
         inside &= times <= upper
-    if not inside.any():
-        bounds = [f"from {start_s} s"] * (start_s is not None) + [f"to {end_s} s"] * (end_s is not None)
-        raise ValueError(
-            f"no frame in the window {' '.join(bounds)}: the video runs from {table.first_s:g} s to {table.last_s:g} s"
-        )
-    return np.flatnonzero(inside)
+    found = np.flatnonzero(inside)
+    if frame_times == "grid" and lower is not None and lower < table.last_tick:
+        shown = int(np.searchsorted(table.start_ticks, lower, side="right")) - 1
+        if shown >= 0 and (not len(found) or times[found[0]] - lower > step):
+            found = np.union1d(shown, found)
+    if frame_times == "end32" and upper is not None:
+        # The first to end behind the window, if it begins within it.
+        shown = int(np.searchsorted(np.maximum.accumulate(times), upper, side="right"))
+        begins_inside = shown < len(table) and table.start_ticks[shown] * float(table.time_base) < upper
+        if begins_inside and (not len(found) or upper - times[found[-1]] > step):
+            found = np.union1d(found, shown)
+    if not len(found):
+        raise _no_frame(table, start_s, end_s)
+    return found
+
+
+def _check_window(table: FrameTable, start_s: float | None, end_s: float | None) -> None:
+    if start_s is not None and end_s is not None and not start_s <= end_s:
+        raise ValueError(f"the window from {start_s} s to {end_s} s ends before it starts")
+    if start_s is not None and exact_seconds(start_s) >= table.last_tick * table.time_base:
+        raise _no_frame(table, start_s, end_s)
+
+
+def _no_frame(table: FrameTable, start_s: float | None, end_s: float | None) -> ValueError:
+    bounds = [f"from {start_s} s"] * (start_s is not None) + [f"to {end_s} s"] * (end_s is not None)
+    return ValueError(
+        f"no frame in the window {' '.join(bounds)}: the video runs from {table.first_s:g} s to {table.last_s:g} s"
+    )
 
 
 def _padded(indices: np.ndarray, times_s: np.ndarray) -> FramePlan:

@@ -15,13 +15,15 @@ from data.video.container import (
     VideoError,
     decode_packet,
     frame_ticks,
+    from_keyframe,
     next_packet,
     nominal_ticks,
     open_video,
     video_stream,
 )
+from data.video.file_clock import FileClock
 from data.video.frame_plan import FPS, FRAME_FACTOR, FrameTimes, VideoLimits, exact_seconds
-from data.video.pixels import Resizer, RgbConverter, upright_hw
+from data.video.pixels import Resizer, RgbConverter, shown_hw
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +62,10 @@ def live_frames(
     them.
 
     frame_times: "grid" takes the frame on screen at each grid time; "end32" the first frame whose end, as
-    float32, is not earlier. Times are the grid's. Grid times before the first frame have nothing on
-    screen and are left out under "grid". Size: limits.max_pixels where it is set, else what a clip of the
-    whole video would have. Raises VideoError where the file is missing, damaged or has no video, or holds
-    nothing from start_s on.
+    float32, is not earlier. Times are the grid's. Grid times before the first frame have nothing on screen and
+    are left out under "grid", but for the one less than a step before it, which takes it. Size:
+    limits.max_pixels where it is set, else what a clip of the whole video would have. Raises VideoError where
+    the file is missing, damaged or has no video, or holds nothing from start_s on.
     """
     with open_video(path) as container:
         stream = video_stream(container)
@@ -73,7 +75,7 @@ def live_frames(
         n_yielded = 0
         for time_s, shown in choose(_shown_frames(container, stream, path, start_s), stream.time_base, start_s):
             n_yielded += 1
-            yield TimedFrame(time_s, to_frame(shown.frame, shown.start_s))
+            yield TimedFrame(time_s, to_frame(shown.frame, shown.start_s, stream.sample_aspect_ratio))
         if not n_yielded:
             raise VideoError(f"{path}: holds no frame from {start_s:g} s on; start earlier, or check the file")
 
@@ -90,25 +92,28 @@ class FrameMaker:
         self._to_rgb = RgbConverter()
         self._resize = self._last = self._resized = None
 
-    def __call__(self, frame: av.VideoFrame, start_s: float) -> torch.Tensor:
-        """Return uint8 [3, H, W]. start_s: for messages. Raises VideoError for a damaged frame, a strange shape."""
+    def __call__(self, frame: av.VideoFrame, start_s: float, pixel_aspect: Fraction | None = None) -> torch.Tensor:
+        """Return uint8 [3, H, W]. start_s: for messages.  pixel_aspect: width of a pixel over its height; None: 1.
+
+        Raises VideoError for a damaged frame, a strange shape.
+        """
         if frame is not self._last:
-            self._last, self._resized = frame, self._convert(frame, start_s)
+            self._last, self._resized = frame, self._convert(frame, start_s, pixel_aspect)
         return self._resized
 
-    def _convert(self, frame: av.VideoFrame, start_s: float) -> torch.Tensor:
+    def _convert(self, frame: av.VideoFrame, start_s: float, pixel_aspect: Fraction | None) -> torch.Tensor:
         if frame.is_corrupt:
             raise VideoError(
                 f"{self._name}: the frame at {start_s:g} s cannot be decoded: the file is truncated "
                 f"or damaged there; get it again, or start after that moment"
             )
         if self._resize is None:
-            self._resize = Resizer(self._model_size(frame), self._float_resize)
+            self._resize = Resizer(self._model_size(frame, pixel_aspect), self._float_resize)
         return self._resize(self._to_rgb(frame))
 
-    def _model_size(self, frame: av.VideoFrame) -> tuple[int, int]:
+    def _model_size(self, frame: av.VideoFrame, pixel_aspect: Fraction | None) -> tuple[int, int]:
         try:
-            return self._limits.size_hw(*upright_hw(frame), self._n_frames)
+            return self._limits.size_hw(*shown_hw(frame, pixel_aspect), self._n_frames)
         except ValueError as error:
             raise VideoError(f"{self._name}: its frames cannot be resized: {error}") from error
 
@@ -128,9 +133,11 @@ def _even(n_frames: int) -> int:
 
 def _shown_frames(container, stream, path: str | os.PathLike, start_s: float) -> Iterator[_Shown]:
     """Decode one frame after the other, from a keyframe before start_s on."""
-    if start_s > SEEK_MARGIN_S:
-        container.seek(math.floor((start_s - SEEK_MARGIN_S) / stream.time_base), stream=stream)
-    packets, end, lasts, nominal = container.demux(stream), 0, frame_ticks(stream), nominal_ticks(stream)
+    clock, from_s = FileClock(container, path), start_s - SEEK_MARGIN_S
+    if from_s > 0 and clock.can_seek(start_s):
+        container.seek(math.floor(from_s / stream.time_base) + clock.zero_ticks(stream), stream=stream)
+    packets = from_keyframe(clock.packets(stream), from_s)
+    end, lasts, nominal = 0, frame_ticks(stream), nominal_ticks(stream)
     for frame in _decoded(packets, stream.codec_context, path):
         start = end if frame.pts is None else frame.pts
         end = start + (frame.duration or lasts)
@@ -153,9 +160,9 @@ def _on_screen(frames: Iterator[_Shown], time_base: Fraction, start_s: float) ->
     """Yield each grid time with the frame on screen at it: the last one to start by then."""
     grid = _ticks(exact_seconds(start_s), time_base)
     time, tick = next(grid)
-    previous = None
+    step, previous = Fraction(1, FPS) / time_base, None
     for shown in frames:
-        while tick < shown.start:
+        while tick < shown.start if previous is not None else tick + step <= shown.start:
             if previous is not None:
                 yield float(time), previous
             time, tick = next(grid)

@@ -1,11 +1,15 @@
 """A decoded frame to upright RGB, and RGB to the size that the model reads."""
 
+from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 
 import av
 import numpy as np
 import torch
 from av.video.reformatter import VideoReformatter
+
+from data.video.hdr import TRANSFERS, tone_map
 
 # Output rows, or columns, that one matrix product makes. A pixel needs about 8 of the input, a block of them
 # a short stretch of it: a product per block wastes little. 14 was the fastest of 8 to 56 (1280x720 to
@@ -29,13 +33,16 @@ class RgbConverter:
         self._wide: av.VideoFrame | None = None
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
-        rgb = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-        turns = quarter_turns(frame)
-        return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
+        if frame.color_trc in TRANSFERS:
+            rgb = tone_map(self._reformatter.reformat(frame, format="rgb48le", threads=1).to_ndarray(), frame.color_trc)
+        else:
+            rgb = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+        return np.ascontiguousarray(orientation(frame).turn(rgb))
 
     def fill(self, out: torch.Tensor, frame: av.VideoFrame) -> None:
         """Convert a frame into `out`, uint8 [3, H, W], as large as the frame is upright: as above, in half the time."""
-        if frame.format.name not in PLANAR_FORMATS or frame.width % 2 or frame.height % 2 or quarter_turns(frame):
+        odd = frame.width % 2 or frame.height % 2 or orientation(frame) != UPRIGHT
+        if odd or frame.format.name not in PLANAR_FORMATS or frame.color_trc in TRANSFERS:
             out.copy_(torch.from_numpy(self(frame)).permute(2, 0, 1))
             return
         if -frame.width % PLANAR_WIDTH >= 8:
@@ -63,14 +70,48 @@ def _rows(plane: av.video.plane.VideoPlane) -> torch.Tensor:
     return torch.frombuffer(plane, dtype=torch.uint8).view(plane.height, plane.line_size)
 
 
-def quarter_turns(frame: av.VideoFrame) -> int:
-    """Return how often a frame must be turned by 90 degrees, counterclockwise, to stand upright."""
-    return round((frame.rotation or 0) / 90) % 4
+@dataclass(frozen=True)
+class Orientation:
+    """How a stored frame becomes the one that is shown: rows for columns first, then the order of each reversed."""
+
+    transposed: bool = False
+    rows_reversed: bool = False
+    columns_reversed: bool = False
+
+    def turn(self, picture: np.ndarray) -> np.ndarray:
+        """Return a picture [H, W, ...] as it is shown, a view."""
+        picture = picture.swapaxes(0, 1) if self.transposed else picture
+        return picture[:: -1 if self.rows_reversed else 1, :: -1 if self.columns_reversed else 1]
+
+
+UPRIGHT = Orientation()
+
+
+def orientation(frame: av.VideoFrame) -> Orientation:
+    """Return how a frame is to be turned and mirrored, by its display matrix, to the nearest quarter."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return UPRIGHT
+    # x' = a x + c y, y' = b x + d y; [a b u] [c d v] [x y w], as FFmpeg stores it.
+    a, b, _, c, d = np.frombuffer(data, "<i4")[:5].tolist()
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return Orientation(False, d < 0, a < 0)
+    return Orientation(True, b < 0, c < 0)
 
 
 def upright_hw(frame: av.VideoFrame) -> tuple[int, int]:
     """Return a decoded frame's height and width once it stands upright."""
-    return (frame.width, frame.height) if quarter_turns(frame) % 2 else (frame.height, frame.width)
+    return (frame.width, frame.height) if orientation(frame).transposed else (frame.height, frame.width)
+
+
+def shown_hw(frame: av.VideoFrame, pixel_aspect: Fraction | None) -> tuple[int, int]:
+    """Return the height and width of a frame as it is shown, in square pixels.
+
+    pixel_aspect: the width of a stored pixel over its height, as its stream states it; None or 0: 1. The width of the
+    stored frame is stretched by it, as players do.
+    """
+    width = max(round(frame.width * (pixel_aspect or 1)), 1)
+    return (width, frame.height) if orientation(frame).transposed else (frame.height, width)
 
 
 class Resizer:

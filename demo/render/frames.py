@@ -7,7 +7,7 @@ import av
 from av.video.reformatter import VideoReformatter
 
 from data.video.container import frame_ticks
-from data.video.pixels import quarter_turns
+from data.video.pixels import UPRIGHT, orientation
 from demo.render.picture import Picture
 from demo.render.planes import FORMAT, copied, draw
 
@@ -26,18 +26,18 @@ class UprightFrames:
         """The frame itself where nothing is to be done."""
         if self._size is None:
             self._size = frame.width + frame.width % 2, frame.height + frame.height % 2
-        turns = quarter_turns(frame)
+        turned = orientation(frame)
         if (frame.width, frame.height) != self._size or frame.format.name != FORMAT:
             made = self._reformatter.reformat(frame, *self._size, format=FORMAT)
             made.duration = frame.duration
             frame = made
-        return copied(frame, turns) if turns else frame
+        return copied(frame, turned) if turned != UPRIGHT else frame
 
 
 class FrameWriter:
     """Encodes upright frames as H.264.
 
-    first: one of them, for size and colours.  start_s: of the file, which becomes 0.
+    first: one of them, for size and colours.
     """
 
     def __init__(
@@ -47,11 +47,10 @@ class FrameWriter:
         first: av.VideoFrame,
         pixel_aspect: Fraction,
         picture: Picture,
-        start_s: Fraction,
         crf: int,
     ):
         self._container, self._picture, self._time_base = container, picture, source.time_base
-        self._shift, self._usual = round(start_s / self._time_base), frame_ticks(source)
+        self._usual = frame_ticks(source)
         options = {"crf": str(crf), "preset": PRESET}
         self._stream = container.add_stream("libx264", rate=source.average_rate or 25, options=options)
         self._stream.width, self._stream.height, self._stream.pix_fmt = first.width, first.height, FORMAT
@@ -96,7 +95,7 @@ class FrameWriter:
         if drawn:
             frame = copied(frame)
             draw(frame, drawn)
-        frame.pts, frame.time_base, frame.duration = tick - self._shift, self._time_base, duration or 0
+        frame.pts, frame.time_base, frame.duration = tick, self._time_base, duration or 0
         frame.pict_type = 0  # what kind it was in the source is not the encoder's business
         self._container.mux(self._stream.encode(frame))
         self.n_written += 1

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 
+from data.video.pixels import UPRIGHT, Orientation
 from demo.render.painter import Patch
 
 FORMAT = "yuv420p"
@@ -50,12 +51,12 @@ def views(frame: av.VideoFrame) -> list[np.ndarray]:
     return found
 
 
-def copied(frame: av.VideoFrame, turns: int = 0) -> av.VideoFrame:
-    """A copy in memory of its own, turned by so many quarters counterclockwise; same time and colours."""
-    width, height = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
+def copied(frame: av.VideoFrame, orientation: Orientation = UPRIGHT) -> av.VideoFrame:
+    """A copy in memory of its own, turned and mirrored; same time and colours."""
+    width, height = (frame.height, frame.width) if orientation.transposed else (frame.width, frame.height)
     copy = av.VideoFrame(width, height, frame.format.name)
     for into, plane in zip(views(copy), views(frame), strict=True):
-        np.copyto(into, np.rot90(plane, turns))
+        np.copyto(into, orientation.turn(plane))
     copy.pts, copy.duration = frame.pts, frame.duration
     copy.colorspace, copy.color_range = frame.colorspace, frame.color_range
     copy.color_primaries, copy.color_trc = frame.color_primaries, frame.color_trc

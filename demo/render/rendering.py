@@ -17,7 +17,8 @@ from data.video.container import (
     open_video,
     video_stream,
 )
-from data.video.pixels import quarter_turns
+from data.video.file_clock import FileClock
+from data.video.pixels import orientation
 from demo.render.captions import spoken_times
 from demo.render.commentary import FinishedCommentary
 from demo.render.frames import FrameWriter, UprightFrames
@@ -45,7 +46,6 @@ class Rendering:
             self._video = video_stream(self._source)
             self._video.thread_type = "AUTO"
             self._pixel_aspect = _upright_aspect(self._video, frame)
-            self._start_s = Fraction(max(self._source.start_time or 0, 0), av.time_base)
             self.commentary = shown_part(commentary, end_s(path, self._source, self._video), path)
             self._speak = None if options.speech == "none" else open_engine(options.speech, options.voice)
             self._picture = Picture(
@@ -69,10 +69,10 @@ class Rendering:
         options = {"movflags": "+faststart", "movie_timescale": str(max(1000, self._video.time_base.denominator))}
         with av.open(str(out.absolute()), "w", format="mp4", options=options) as container:
             writer = FrameWriter(
-                container, self._video, self._first, self._pixel_aspect, self._picture, self._start_s, self.options.crf
+                container, self._video, self._first, self._pixel_aspect, self._picture, self.options.crf
             )
             tracks = [stream for stream in self._source.streams.audio if stream.codec_context is not None]
-            sounds = open_sounds(container, tracks, self._start_s, self.path, self._lines())
+            sounds = open_sounds(container, tracks, self.path, self._lines())
             by_index = {source.index: sound for source, sound in sounds if source is not None}
             for packet in self._packets(tracks):
                 if packet is not None and packet.stream.index in by_index:
@@ -90,7 +90,7 @@ class Rendering:
 
     def _packets(self, tracks: list[av.AudioStream]) -> Iterator[av.Packet | None]:
         """The packets of video and sound as they lie in the file; None at the end, to drain the video's decoder."""
-        packets = self._source.demux(self._video, *tracks)
+        packets = FileClock(self._source, self.path).packets(self._video, *tracks)
         while (packet := next_packet(packets, self.path)) is not None:
             if packet.size:
                 yield packet
@@ -102,8 +102,7 @@ class Rendering:
         return spoken_lines(spoken_times(self.commentary, self.options.captions_at), self._speak)
 
     def _n_frames(self) -> int:
-        seconds = self.commentary.duration_s - float(self._start_s)
-        return self._video.frames or round(seconds * float(self._video.average_rate or 25))
+        return self._video.frames or round(self.commentary.duration_s * float(self._video.average_rate or 25))
 
 
 def first_frame(path: Path) -> av.VideoFrame:
@@ -128,15 +127,16 @@ def shown_part(commentary: FinishedCommentary, duration_s: float, path: Path) ->
 
 
 def end_s(path: Path, container: av.container.InputContainer, video: av.VideoStream) -> float:
-    """End of the last frame, in the file's own time."""
+    """End of the last frame on the file's clock."""
+    clock = FileClock(container, path)
+    if clock.may_jump or not (video.duration or container.duration):  # what it states need not be what it plays
+        return list_frames(path).table.last_s
     if video.duration:
-        return float((video.duration + (video.start_time or 0)) * video.time_base)
-    if container.duration:
-        return (container.duration + max(container.start_time or 0, 0)) / av.time_base
-    return list_frames(path).table.last_s
+        return float((video.duration + (video.start_time or 0)) * video.time_base - clock.zero_s)
+    return container.duration / av.time_base
 
 
 def _upright_aspect(video: av.VideoStream, frame: av.VideoFrame) -> Fraction:
     """Width of a pixel over its height once the frame stands upright."""
     aspect = video.sample_aspect_ratio or Fraction(1)
-    return 1 / aspect if quarter_turns(frame) % 2 else aspect
+    return 1 / aspect if orientation(frame).transposed else aspect

@@ -23,10 +23,9 @@ BLOCK = 9600
 class CopiedSound:
     """Hands packets on as they are."""
 
-    def __init__(self, container: av.container.OutputContainer, source: av.AudioStream, start_s: Fraction):
+    def __init__(self, container: av.container.OutputContainer, source: av.AudioStream):
         self._container, self._time_base = container, source.time_base
         self._stream = container.add_stream_from_template(source)
-        self._shift = round(start_s / source.time_base)
         self._last_dts: int | None = None
 
     def feed(self, packet: av.Packet) -> None:
@@ -34,7 +33,6 @@ class CopiedSound:
         if not packet.size or packet.dts is None or (self._last_dts is not None and packet.dts <= self._last_dts):
             return
         self._last_dts = packet.dts
-        packet.pts, packet.dts = (None if t is None else t - self._shift for t in (packet.pts, packet.dts))
         packet.stream = self._stream
         self._container.mux(packet)
 
@@ -48,24 +46,23 @@ class CopiedSound:
 class MixedSound:
     """Decodes the source (None: silence), mixes lines of speech over it, and encodes.
 
-    lines: in order of time, taken when the mix comes to them. Times in seconds of the source from start_s on.
+    lines: in order of time, taken when the mix comes to them. Times in seconds of the source.
     """
 
     def __init__(
         self,
         container: av.container.OutputContainer,
         source: av.AudioStream | None,
-        start_s: Fraction,
         path,
         lines: Iterator[SpeechLine] | None = None,
     ):
         layout = source.layout.name if source is not None else "stereo"
         layout = layout if layout in (LAYOUTS if lines is None else ("mono", "stereo")) else "stereo"
-        self._container, self._source, self._path, self._start_s = container, source, path, start_s
+        self._container, self._source, self._path = container, source, path
         self._stream = container.add_stream("aac", rate=RATE, layout=layout, bit_rate=BITS)
         self._n_channels, self._layout = self._stream.codec_context.channels, layout
         self._resampler = av.AudioResampler(format="fltp", layout=layout, rate=RATE)
-        self._speech = SpeechTrack(lines, start_s) if lines is not None else None
+        self._speech = SpeechTrack(lines) if lines is not None else None
         self._n_done = 0
 
     def feed(self, packet: av.Packet) -> None:
@@ -77,7 +74,7 @@ class MixedSound:
     def advance(self, time_s: float) -> None:
         """Let a video without sound have its silence, and speech, up to a time."""
         if self._source is None:
-            self._silence(round((time_s - self._start_s) * RATE))
+            self._silence(round(time_s * RATE))
 
     def finish(self, end_s: float) -> None:
         """Encode what is left, up to end_s and to the end of the sound."""
@@ -87,12 +84,12 @@ class MixedSound:
             for frame in self._resampler.resample(None):
                 self._mix(frame.to_ndarray())
         if self._speech is not None:
-            self._silence(round((end_s - self._start_s) * RATE))
+            self._silence(round(end_s * RATE))
         self._container.mux(self._stream.encode(None))
 
     def _take(self, frame: av.AudioFrame) -> None:
         if frame.pts is not None:
-            starts = round((frame.pts * frame.time_base - self._start_s) * RATE)
+            starts = round(frame.pts * frame.time_base * RATE)
             if abs(starts - self._n_done) > GAP_S * RATE:
                 self._silence(starts)
         for resampled in self._resampler.resample(frame):
@@ -117,14 +114,13 @@ class MixedSound:
 class SpeechTrack:
     """Lines of speech laid over blocks of sound that come in order."""
 
-    def __init__(self, lines: Iterator[SpeechLine], start_s: Fraction = Fraction(0)):
-        self._coming, self._shift = lines, round(start_s * RATE)
+    def __init__(self, lines: Iterator[SpeechLine]):
+        self._coming = lines
         self._next = next(self._coming, None)
         self._near: list[SpeechLine] = []
 
     def over(self, samples: np.ndarray, first: int) -> np.ndarray:
         """Samples [channels, n] from sample `first` on, lowered under speech, with the speech on every channel."""
-        first += self._shift
         last = first + samples.shape[1]
         while self._next is not None and self._next.start - ATTACK_S * RATE < last:
             self._near.append(self._next)
@@ -152,7 +148,6 @@ class SpeechTrack:
 def open_sounds(
     container: av.container.OutputContainer,
     sources: list[av.AudioStream],
-    start_s: Fraction,
     path,
     lines: Iterator[SpeechLine] | None,
 ) -> list[tuple[av.AudioStream | None, CopiedSound | MixedSound]]:
@@ -160,8 +155,8 @@ def open_sounds(
     first = [(sources[0] if sources else None, lines)] if lines is not None else []
     rest = [(source, None) for source in sources[len(first) :]]
     return [
-        (source, CopiedSound(container, source, start_s))
+        (source, CopiedSound(container, source))
         if spoken is None and source.codec_context.codec.canonical_name in COPIED
-        else (source, MixedSound(container, source, start_s, path, spoken))
+        else (source, MixedSound(container, source, path, spoken))
         for source, spoken in chain(first, rest)
     ]

@@ -16,6 +16,7 @@ from transformers.trainer_callback import CallbackHandler
 from data.samples.annotations import AnnotationFile, Sample
 from data.samples.media import video_of
 from data.samples.words import SILENCE, words_by_step
+from data.video.frame_plan import FPS
 from models.load import Checkpoint
 from models.streaming.options import DEFAULT_QUERY, StreamOptions
 from models.streaming.requests import Batch
@@ -126,7 +127,7 @@ class HeldOut(TrainerCallback):
 def _beside(steps: list[Step], frames: Tensor, sample: Sample, first_s: float) -> list[SpokenStep]:
     """Pair steps with their last frames and the annotation's words, whose times count from the video's start."""
     last = [min(round(step.end_s * 2) - 1, len(frames) - 1) for step in steps]
-    wanted, _ = words_by_step(sample.words.words, [first_s + i / 2 for i in last])
+    wanted, _ = words_by_step(sample.words.words, [first_s + i / FPS for i in last], first_s)
     return [
         SpokenStep(step.start_s, step.end_s, frames[i], step.text, text.removesuffix(SILENCE).strip())
         for step, i, text in zip(steps, last, wanted, strict=True)
