@@ -456,6 +456,12 @@ def test_qwens_keys_are_read():
     assert parse(stream(fps=2, max_pixels=50176)).video.asked.given == {"fps": 2, "max_pixels": 50176}
 
 
+def test_a_media_root_that_is_no_folder_is_refused_at_once(tmp_path):
+    path = write(tmp_path / "a.jsonl", [json.dumps(stream())])
+    with pytest.raises(UserError, match=r"--media_root .*none: no such folder"):
+        AnnotationFile(path, tmp_path / "none")
+
+
 def test_media_are_looked_for_in_the_media_root_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for folder in ("root", "data"):

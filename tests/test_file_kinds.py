@@ -17,7 +17,7 @@ from PIL import Image
 
 from data.samples.annotations import AnnotationFile
 from data.samples.json_lines import JsonLines
-from data.video.clip import VideoError, read_clip, read_image
+from data.video.clip import VideoError, read_clip, read_image, read_packed
 from data.video.frame_plan import VideoLimits
 from data.video.images import decode_image
 from evaluation.tasks.lines import read_benchmark
@@ -207,6 +207,12 @@ def test_what_is_neither_image_nor_video_is_named(tmp_path, name, read):
     with pytest.raises(VideoError, match=rf"(?s)^{path}: .*{message}") as caught:
         read(path)
     assert "BytesIO" not in str(caught.value)
+
+
+def test_a_packed_file_that_is_a_pointer_is_named(tmp_path):
+    (tmp_path / "packed.bin").write_bytes(POINTER)
+    with pytest.raises(VideoError, match=r"packed\.bin: .*git lfs pull"):
+        read_packed(tmp_path / "packed.bin", [1000, 2000], limits=LIMITS)
 
 
 def test_other_things_in_place_of_an_image_are_named(tmp_path):

@@ -112,7 +112,9 @@ class AnnotationFile(JsonLines):
 
     def __init__(self, path: str | os.PathLike, media_root: str | os.PathLike | None = None):
         super().__init__(path)
-        self.media_root = None if media_root is None else os.fspath(media_root)
+        self.media_root = None if media_root is None else os.path.expanduser(media_root)
+        if self.media_root is not None and not os.path.isdir(self.media_root):
+            raise UserError(f"--media_root {media_root}: no such folder; give the one that media are relative to")
         self._require_samples()
 
     def __getitem__(self, i: int) -> Sample:
@@ -124,10 +126,13 @@ class AnnotationFile(JsonLines):
 
     def _require_samples(self) -> None:
         """Raise UserError where the first lines are all rows of another form: one message, and not one a line."""
-        n_lines = min(len(self), FIRST_LINES)
-        rows = [row for i in range(n_lines) if (row := as_row(_first_value(self.line(i)))) is not None]
-        if len(rows) == n_lines:
-            raise UserError(f"{self.path}: {explain_row(rows[0])}")
+        rows = []
+        for i in range(min(len(self), FIRST_LINES)):
+            row = as_row(_first_value(self.line(i)))
+            if row is None:
+                return
+            rows.append(row)
+        raise UserError(f"{self.path}: {explain_row(rows[0])}")
 
 
 def parse_sample(line: bytes, path: str, index: int, line_no: int, media_root: str | None = None) -> Sample:

@@ -13,7 +13,7 @@ from qwen_vl_utils.vision_process import smart_resize
 from data.video.container import VideoError
 from data.video.frame_plan import FPS, SIZE_FACTOR, Clip, FrameTable, VideoLimits, plan_question
 from data.video.pixels import Resizer
-from utils.file_kinds import HEAD, kind_of
+from utils.file_kinds import HEAD, file_kind, kind_of
 
 IMAGE_MIN_PIXELS = 4 * SIZE_FACTOR**2
 IMAGE_MAX_PIXELS = 16384 * SIZE_FACTOR**2
@@ -135,6 +135,9 @@ def _check_offsets(path: str | os.PathLike, pos: list[int]) -> None:
     if not pos or not ordered:
         raise VideoError(f"{path}: pos must hold the end offset of each frame in rising order; it is {pos[:8]}...")
     if pos[-1] > size:
+        kind = file_kind(path)
+        if kind and not kind.may_play:
+            raise VideoError(f"{path}: {kind.instead_of('packed frames', 'get it again')}")
         raise VideoError(f"{path}: pos ends at byte {pos[-1]} of {size}: the file is truncated, or pos is another's")
 
 

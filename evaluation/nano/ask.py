@@ -49,6 +49,8 @@ def load_task(arguments: AskArguments, templates: PromptTemplates, limit: int | 
 def make_items(sample: Sample, number: int, commentary: Commentary) -> list[Item]:
     """The questions of one sample; those that are of no other kind are for the state of play."""
     video = sample.video
+    if video.frames:
+        raise sample.error("a list of frames is not asked about; give a film", cause="broken_video")
     plan = ClipPlan(resolve_media(video.video, sample), video.video_start, video.video_end, rule="stream")
     texts = [message.elements[0].text for message in sample.questions]
     return [
