@@ -40,10 +40,14 @@ class StepCount:
                 mine.setdefault(name, Tally()).add(tally.records, tally.words, tally.seconds)
 
     @property
+    def n_dropped(self) -> int:
+        """Records that did not go on."""
+        return sum(tally.records for tally in self.reasons.values())
+
+    @property
     def acceptance(self) -> float:
         """Share of the records that went on; a record's parts count as one."""
-        n_dropped = sum(tally.records for tally in self.reasons.values())
-        n_out = self.kept.records + n_dropped
+        n_out = self.kept.records + self.n_dropped
         return self.kept.records / n_out if n_out else 1.0
 
 
