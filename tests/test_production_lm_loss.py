@@ -112,9 +112,7 @@ def test_a_loss_does_not_depend_on_what_else_is_read(name, dtype, previous_in, r
         return CausalLM(loaded.model, loaded.tokenizer).losses(some, tokens_per_batch)
 
     lm = CausalLM(loaded.model.to(dtype), loaded.tokenizer)
-    texts = [
-        stage_of(lm, previous_in=previous_in).text(record) for record in [*video(5, 1), *clips(), *video(4, 2)]
-    ]
+    texts = [stage_of(lm, previous_in=previous_in).text(record) for record in [*video(5, 1), *clips(), *video(4, 2)]]
     together = lm.losses(texts, 512)
     assert bool(lm.reads_whole) == (name == "window")
     assert [read_anew([text])[0] for text in texts] == together  # nothing was read before

@@ -8,8 +8,8 @@ import pytest
 
 from data.production.report import facts as report_facts
 from data.production.report.facts import collect, sample
-from data.production.report.page import write_run_page
 from data.production.report.histogram import N_BINS, histogram
+from data.production.report.page import write_run_page
 from data.production.run import RunnerArguments, run_config
 from data.production.runner.config import read_run_config
 from data.production.runner.progress import RunResult

@@ -84,7 +84,7 @@ class BlockReader:
 
     @torch.inference_mode()
     def _distance(self) -> float:
-        """How far a text of two blocks, whose first was kept from another one, is from the same read whole, relative."""
+        """How far a text of two blocks, the first kept from another text, is from the same read whole, relative."""
         config = self.model.config.get_text_config()
         n_places = min(2 * WIDTH, getattr(config, "max_position_embeddings", None) or 2 * WIDTH)
         ids = [1 + i % (config.vocab_size - 1) for i in range(n_places)]

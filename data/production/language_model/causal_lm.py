@@ -6,7 +6,7 @@ since a causal row never reaches what follows it. The vocabulary's matrix is app
 
 A product of matrices rounds differently with its shape, in bfloat16 enough to move a loss by 0.02. So that a text's
 loss is its own, whatever else is read with it, the shapes depend on the text alone: in batches each length has its
-width, each width its number of rows, and rows that are missing are filled up. Equal shapes give equal rows, bit for bit.
+width, each width its number of rows, and missing rows are filled up. Equal shapes give equal rows, bit for bit.
 """
 
 import functools

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 N_BINS = 36
 
@@ -47,7 +48,7 @@ def histogram(kept: Sequence[float], dropped: Sequence[float], unit: str = "") -
         return None
     low, high = _range([*kept, *dropped])
     edges = [low + (high - low) * i / N_BINS for i in range(N_BINS + 1)]
-    bars = [Bar(*pair) for pair in zip(edges, edges[1:], strict=False)]
+    bars = [Bar(*pair) for pair in pairwise(edges)]
     for value in kept:
         bars[_place(value, low, high)].kept += 1
     for value in dropped:

@@ -17,8 +17,8 @@ from data.preview.page import STYLE as SHARED_STYLE
 from data.production.report.facts import Facts, Measured, ShownExample, Spent, collect
 from data.production.report.histogram import Histogram, histogram
 from data.production.runner.config import RunConfig
+from data.production.runner.counts import Tally
 from data.production.runner.progress import RunResult
-from data.production.runner.store import Tally
 from utils.files import write_whole
 from utils.pages import page_template
 
