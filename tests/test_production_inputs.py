@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from data.production.inputs.caption_names import rank_captions
 from data.production.inputs.folder_input import FolderInput, FolderOptions
 from data.production.inputs.folder_listing import Files, list_folder
-from data.production.inputs.jsonl_input import parse_line
+from data.production.inputs.jsonl_input import JsonlInput, JsonlOptions, parse_line
 from data.production.metadata_filter import MetadataFilter, MetadataOptions
 from data.production.record import Record, from_line, to_line
 from tests.captions import HAND_MADE_SRT, ROLLED_VTT, ROLLED_WORDS, srt
@@ -273,3 +273,19 @@ def test_a_video_is_as_long_as_its_picture(tmp_path: Path, suffix: str):
         container.mux(sound.encode())
     (record,) = read_all(tmp_path)
     assert record.duration_s == pytest.approx(2.0, abs=0.1) and record.height == 64
+
+
+def test_videos_of_records_may_be_relative_to_a_media_root(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"id": "a", "video": "films/a.mp4"}\n{"id": "b", "video": "/b.mp4"}\n{"id": "c"}\n')
+    stage = JsonlInput(JsonlOptions([str(path)], "root"))
+    (shard,) = stage.shards(10)
+    read = list(stage.read_lines(shard))
+    assert [record.video for record, _ in read] == ["root/films/a.mp4", "/b.mp4", ""]
+    assert [json.loads(line)["video"] for _, line in read[:2]] == ["root/films/a.mp4", "/b.mp4"]
+
+
+def test_a_word_without_a_time_is_explained():
+    line = b'{"id": "a", "words": [[0, 1, "so"], [null, null, "9"]]}'
+    record = parse_line(line, "a.jsonl", 3)
+    assert record.rejection.reason == "bad_time" and "words[1] has no time" in record.rejection.detail

@@ -172,7 +172,7 @@ def write_proxy(path: Path, clip: Clip, times: list[Fraction], options: ProxyOpt
         return False
     tick = Fraction(1, timescale)
     # Fresh films start late by an edit list, in the film's ticks: 1000 a second unless told otherwise.
-    with av.open(str(path), "w", format="mp4", options={"movie_timescale": str(timescale)}) as container:
+    with av.open(str(path.absolute()), "w", format="mp4", options={"movie_timescale": str(timescale)}) as container:
         encoder, settings = _encoder(options)
         stream = container.add_stream(encoder, rate=FPS, options={**settings, "bf": "0", "threads": "1"})
         stream.height, stream.width = clip.frames.shape[2:]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.samples.json_lines import require_json_lines
 from utils.errors import UserError
 
 
@@ -47,7 +48,8 @@ def read_benchmark(path: str | Path, limit: int | None = None) -> Iterator[Bench
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        require_json_lines(path, "a benchmark's rows as JSON lines or a JSON array", arrays=True)
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error}); check the path") from error
     entries = enumerate(text.splitlines(), start=1)
