@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.production.output.jsonl import HELD_OUT
-from data.production.run import RunnerArguments, run_config
+from data.production.run import RunnerArguments, exit_status, run_config
 from data.production.runner.config import OutputOptions, RunConfig
 from data.production.runner.progress import RunResult
 from data.production.stage import Stage, load_input, load_stage
@@ -32,7 +32,8 @@ def run_stage(stage: type[Stage]) -> None:
 
 
 def stage_main(name: str, argv: list[str] | None = None) -> int:
-    """Take the records of one file through one stage into another; 3 where records failed.
+    """Take the records of one file through one stage into another; 3 where records failed, 4 where none
+    came through.
 
     Samples that are held out go to OUT_held_out.jsonl, as those of a run do.
     """
@@ -84,7 +85,7 @@ def finish(result: RunResult, output: Path, before: dict[str, Path]) -> int:
             print(f"  {step.name}: {tally.records:,} {reason}, {tally.words:,} words")
     if result.n_failed:
         print(f"{result.folder / 'failed.jsonl'} says what failed; --retry_failed tries it again", file=sys.stderr)
-    return 3 if result.n_failed else 0
+    return exit_status(result)
 
 
 def places_of(folder: Path, output: Path) -> dict[str, Path]:

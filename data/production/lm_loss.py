@@ -65,7 +65,7 @@ class LossOptions:
 class LmLoss(Stage):
     """Sets scores["lm_loss"], in nats a token."""
 
-    name, version, Options = "lm_loss", 2, LossOptions
+    name, version, Options = "lm_loss", 3, LossOptions
     batch_size, gpus, cpus = 512, 1.0, 0
 
     def check(self) -> None:

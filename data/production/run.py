@@ -5,7 +5,7 @@
 
 Killed at any moment, the same command goes on; it loses the shard in work at most. A changed option runs again what
 depends on it, and nothing else. Text stages need a CPU: about 5,000 clips a second and core. The exit status is 3 where
-records failed: failed.jsonl says which and why, --retry_failed tries them again.
+records failed: failed.jsonl says which and why, --retry_failed tries them again; and 4 where none came through.
 """
 
 import contextlib
@@ -36,6 +36,8 @@ from data.production.runner.store import WorkStore
 from utils.errors import UserError, run_command
 
 LEAST_FOR_SHARE = 20  # records, before a share of failures ends a run
+FAILED, NOTHING_MADE = 3, 4  # exit statuses
+SHOWN_REASONS = 5
 
 
 @dataclass
@@ -69,7 +71,7 @@ class ProductionArguments(RunnerArguments):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a config; 3 where records failed."""
+    """Run a config; FAILED where records failed, NOTHING_MADE where none came through."""
     from utils.arguments import parse_arguments
 
     (arguments,) = parse_arguments(ProductionArguments, description=__doc__.splitlines()[0], argv=argv)
@@ -189,7 +191,23 @@ def say_result(result: RunResult) -> int:
             f"{result.n_failed:,} records failed; {result.folder / 'failed.jsonl'} says why; try again: --retry_failed",
             file=sys.stderr,
         )
-    return 3 if result.n_failed else 0
+    return exit_status(result)
+
+
+def exit_status(result: RunResult) -> int:
+    """The exit status of a run; where nothing came through, say what most of it was rejected for."""
+    status, counts = FAILED if result.n_failed else 0, result.progress.counts
+    if counts[-1].kept.records:
+        return status
+    rejected = [
+        (tally.records, f"{reason} ({step.name.removesuffix('.judge')})")
+        for step, count in zip(result.steps, counts, strict=True)
+        for reason, tally in count.reasons.items()
+    ]
+    most = sorted(rejected, reverse=True)[:SHOWN_REASONS]
+    why = ", ".join(f"{n:,} {reason}" for n, reason in most) or "a stage returned no record"
+    print(f"nothing came through: {why}; {result.folder / 'rejected.jsonl'} has each with its value", file=sys.stderr)
+    return status or NOTHING_MADE
 
 
 def _describe(config: RunConfig) -> dict:

@@ -25,10 +25,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from data.production.runner.pool import Pool, WorkerSetup, run_here
+from data.production.runner.pool import Pool, run_here
 from data.production.runner.shard_files import put
 from data.production.runner.shard_task import ShardReport, ShardTask, after
-from data.production.runner.shard_worker import ShardWorker
+from data.production.runner.shard_worker import ShardWorker, WorkerSetup
 from data.production.runner.step import PipelineStep, groups_of
 from data.production.runner.store import WorkStore
 from utils.errors import UserError
@@ -43,12 +43,33 @@ class ShardRunner(ABC):
     def __init__(self, num_workers: int = 0, retry_failed: bool = False):
         self.num_workers, self.retry_failed = num_workers, retry_failed
 
-    @abstractmethod
     def run(self, steps: dict[int, PipelineStep], tasks: Sequence[ShardTask], folder: Path) -> Iterator[ShardReport]:
         """Take every shard through the steps (by their number in the run); reports as they come, kept ones first."""
+        store = WorkStore(folder / "work")
+        is_done = all(self._kept(steps, task, store)[2] for task in tasks)
+        for wave in [steps] if is_done else self._waves(steps):
+            done, todo = [], []
+            for task in tasks:
+                reports, reached, complete = self._kept(wave, task, store)
+                if complete:
+                    yield from reports
+                (done if complete else todo).append(reached if complete else task)
+            for report in self._work(wave, todo, folder) if todo else ():
+                yield report
+                if report.step == max(wave):
+                    done.append(after(ShardTask(report.shard, ""), report))
+            tasks = sorted(done, key=lambda task: task.shard)
 
     def close(self) -> None:  # noqa: B027 - most engines hold nothing
         """Free what the runner holds."""
+
+    @abstractmethod
+    def _waves(self, steps: dict[int, PipelineStep]) -> list[dict[int, PipelineStep]]:
+        """The steps in groups, each of which takes all shards before the next one begins."""
+
+    @abstractmethod
+    def _work(self, steps: dict[int, PipelineStep], tasks: list[ShardTask], folder: Path) -> Iterator[ShardReport]:
+        """Take shards through one group."""
 
     def _kept(
         self, steps: dict[int, PipelineStep], task: ShardTask, store: WorkStore
@@ -67,29 +88,10 @@ class ShardRunner(ABC):
 class LocalRunner(ShardRunner):
     """Processes of this machine."""
 
-    def run(self, steps: dict[int, PipelineStep], tasks: Sequence[ShardTask], folder: Path) -> Iterator[ShardReport]:
-        """Take every shard through the steps."""
-        numbers, store = list(steps), WorkStore(folder / "work")
-        for group in groups_of(list(steps.values())):
-            inside = {numbers[i]: steps[numbers[i]] for i in group}
-            done, todo = [], []
-            for task in tasks:
-                reports, reached, complete = self._kept(inside, task, store)
-                if complete:
-                    yield from reports
-                    done.append(reached)
-                else:
-                    todo.append(task)
-            last = max(inside)
-            for report in self._work(inside, todo, folder):
-                yield report
-                if report.step == last:
-                    done.append(ShardTask(report.shard, report.marker.digest, kept=report.kept))
-            tasks = sorted(done, key=lambda task: task.shard)
+    def _waves(self, steps: dict[int, PipelineStep]) -> list[dict[int, PipelineStep]]:
+        return groups_of(steps)
 
     def _work(self, steps: dict[int, PipelineStep], tasks: list[ShardTask], folder: Path) -> Iterator[ShardReport]:
-        if not tasks:
-            return iter(())
         setups = self._setups(steps, folder)
         first = next(iter(steps.values()))
         if len(setups) == 1 and first.is_light:
@@ -123,28 +125,6 @@ class RayRunner(ShardRunner):
     ):
         super().__init__(num_workers, retry_failed)
         self.address, self.most, self._is_up = address, most or {}, False
-
-    def run(self, steps: dict[int, PipelineStep], tasks: Sequence[ShardTask], folder: Path) -> Iterator[ShardReport]:
-        """Take every shard through the steps."""
-        store = WorkStore(folder / "work")
-        if all(self._kept(steps, task, store)[2] for task in tasks):
-            for task in tasks:
-                yield from self._kept(steps, task, store)[0]
-            return
-        self._connect()
-        total = self._total()
-        for wave in waves_of(steps, total):
-            done, todo = [], []
-            for task in tasks:
-                reports, reached, complete = self._kept(wave, task, store)
-                if complete:
-                    yield from reports
-                (done if complete else todo).append(reached if complete else task)
-            for report in self._stream(wave, todo, folder, total) if todo else ():
-                yield report
-                if report.step == max(wave):
-                    done.append(after(ShardTask(report.shard, ""), report))
-            tasks = sorted(done, key=lambda task: task.shard)
 
     def close(self) -> None:
         """Leave the cluster; one started here ends."""
@@ -181,23 +161,26 @@ class RayRunner(ShardRunner):
         largest = max(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
         return {**total, "CPU": cpus, MACHINE: max(1.0, min(largest, cpus))}
 
-    def _stream(
-        self, steps: dict[int, PipelineStep], tasks: list[ShardTask], folder: Path, total: dict[str, float]
-    ) -> Iterator[ShardReport]:
+    def _waves(self, steps: dict[int, PipelineStep]) -> list[dict[int, PipelineStep]]:
+        self._connect()
+        return waves_of(steps, self._total())
+
+    def _work(self, steps: dict[int, PipelineStep], tasks: list[ShardTask], folder: Path) -> Iterator[ShardReport]:
         import ray
 
+        total = self._total()
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         items = [{"state": pickle.dumps(State(task))} for task in tasks]
         rows = ray.data.from_items(items, override_num_blocks=len(items))
-        numbers, run = list(steps), uuid.uuid4().hex
-        for group in groups_of(list(steps.values())):
-            inside = {numbers[i]: steps[numbers[i]] for i in group}
-            needs, most = needs_of(next(iter(inside.values())), total)
+        run = uuid.uuid4().hex
+        for group in groups_of(steps):
+            needs, most = needs_of(next(iter(group.values())), total)
+            setup = WorkerSetup(group, folder.resolve(), retry_failed=self.retry_failed)
             rows = rows.map(
                 _RayWorker,
-                fn_constructor_args=(inside, str(folder.resolve()), self.retry_failed, run),
+                fn_constructor_args=(setup, run),
                 compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
                 num_cpus=needs["CPU"],
                 num_gpus=needs["GPU"] or None,
@@ -219,21 +202,20 @@ def needs_of(step: PipelineStep, total: dict[str, float]) -> tuple[dict[str, flo
 
 
 def waves_of(steps: dict[int, PipelineStep], total: dict[str, float]) -> list[dict[int, PipelineStep]]:
-    """Links whose actors have room in a cluster beside each other, so that shards stream through them at once. Those
+    """Steps whose actors have room in a cluster beside each other, so that shards stream through them at once. Those
     that have not come one after the other: an actor that waits for another's place would wait for ever. So would one
     that needs several cores of a machine while small ones hold a core on each; it comes alone."""
-    numbers, waves = list(steps), []
+    waves: list[dict[int, PipelineStep]] = []
     taken, has_large = {"CPU": 0.0, "GPU": 0.0}, False
-    for group in groups_of(list(steps.values())):
-        inside = {numbers[i]: steps[numbers[i]] for i in group}
-        needs, _ = needs_of(next(iter(inside.values())), total)
+    for group in groups_of(steps):
+        needs, _ = needs_of(next(iter(group.values())), total)
         is_large = needs["CPU"] > 1
         has_room = all(taken[name] + needs[name] <= total[name] for name in needs)
         if waves and has_room and not (is_large or has_large):
-            waves[-1] |= inside
+            waves[-1] |= group
             taken = {name: taken[name] + needs[name] for name in needs}
         else:
-            waves.append(inside)
+            waves.append(group)
             taken, has_large = needs, is_large
     return waves
 
@@ -253,15 +235,15 @@ class _RayWorker:
     Ray starts an actor that died again, with its row, and says nothing; so what it was trying is noted in a file.
     """
 
-    def __init__(self, steps: dict[int, PipelineStep], folder: str, retry_failed: bool, run: str):
+    def __init__(self, setup: WorkerSetup, run: str):
         import ray
 
         context = ray.get_runtime_context()
         n_threads = max(1, int(context.get_assigned_resources().get("CPU", 1)))
-        device = "cuda:0" if ray.get_gpu_ids() else "cpu"
+        gpu = str(ray.get_gpu_ids()[0]) if ray.get_gpu_ids() else None
         place = {"node": context.get_node_id(), "actor": context.get_actor_id(), "code": str(REPOSITORY)}
-        self.worker = ShardWorker(steps, Path(folder), device, n_threads, retry_failed, self._try, place)
-        self.notes = Path(folder) / "side" / "trying" / f"{run}-{min(steps)}"
+        self.worker = ShardWorker(replace(setup, gpu=gpu, n_threads=n_threads), self._try, place)
+        self.notes = setup.folder / "side" / "trying" / f"{run}-{min(setup.steps)}"
         self.task: ShardTask | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
