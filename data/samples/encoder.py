@@ -23,7 +23,7 @@ from data.samples.questions import questions_by_step
 from data.samples.vision_cache import KeptClip, VisionCache
 from data.samples.visual_parts import VisualPart
 from data.samples.words import SILENCE, cut_trailing_silence, step_slices, words_by_step
-from data.video.clip import Rule, VideoError, read_clip
+from data.video.clip import Rule, VideoError, read_clip, read_image
 from data.video.decode_cache import DecodeCache
 from data.video.frame_plan import FRAME_FACTOR, Clip, FrameTimes, VideoLimits
 
@@ -214,7 +214,7 @@ class SampleEncoder:
             if isinstance(element, TextElement):
                 parts.append(element.text)
             elif isinstance(element, ImageElement):
-                image = self._visual(sample, image_of(sample, element), "broken_image")
+                image = self._visual(sample, image_of(sample, element, read_image), "broken_image")
                 parts.append(VisualBlock("image", pixels.add(image, TEMPORAL)))
             elif isinstance(element, VideoElement):
                 clip = self._read(sample, element, "question")

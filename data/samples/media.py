@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from data.samples.annotations import Sample, resolve_media
 from data.samples.elements import ImageElement, VideoElement
 from data.samples.patches import TEMPORAL
-from data.video.clip import Rule, read_clip, read_image, read_packed
+from data.video.clip import Rule, read_packed
 from data.video.decode_cache import clip_request, identity_of
 from data.video.frame_folder import list_images, read_frames, read_listed
 from data.video.frame_plan import FPS, Clip, FramePlan, FrameTimes, VideoLimits
@@ -37,7 +38,7 @@ def video_of(
     limits: VideoLimits,
     rule: Rule,
     frame_times: FrameTimes = "grid",
-    read: Callable[..., Clip] = read_clip,
+    read: Callable[..., Clip],
 ) -> Media:
     """Find an element's video: a file, a packed file, a folder of frames or a list of them.
 
@@ -72,17 +73,20 @@ def video_of(
     return Media(path, lambda: clip_request(*window, **options), lambda: read(path, *window, **options))
 
 
-def image_of(sample: Sample, element: ImageElement) -> Media:
-    """Find an image, which is read as two equal frames: a patch spans two. Raises AnnotationError."""
+def image_of(sample: Sample, element: ImageElement, read: Callable[..., torch.Tensor]) -> Media:
+    """Find an image, which is read as two equal frames: a patch spans two.
+
+    read: as read_image does. Raises AnnotationError where it is not there.
+    """
     path, asked = resolve_media(element.image, sample), element.asked
     sizes: dict[str, Any] = {name: asked.given[name] for name in ("min_pixels", "max_pixels") if name in asked.given}
 
-    def read() -> Clip:
-        frames = read_image(path, **sizes, resized_hw=asked.resized_hw).repeat(TEMPORAL, 1, 1, 1)
+    def read_twice() -> Clip:
+        frames = read(path, **sizes, resized_hw=asked.resized_hw).repeat(TEMPORAL, 1, 1, 1)
         times_s = np.zeros(TEMPORAL)
         return Clip(frames, times_s, FramePlan(np.zeros(TEMPORAL, np.int64), times_s))
 
-    return Media(path, lambda: {"image": asked.given or True}, read)
+    return Media(path, lambda: {"image": asked.given or True}, read_twice)
 
 
 def _request(

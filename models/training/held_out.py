@@ -16,6 +16,7 @@ from transformers.trainer_callback import CallbackHandler
 from data.samples.annotations import AnnotationFile, Sample
 from data.samples.media import video_of
 from data.samples.words import SILENCE, words_by_step
+from data.video.clip import read_clip
 from data.video.frame_plan import FPS
 from models.load import Checkpoint
 from models.streaming.options import DEFAULT_QUERY, StreamOptions
@@ -115,7 +116,7 @@ class HeldOut(TrainerCallback):
             model.train(was_training)
 
     def _stream(self, sample: Sample) -> list[SpokenStep]:
-        clip = video_of(sample, sample.video, limits=self.checkpoint.limits, rule="stream").read()
+        clip = video_of(sample, sample.video, limits=self.checkpoint.limits, rule="stream", read=read_clip).read()
         # A batch of its own: the storage for its cache is given back with it.
         options = StreamOptions(query=sample.query.text or DEFAULT_QUERY, max_new_tokens=MAX_NEW_TOKENS)
         session = StreamingSession(self.checkpoint, options, Batch(self.checkpoint.model, n_rows=1))
