@@ -41,6 +41,8 @@ class VideoLimits:
     total_pixels: int = 24576 * SIZE_FACTOR**2  # 19267584, of a clip
     max_frames: int = 480
     max_pixels: int | None = None  # of a frame; set by the live loop, in place of what total_pixels gives
+    min_frames: int = QUESTION_MIN_FRAMES  # of a question's clip, as far as its window holds them
+    fps: float = FPS  # of a question's clip; a stream has FPS
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str] | None = None, base: "VideoLimits | None" = None) -> "VideoLimits":
@@ -176,20 +178,24 @@ def plan_question(
 ) -> FramePlan:
     """Choose frames spread evenly over the window start_s <= t <= end_s; None leaves that side open.
 
-    Their number is that of `smart_nframes` of qwen_vl_utils: about 2 a second, at least 4, at most max_frames
-    and what the window holds, even. average_fps: the container's figure; without it, the table's mean. A
+    Their number is that of `smart_nframes` of qwen_vl_utils: about limits.fps a second, at least min_frames, at most
+    max_frames and what the window holds, even. average_fps: the container's figure; without it, the table's mean. A
     frame's time is its start, under end32 its end. Raises ValueError where the window holds no frame.
     """
     times = table.end_times32() if frame_times == "end32" else table.start_ticks * float(table.time_base)
     window = _window_frames(table, start_s, end_s, frame_times)
-    n_frames = question_count(len(window), average_fps or table.mean_fps, limits.max_frames)
+    n_frames = question_count(
+        len(window), average_fps or table.mean_fps, limits.max_frames, limits.min_frames, limits.fps
+    )
     chosen = window[np.linspace(0, len(window) - 1, n_frames).round().astype(np.int64)]
     return _padded(chosen, times[chosen].astype(np.float64))
 
 
-def question_count(n_window: int, average_fps: float, max_frames: int) -> int:
+def question_count(
+    n_window: int, average_fps: float, max_frames: int, min_frames: int = QUESTION_MIN_FRAMES, fps: float = FPS
+) -> int:
     """Return how many of n_window frames a question about them gets: even, but 1 where there is only one."""
-    wanted = max(n_window / average_fps * FPS, QUESTION_MIN_FRAMES)
+    wanted = max(n_window / average_fps * fps, min_frames)
     n_frames = min(wanted, max_frames // FRAME_FACTOR * FRAME_FACTOR, n_window)
     return max(int(n_frames) // FRAME_FACTOR * FRAME_FACTOR, min(n_window, FRAME_FACTOR))
 
