@@ -19,8 +19,8 @@ if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from evaluation.infstreams.task import GameArguments, GameWindow, covers, cut, load_task, load_windows, write_events
-from evaluation.predictors.live import LivePredictor
 from evaluation.predictors.live_memory import LiveMemory
+from evaluation.predictors.load import load_live
 from evaluation.predictors.predictor import Predictor
 from evaluation.predictors.predictor_arguments import PredictorArguments
 from evaluation.runner.command import run_task
@@ -86,7 +86,7 @@ def main() -> int:
         GameArguments, PredictorArguments, LiveMemory, EvaluationArguments, description=__doc__.splitlines()[0]
     )
     work = functools.partial(comment_games, games, run.limit)
-    return run_task(load_task, games, (model, memory), run, Path(__file__).parent / "livecc", LivePredictor.load, work)
+    return run_task(load_task, games, (model, memory), run, Path(__file__).parent / "livecc", load_live, work)
 
 
 if __name__ == "__main__":

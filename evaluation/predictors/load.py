@@ -37,13 +37,18 @@ def load_answerer(arguments: AnswererArguments, device: str | None = None) -> Pr
 
 
 def load_watcher(arguments: tuple[AnswererArguments, Any], device: str | None = None) -> Predictor:
-    """Load what watches streams; the second arguments say what it remembers (live.LiveMemory). Raises UserError."""
-    model, memory = arguments
+    """Load what answers questions in mid-stream (load_live). Raises UserError for a model that cannot watch."""
+    model, _ = arguments
     if model.api_model is not None or model_type(model.model_name_or_path) != "qwen2_vl":
         raise UserError("--online runs through the streaming loop: give a Qwen2-VL checkpoint (--model_name_or_path)")
+    return load_live(arguments, device)
+
+
+def load_live(arguments: tuple[PredictorArguments, Any], device: str | None = None) -> Predictor:
+    """Load a Qwen2-VL checkpoint that watches; the second arguments say what it remembers (live_memory.LiveMemory)."""
     from evaluation.predictors.live import LivePredictor
 
-    return LivePredictor.load((model, memory), device)
+    return LivePredictor.load(arguments, device)
 
 
 def model_type(name_or_path: str) -> str:

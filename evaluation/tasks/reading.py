@@ -63,6 +63,17 @@ def lvbench_letter(response: str) -> str:
     return inside.split(" ")[0][:1]
 
 
+def longvideobench_letter(response: str) -> str:
+    """Any of A to E, wherever it first stands, after LongVideoBench's prefixes; "" where there is none."""
+    return _first_letter(response, VIDEOMMEV2_PREFIXES[1:-2], "ABCDE")
+
+
+def mlvu_letter(response: str) -> str:
+    """MLVU's check_ans: what stands before the first closing bracket, else the whole answer."""
+    place = response.find(")")
+    return response[max(place - 1, 0) : place] if place >= 0 else response
+
+
 def mvbench_is_right(response: str, letter: str, text: str) -> bool:
     """MVBench's check_ans of "(" + response against "(B) text": one's first word stands in the other's."""
     said = f"({response}".lower().split(" ")[0]
