@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from data.video.frame_plan import FPS, FRAME_FACTOR, QUESTION_MIN_FRAMES, SIZE_FACTOR, VideoLimits, question_count
+from data.video.frame_plan import FRAME_FACTOR, SIZE_FACTOR, VideoLimits, question_count
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class AskedLimits(VideoLimits):
         """As smart_nframes of qwen_vl_utils. Raises ValueError for more frames than there are, or are allowed."""
         asked = self.asked
         if asked.nframes is None:
-            least = -(-(asked.min_frames or QUESTION_MIN_FRAMES) // FRAME_FACTOR) * FRAME_FACTOR
-            return question_count(n_window, average_fps, self.max_frames, asked.fps or FPS, least)
+            least = -(-(asked.min_frames or self.min_frames) // FRAME_FACTOR) * FRAME_FACTOR
+            return question_count(n_window, average_fps, self.max_frames, asked.fps or self.fps, least)
         n_frames = round(asked.nframes / FRAME_FACTOR) * FRAME_FACTOR
         if not FRAME_FACTOR <= n_frames <= min(n_window, self.max_frames):
             raise ValueError(

@@ -41,6 +41,8 @@ class VideoLimits:
     total_pixels: int = 24576 * SIZE_FACTOR**2  # 19267584, of a clip
     max_frames: int = 480
     max_pixels: int | None = None  # of a frame; set by the live loop, in place of what total_pixels gives
+    min_frames: int = QUESTION_MIN_FRAMES  # of a question's clip, as far as its window holds them
+    fps: float = FPS  # of a question's clip; a stream has FPS
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str] | None = None, base: "VideoLimits | None" = None) -> "VideoLimits":
@@ -53,7 +55,7 @@ class VideoLimits:
 
     def question_count(self, n_window: int, average_fps: float) -> int:
         """How many of n_window frames a question about them gets: even, but 1 where there is only one."""
-        return question_count(n_window, average_fps, self.max_frames)
+        return question_count(n_window, average_fps, self.max_frames, self.fps, self.min_frames)
 
     def most_pixels(self, n_frames: int) -> float:
         """Pixels that a frame may have in a clip of n_frames (after padding)."""
@@ -184,8 +186,8 @@ def plan_question(
 ) -> FramePlan:
     """Choose frames spread evenly over the window start_s <= t <= end_s; None leaves that side open.
 
-    Their number is that of `smart_nframes` of qwen_vl_utils: about 2 a second, at least 4, at most max_frames
-    and what the window holds, even. average_fps: the container's figure; without it, the table's mean. A
+    Their number is that of `smart_nframes` of qwen_vl_utils: about limits.fps a second, at least min_frames, at most
+    max_frames and what the window holds, even. average_fps: the container's figure; without it, the table's mean. A
     frame's time is its start, under end32 its end. Raises ValueError where the window holds no frame.
     """
     times = table.end_times32() if frame_times == "end32" else table.start_ticks * float(table.time_base)

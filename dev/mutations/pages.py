@@ -374,8 +374,8 @@ BENCHMARKS = (
         name="ovo_official_compares_logits",
         promise="OVO-Bench's official answers are generated",
         file="evaluation/ovobench/task.py",
-        old='"official": _make_official_item}',
-        new='"official": _make_item}',
+        old='"official": _make_official_item, "online"',
+        new='"official": _make_item, "online"',
         tests=("tests/test_ovobench.py",),
     ),
     Mutation(

@@ -175,7 +175,7 @@ class StreamingSession:
         return Step(start_s, end_s, text, token_ids, timings, self.state.n_tokens)
 
     def answer_task(self, question: str, say: Callable[[str], None], frames: Tensor | None = None) -> StreamTask:
-        """Coroutine of `ask`, or of `watch` with frames; `say` is called with each piece."""
+        """Coroutine of `ask`, or of `watch` with frames; `say` is called with each piece. Returns the ids said."""
         parts, blocks, features = [question], [], None
         if frames is not None:
             block, features = yield VisionRequest(frames)
@@ -189,7 +189,7 @@ class StreamingSession:
                 say(text[len(shown) :])
                 shown = text
 
-        yield from self._speak(parts, blocks, features, show=show)
+        return (yield from self._speak(parts, blocks, features, show=show))
 
     def _pieces(self, question: str, frames: Tensor | None = None, close: bool = False) -> Iterator[str]:
         said: list[str] = []
