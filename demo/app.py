@@ -48,7 +48,6 @@ def check_page(page: PageArguments, model: StreamEngineArguments, viewing: Viewe
     """Raise UserError for values that cannot work, before anything is loaded; warn of doors left open."""
     page.check()
     viewing.check()
-    model.check()
     if page.credentials() is None and (page.share or page.host not in LOOPBACK):
         where = "the public address" if page.share else page.host
         advice = "--auth USER:PASSWORD asks first"

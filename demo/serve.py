@@ -24,7 +24,7 @@ from demo.arguments import MemoryArguments
 from demo.live.engine import LOOPBACK, StreamEngineArguments
 from demo.server.options import ServerOptions
 from utils.arguments import helped, parse_arguments
-from utils.errors import UserError, run_command
+from utils.errors import run_command
 
 
 @dataclass
@@ -32,7 +32,7 @@ class ListenArguments:
     """Address of the server."""
 
     host: str = helped("127.0.0.1", "address to listen on; 0.0.0.0 is every network that this machine is in")
-    port: int = helped(8000, "0 takes a free one")
+    port: int = helped(8000, "0 takes a free one", le=65535)
 
 
 def main() -> int:
@@ -61,9 +61,6 @@ def check_server(
     options.check()
     memory.options()
     has_token = options.secret() is not None
-    if not 0 <= listening.port < 2**16:
-        raise UserError(f"--port {listening.port}: must be 0 to 65535")
-    model.check()
     if not has_token and listening.host not in LOOPBACK:
         print(
             f"warning: everybody who reaches {listening.host} can use this server: set LIVECC_TOKEN, and put a proxy "

@@ -110,7 +110,7 @@ def load_checkpoint(
     """
     name = str(name_or_path)
     config = read_config(name)
-    device = torch.device(device) if device else preferred_device()
+    device = chosen_device(device)
     dtype = _dtype(dtype, device)
     try:
         model, report = StreamingQwen2VL.from_pretrained(
@@ -137,6 +137,17 @@ def load_checkpoint(
     _complete(model, processor, chat)
     placed = model if quantization else model.to(device)
     return Checkpoint(placed.eval(), processor, chat, mode, limits, name)
+
+
+def chosen_device(device: str | torch.device | None) -> torch.device:
+    """The device of this name, or the fastest. Raises UserError for one that is not there."""
+    if not device:
+        return preferred_device()
+    here = [*(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    here = [*(["cuda", *here] if here else []), *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
+    if str(device) not in here:
+        raise UserError(f"--device {device}: not there; PyTorch {torch.__version__} sees {', '.join(here)}")
+    return torch.device(device)
 
 
 def preferred_device() -> torch.device:

@@ -259,7 +259,6 @@ def test_cli_watches_a_live_source(tiny_checkpoint):
     [
         (["--video", "camera:77"], "camera:77: no such camera"),
         (["--video", "-", "--frame_times", "end32"], "use grid"),
-        (["--images_fps", "0"], "--images_fps 0"),
         (["--stall_s", "0"], "stall_s 0"),
     ],
 )

@@ -26,12 +26,14 @@ VIDEO_COMMAND = "hf download mit-han-lab/Inf-Stream-Eval --repo-type dataset --l
 class GameArguments:
     """The windows, their games, and how they are commented."""
 
-    windows_path: str = field(metadata={"help": "the benchmark's file of windows (JSON lines: video, title, content)"})
-    video_dir: str | None = helped(None, "folder of the games; default: that of the windows' file")
+    windows_path: str = field(
+        metadata={"help": "the benchmark's file of windows (JSON lines: video, title, content)", "path": "file"}
+    )
+    video_dir: str | None = helped(None, "folder of the games; default: that of the windows' file", path="folder")
     start_s: float = helped(1000.0, "second of each game at which the commentary starts")
-    chunk_s: float | None = helped(None, "start anew after so many seconds (published: 100); default: never")
-    max_new_tokens: int = helped(20, "most tokens a step")
-    repetition_penalty: float = helped(1.05, "divides the scores of tokens that are still in the context")
+    chunk_s: float | None = helped(None, "start anew after so many seconds (published: 100); default: never", gt=0)
+    max_new_tokens: int = helped(20, "most tokens a step", ge=1)
+    repetition_penalty: float = helped(1.05, "divides the scores of tokens that are still in the context", gt=0)
 
     def __post_init__(self) -> None:
         if self.start_s < 0 or (self.chunk_s is not None and not self.chunk_s >= 1):

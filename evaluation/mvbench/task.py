@@ -24,7 +24,7 @@ class MVBenchArguments:
             "help": "a file of lines, the benchmark's folder of json/ and video/, or a hub id (OpenGVLab/MVBench)"
         }
     )
-    video_dir: str | None = helped(None, "folder of the videos; default: video/ beside them")
+    video_dir: str | None = helped(None, "folder of the videos; default: video/ beside them", path="folder")
     protocol: Literal["livecc", "official"] = helped(
         "livecc", "livecc: whole videos, folders at 2 fps; official: start to end, at 3 fps"
     )

@@ -34,7 +34,7 @@ class AskArguments:
     annotations: str = field(
         metadata={"help": "commentary.jsonl of data.nano.corpus, split test: streams and questions"}
     )
-    repetition_penalty: float = helped(1.0, "1.0: none")
+    repetition_penalty: float = helped(1.0, "1.0: none", gt=0)
 
 
 def load_task(arguments: AskArguments, templates: PromptTemplates, limit: int | None = None) -> Task:

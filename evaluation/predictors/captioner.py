@@ -19,7 +19,7 @@ from data.video.frame_plan import SIZE_FACTOR, Clip
 from evaluation.predictors.clip_writer import ClipWriter
 from evaluation.predictors.predictor_arguments import CaptionerArguments, model_id
 from evaluation.tasks.item import Written
-from models.load import preferred_device
+from models.load import chosen_device
 from utils.errors import UserError
 from utils.fingerprint import checkpoint_fingerprint
 
@@ -49,7 +49,7 @@ class Captioner(ClipWriter):
     def load(cls, arguments: CaptionerArguments, device: str | None = None) -> "Captioner":
         """Load the model that a command names; device: in place of the one it names. Raises UserError."""
         name = arguments.model_name_or_path
-        device = torch.device(device or arguments.device or preferred_device())
+        device = chosen_device(device or arguments.device)
         dtype = getattr(torch, arguments.dtype or ("float32" if device.type == "cpu" else "bfloat16"))
         try:
             processor = AutoProcessor.from_pretrained(name)

@@ -26,7 +26,7 @@ class CaptionerArguments(PlacementArguments):
     api_model: str | None = helped(
         None, "in its place: a model behind an OpenAI-compatible endpoint, such as gpt-4o-2024-08-06"
     )
-    max_images: int = helped(32, "frames, evenly spread, for an endpoint or a model that takes no videos")
+    max_images: int = helped(32, "frames, evenly spread, for an endpoint or a model that takes no videos", ge=1)
 
     def __post_init__(self) -> None:
         if (self.model_name_or_path is None) == (self.api_model is None):

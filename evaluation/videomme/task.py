@@ -23,8 +23,10 @@ TAGS = ("duration", "domain", "sub_category", "task_type")
 class VideoMMEArguments:
     """The benchmark file, its videos, and what is asked."""
 
-    benchmark_path: str = field(metadata={"help": "videomme.jsonl: one question a line"})
-    video_dir: str | None = helped(None, "folder of {videoID}.mp4; default: videos/ beside the benchmark file")
+    benchmark_path: str = field(metadata={"help": "videomme.jsonl: one question a line", "path": "file"})
+    video_dir: str | None = helped(
+        None, "folder of {videoID}.mp4; default: videos/ beside the benchmark file", path="folder"
+    )
     with_subtitles: bool = helped(False, "show the subtitles as well")
     both_settings: bool = helped(False, "ask without and with subtitles in one run, which share each video")
     protocol: Literal["livecc", "official"] = helped(
