@@ -507,6 +507,23 @@ LOADING = (
 
 TIME = (
     Mutation(
+        name="nan_is_spoken",
+        promise="logits that are not finite end a stream with a message",
+        file="models/streaming/decoding.py",
+        old="    return tokens.masked_fill(broken, NO_TOKEN).tolist()",
+        new="    return tokens.tolist()",
+        tests=("tests/test_engine.py::test_choose_tokens_marks_rows_without_finite_logits",),
+        quick=True,
+    ),
+    Mutation(
+        name="nan_ends_every_stream",
+        promise="a stream whose logits are not finite ends without the others",
+        file="models/streaming/requests.py",
+        old="        return [not_finite() if token == NO_TOKEN else token for token in tokens]",
+        new="        if NO_TOKEN in tokens:\n            raise not_finite()\n        return list(tokens)",
+        tests=("tests/test_engine.py::test_logits_that_are_not_finite_end_their_stream_and_no_other",),
+    ),
+    Mutation(
         name="clock_does_not_wait",
         promise="with a clock a film is commented at its own pace",
         file="models/streaming/session.py",
