@@ -6,8 +6,9 @@
     python demo/serve.py --allow_source demo/sources rtsp://camera.local/
 
 Hardware: two CPU cores for the nano model, a 24 GB GPU for a 7B model in bfloat16. Runs until SIGTERM or Ctrl-C, then
-saves its sessions in --save_dir, or finishes what has come. Exit status: 0 after SIGTERM, 2 for bad input, 130 after
-Ctrl-C. The routes are on the page /docs, which takes its looks from a public server (the form itself:
+saves its sessions in --save_dir, or finishes what has come.
+Exit status: 0 after SIGTERM, 1 where a session could not be saved, 2 for bad input, 130 after Ctrl-C.
+The routes are on the page /docs, which takes its looks from a public server (the form itself:
 /openapi.json).
 """
 
@@ -37,21 +38,23 @@ class ListenArguments:
 
 def main() -> int:
     """Run the command; return its exit status."""
-    listening, model, memory, options = parse_arguments(
+    where, model, memory, options = parse_arguments(
         ListenArguments, StreamEngineArguments, MemoryArguments, ServerOptions, description=__doc__.split("\n")[0]
     )
-    check_server(listening, model, memory, options)
+    check_server(where, model, memory, options)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
     # torch, transformers and FastAPI load only now: --help and a mistyped flag need not wait for them.
+    from demo.live.graceful_server import bind
     from demo.server.app import create_app
     from demo.server.serving import listen
     from demo.server.sessions import open_sessions
 
+    listening = bind(where.host, where.port)  # first: a port in use is told before the model is loaded
     sessions = open_sessions(model, memory, options)
     if sessions.saved.folder is not None:
         print(f"{len(sessions.saved)} saved sessions in {sessions.saved.folder} can be continued", flush=True)
-    listen(create_app(sessions, options, (listening.host,)), sessions, options, listening.host, listening.port)
-    return 0
+    listen(create_app(sessions, options, (where.host,)), sessions, options, listening)
+    return 1 if sessions.n_unsaved else 0
 
 
 def check_server(

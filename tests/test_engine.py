@@ -411,3 +411,27 @@ def test_choose_tokens_marks_rows_without_finite_logits():
     counts = [torch.zeros(6, dtype=torch.int)] * 4
     choices = [TokenChoice(StreamOptions(do_sample=row % 2 == 1), silence_id=0) for row in range(4)]
     assert choose_tokens(logits, counts, choices) == [0, NO_TOKEN, NO_TOKEN, NO_TOKEN]
+
+
+@pytest.mark.parametrize("end", ["source", "closed"])
+def test_an_accepted_question_always_gets_a_record(checkpoint, engine, end):
+    ear = Ear()
+    stream = engine.open(ear, OPTIONS, realtime=False)
+    numbers = [stream.ask("Who leads?"), stream.ask("Why?")]
+    stream.end() if end == "source" else stream.close()
+    ear.wait()
+    answers = ear.of("answer")
+    assert [answer["id"] for answer in answers] == numbers and ear.records[-1]["type"] == "end"
+    assert all(answer["text"] == "" and "nothing was seen" in answer["unanswered"] for answer in answers)
+
+
+def test_an_answer_that_is_cut_off_gets_a_record(checkpoint):
+    engine, ear = Engine(checkpoint, threaded=False), Ear()
+    stream = engine.open(ear, OPTIONS, realtime=False)
+    for timed in timed_frames(noise(7, 5)):
+        stream.push(timed.time_s, timed.frame)
+    engine.run_pending()
+    number = stream.ask("Who leads?")
+    stream.close()
+    engine.run_pending()
+    assert [(answer["id"], answer["unanswered"]) for answer in ear.of("answer")] == [(number, "the stream ended first")]

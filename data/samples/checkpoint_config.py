@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from huggingface_hub.errors import HFValidationError
 from transformers import AutoConfig, AutoProcessor, PretrainedConfig
@@ -32,7 +32,8 @@ def choose_position_mode(config: PretrainedConfig | None, name: str, wanted: str
     """
     recorded = getattr(config, "position_mode", None)
     if wanted or recorded:
-        origin = Origin(wanted or recorded, "asked for" if wanted else "from its config.json", is_guess=False)
+        mode = cast(PositionMode, wanted or recorded)  # checked below
+        origin = Origin(mode, "asked for" if wanted else "from its config.json", is_guess=False)
     else:
         origin = origin_of(name)
     mode, why, is_guess = origin

@@ -728,6 +728,40 @@ TAKEN_HOME = (
 
 IN_THE_TERMINAL = (
     Mutation(
+        name="passwords_in_a_query_shown",
+        promise="passwords are printed in no form",
+        file="data/sources/spec.py",
+        old="SECRET.sub(_masked, rest)",
+        new="rest",
+        tests=("tests/test_sources.py::test_passwords_are_not_shown",),
+        quick=True,
+    ),
+    Mutation(
+        name="accepted_question_forgotten",
+        promise="a question that was accepted always gets a record",
+        file="models/streaming/engine.py",
+        old="        self._leave_unanswered(stream)\n",
+        new="",
+        tests=("tests/test_engine.py::test_an_accepted_question_always_gets_a_record",),
+    ),
+    Mutation(
+        name="full_disk_blamed_on_the_client",
+        promise="a full disk is the server's fault, and its path is not shown",
+        file="demo/server/sessions.py",
+        old="                raise self._unsaved(session, error) from error",
+        new="                raise",
+        tests=("tests/test_serve_restart.py::test_a_full_disk_is_not_the_clients_fault",),
+    ),
+    Mutation(
+        name="port_in_use_told_after_loading",
+        promise="a port in use is told before the model is loaded",
+        file="demo/serve.py",
+        old="    listening = bind(where.host, where.port)  # first: a port in use is told before the model is loaded\n"
+        "    sessions = open_sessions(model, memory, options)",
+        new="    sessions = open_sessions(model, memory, options)\n    listening = bind(where.host, where.port)",
+        tests=("tests/test_serve_restart.py::test_a_port_in_use_is_told_before_the_model_is_loaded",),
+    ),
+    Mutation(
         name="errors_of_libraries_with_tracebacks",
         promise="what a library says of a value or a path is one line and a status",
         file="utils/errors.py",
