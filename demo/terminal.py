@@ -174,7 +174,8 @@ def step_lines(record: dict) -> list[str]:
 def answer_lines(record: dict) -> list[str]:
     """The question and its answer."""
     asked = f"{DIM}(asked at {clock_time(record['asked_s'])}, {record['seconds']:.1f} s){PLAIN}"
-    return [f"{BOLD}? {record['question']}{PLAIN}", f"  {record['text']}  {asked}"]
+    text = f"({record['unanswered']})" if "unanswered" in record else record["text"]
+    return [f"{BOLD}? {record['question']}{PLAIN}", f"  {text}  {asked}"]
 
 
 def end_lines(record: dict) -> list[str]:

@@ -126,6 +126,8 @@ class Viewing:
         while not self.heard.empty():
             if (record := self.heard.get())["type"] == "end":
                 self.final = record
+            elif "unanswered" in record:
+                self._add(record)
 
     def _say_events(self) -> None:
         """Say what a live source has to say."""

@@ -40,9 +40,8 @@ PICTURES = (
         name="neighbours_tokens",
         promise="streams of one batch do not say each other's words",
         file="models/streaming/requests.py",
-        old="        return choose_tokens(logits, counts, [request.choice for request in requests])",
-        new="        chosen = choose_tokens(logits, counts, [request.choice for request in requests])\n"
-        "        return chosen[1:] + chosen[:1]",
+        old="        return [not_finite() if token == NO_TOKEN else token for token in tokens]",
+        new="        return tokens[1:] + tokens[:1]",
         tests=(f"{TOGETHER}[full-own storage]",),
     ),
     Mutation(
