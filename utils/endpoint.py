@@ -22,6 +22,7 @@ import openai
 from utils.budget import KNOWN_PRICES, Account, Budget, CapReached, Prices
 from utils.errors import UserError
 from utils.fingerprint import digest
+from utils.flag_values import check_values
 from utils.journal import Journal
 from utils.rate_limit import RateLimiter, RetryPolicy, asked_wait_s
 
@@ -54,9 +55,9 @@ class EndpointArguments:
         default=None, metadata={"help": "dollars per million input tokens; known for gpt-4o-2024-08-06: 2.50"}
     )
     price_output: float | None = field(default=None, metadata={"help": "dollars per million output tokens"})
-    requests_per_minute: float | None = field(default=None, metadata={"help": "rate limit; default: none"})
+    requests_per_minute: float | None = field(default=None, metadata={"help": "rate limit; default: none", "gt": 0})
     max_retries: int = field(default=6, metadata={"help": "of a request that failed"})
-    timeout_s: float = field(default=120.0, metadata={"help": "of a request"})
+    timeout_s: float = field(default=120.0, metadata={"help": "of a request", "gt": 0})
     extra_body: str | None = field(
         default=None,
         metadata={
@@ -66,12 +67,7 @@ class EndpointArguments:
     )
 
     def __post_init__(self) -> None:
-        for name, least in (("requests_per_minute", 1e-6), ("price_input", 0), ("price_output", 0), ("max_retries", 0)):
-            value = getattr(self, name)
-            if value is not None and not value >= least:
-                raise UserError(f"--{name} {value}: too small; leave it out or give a number above")
-        if not self.timeout_s > 0:
-            raise UserError(f"--timeout_s {self.timeout_s}: give a number of seconds above 0")
+        check_values(self)
         if (self.price_input is None) != (self.price_output is None):
             raise UserError("--price_input and --price_output belong together; give both")
         self.extra_fields  # noqa: B018  # a bad --extra_body is an error now

@@ -40,12 +40,16 @@ class PreviewArguments:
         default=None, metadata={"help": "folder in which videos and images are looked for before beside the file"}
     )
     with_context: bool = field(default=False, metadata={"help": "add title and earlier speech to a stream's query"})
-    json: Path | None = field(default=None, metadata={"help": "write ids, labels, grids, times, positions here"})
-    html: Path | None = field(default=None, metadata={"help": "write a page with frames and words here"})
+    json: Path | None = field(
+        default=None, metadata={"help": "write ids, labels, grids, times, positions here", "path": "output_file"}
+    )
+    html: Path | None = field(
+        default=None, metadata={"help": "write a page with frames and words here", "path": "output_file"}
+    )
     frame_times: FrameTimes = field(
         default="grid", metadata={"help": "time of a frame: on the 2 fps grid, or its end as published (end32)"}
     )
-    max_length: int = field(default=32768, metadata={"help": "tokens a sample may have"})
+    max_length: int = field(default=32768, metadata={"help": "tokens a sample may have", "ge": 1})
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -70,8 +70,12 @@ class SeekWriter:
 class SeekArguments:
     """Which file."""
 
-    file: str = field(metadata={"positional": True, "metavar": "FILE.jsonl", "help": "JSONL file, one sample a line"})
-    output: Path | None = field(default=None, metadata={"help": "default: FILE_with_seeks.jsonl"})
+    file: str = field(
+        metadata={"positional": True, "metavar": "FILE.jsonl", "help": "JSONL file, one sample a line", "path": "file"}
+    )
+    output: Path | None = field(
+        default=None, metadata={"help": "default: FILE_with_seeks.jsonl", "path": "output_file"}
+    )
 
 
 def append_seeks(source: Path, target: Path) -> int:

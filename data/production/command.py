@@ -18,12 +18,19 @@ from utils.files import partial_file, write_whole
 class StageArguments(RunnerArguments):
     """Files, and where the work is done."""
 
-    input: str = field(default="", metadata={"positional": True, "metavar": "IN.jsonl", "help": "records, one a line"})
+    input: str = field(
+        default="", metadata={"positional": True, "metavar": "IN.jsonl", "help": "records, one a line", "path": "file"}
+    )
     output: str = field(
         default="",
-        metadata={"positional": True, "metavar": "OUT.jsonl", "help": "records that go on; OUT.work/ keeps the others"},
+        metadata={
+            "positional": True,
+            "metavar": "OUT.jsonl",
+            "help": "records that go on; OUT.work/ keeps the others",
+            "path": "output_file",
+        },
     )
-    shard_size: int = field(default=500, metadata={"help": "records that are kept together"})
+    shard_size: int = field(default=500, metadata={"help": "records that are kept together", "ge": 1})
 
 
 def run_stage(stage: type[Stage]) -> None:

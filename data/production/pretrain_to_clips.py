@@ -34,9 +34,9 @@ class PretrainClipOptions:
 
     max_gap_s: float = field(default=3.0, metadata={"help": "cut where the next word ends so long after the last"})
     min_s: float = field(default=30.0, metadata={"help": "shortest clip"})
-    max_s: float = field(default=240.0, metadata={"help": "longest clip"})
+    max_s: float = field(default=240.0, metadata={"help": "longest clip", "gt": 0})
     min_words_per_s: float = field(default=1.0, metadata={"help": "slowest speech"})
-    max_words_per_s: float = field(default=4.0, metadata={"help": "fastest speech"})
+    max_words_per_s: float = field(default=4.0, metadata={"help": "fastest speech", "gt": 0})
     given_word_times: bool = field(
         default=False, metadata={"help": "use word times that the input brings, in place of an even split"}
     )

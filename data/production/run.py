@@ -52,7 +52,9 @@ class RunnerArguments:
     ray_gpus: int = field(default=0, metadata={"help": "GPUs that the cluster can grow to; default: what it has"})
     num_workers: int = field(default=0, metadata={"help": "cores to use; 0: all"})
     retry_failed: bool = field(default=False, metadata={"help": "try records again that failed in an earlier run"})
-    max_failed: float = field(default=0.5, metadata={"help": "end the run when this share of a stage's records failed"})
+    max_failed: float = field(
+        default=0.5, metadata={"help": "end the run when this share of a stage's records failed", "le": 1}
+    )
 
 
 @dataclass
@@ -62,7 +64,9 @@ class ProductionArguments(RunnerArguments):
     config: str = field(
         default="", metadata={"positional": True, "metavar": "CONFIG.yaml", "help": "inputs, stages and output"}
     )
-    output_dir: Path | None = field(default=None, metadata={"help": "default: outputs/production/CONFIG"})
+    output_dir: Path | None = field(
+        default=None, metadata={"help": "default: outputs/production/CONFIG", "path": "output_folder"}
+    )
     set: list[str] = field(
         default_factory=list, metadata={"help": "STAGE.OPTION=VALUE ...: options in place of the config's"}
     )

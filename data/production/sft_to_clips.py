@@ -29,7 +29,7 @@ class SftClipOptions:
 
     max_gap_s: float = field(default=3.0, metadata={"help": "cut at gaps over this between the starts of words"})
     min_s: float = field(default=30.0, metadata={"help": "shortest clip"})
-    max_s: float = field(default=240.0, metadata={"help": "longest clip"})
+    max_s: float = field(default=240.0, metadata={"help": "longest clip", "gt": 0})
 
 
 class SftToClips(Stage):

@@ -857,8 +857,8 @@ SOURCES = (
         name="password_shown",
         promise="a URL's password is never shown",
         file="data/sources/spec.py",
-        old='return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{place}"))',
-        new="return url",
+        old="    if at:\n        rest =",
+        new="    if not at:\n        rest =",
         tests=("tests/test_sources.py::test_specs_name_kinds",),
     ),
     Mutation(

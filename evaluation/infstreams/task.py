@@ -27,15 +27,20 @@ class GameArguments(LineArguments):
     """The windows, their games, and how they are commented."""
 
     windows_path: str = field(
-        metadata={"help": "the windows that are judged (temp_score_clips.jsonl; JSON lines: video, title, content)"}
+        metadata={
+            "help": "the windows that are judged (temp_score_clips.jsonl; JSON lines: video, title, content)",
+            "path": "file",
+        }
     )
-    video_dir: str | None = helped(None, "folder of the games; default: that of the windows' file")
+    video_dir: str | None = helped(None, "folder of the games; default: that of the windows' file", path="folder")
     start_s: float = helped(1000.0, "second of each game at which the commentary starts")
-    chunk_s: float | None = helped(None, "start anew after so many seconds (published: 100); default: never")
-    max_new_tokens: int = helped(20, "most tokens a step")
-    repetition_penalty: float = helped(1.05, "divides the scores of tokens that are still in the context")
+    chunk_s: float | None = helped(None, "start anew after so many seconds (published: 100); default: never", gt=0)
+    max_new_tokens: int = helped(20, "most tokens a step", ge=1)
+    repetition_penalty: float = helped(1.05, "divides the scores of tokens that are still in the context", gt=0)
     metadata_path: str | None = helped(
-        None, "the games' own file (eval_all_metadata.jsonl): to where each is commented; default: to its last window"
+        None,
+        "the games' own file (eval_all_metadata.jsonl): to where each is commented; default: to its last window",
+        path="file",
     )
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from transformers import (
 from evaluation.judge.judge import MAX_VERDICT_TOKENS, CommentaryPair, judge_prompt, more_tokens
 from evaluation.tasks.prompts import PromptTemplates
 from evaluation.tasks.reading import final_answer
-from models.load import load_checkpoint, preferred_device
+from models.load import chosen_device, load_checkpoint
 from models.streaming.options import StreamOptions
 from models.streaming.requests import run_alone
 from models.streaming.session import StreamingSession
@@ -101,7 +101,7 @@ def _auto(name_or_path: str, config: Any, device: str | None, max_tokens: int) -
     """Whatever transformers can load: a language model, or one that also sees."""
     sees = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
     auto_class = AutoModelForImageTextToText if sees else AutoModelForCausalLM
-    place = torch.device(device) if device else preferred_device()
+    place = chosen_device(device)
     try:
         dtype = torch.float32 if place.type == "cpu" else "auto"
         model = auto_class.from_pretrained(name_or_path, dtype=dtype).to(place).eval()

@@ -54,9 +54,11 @@ class JudgeArguments:
     """What is compared with what, by whom, and where the rows go."""
 
     model_id: str = field(metadata={"help": "name of the model whose commentary is judged"})
-    prediction_jsonl: str = field(metadata={"help": "its commentary: lines with video_id, event_id, pred"})
-    output_dir: str = field(metadata={"help": "rows, results and kept replies"})
-    num_workers: int = helped(16, "requests at a time")
+    prediction_jsonl: str = field(
+        metadata={"help": "its commentary: lines with video_id, event_id, pred", "path": "file"}
+    )
+    output_dir: str = field(metadata={"help": "rows, results and kept replies", "path": "output_folder"})
+    num_workers: int = helped(16, "requests at a time", ge=1)
     judge: Literal["api", "local", "nano"] = helped(
         "api", "local: an open model in this process; nano: the rules of the nano world, for its commentaries only"
     )
@@ -74,9 +76,11 @@ class JudgeArguments:
     protocol: str | None = helped(None, "the protocol that the commentary was made under; default: the benchmark's")
     video_dir: str | None = helped(None, "folder of the videos, for the pictures of evaluation/report.py")
     annotations: str = helped(HUB_ID, "events with the human's words: hub id, its copy, or a .jsonl, .json, .parquet")
-    limit: int | None = helped(None, "only the first N events")
+    limit: int | None = helped(None, "only the first N events", ge=1)
     resume: bool = helped(True, "--resume False forgets rows and replies of earlier runs")
-    template_dir: str | None = helped(None, "folder whose judge.txt replaces that of evaluation/templates")
+    template_dir: str | None = helped(
+        None, "folder whose judge.txt replaces that of evaluation/templates", path="folder"
+    )
 
     def __post_init__(self) -> None:
         known = scores_of(self.benchmark).PROTOCOLS

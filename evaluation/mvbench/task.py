@@ -30,7 +30,7 @@ class MVBenchArguments(LineArguments):
             "help": "a file of lines, the benchmark's folder of json/ and video/, or a hub id (OpenGVLab/MVBench)"
         }
     )
-    video_dir: str | None = helped(None, "folder of the videos; default: video/ beside them")
+    video_dir: str | None = helped(None, "folder of the videos; default: video/ beside them", path="folder")
     protocol: Literal["livecc", "official"] = helped(
         "livecc", "livecc: whole videos, logits; official: start to end, 16 frames, text after 'Best option:('"
     )

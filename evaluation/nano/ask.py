@@ -34,8 +34,8 @@ class AskArguments:
     annotations: str = field(
         metadata={"help": "commentary.jsonl of data.nano.corpus, split test: streams and questions"}
     )
-    media_root: str | None = helped(None, "folder in which videos are looked for before beside the file")
-    repetition_penalty: float = helped(1.0, "1.0: none")
+    media_root: str | None = helped(None, "folder in which videos are looked for before beside the file", path="folder")
+    repetition_penalty: float = helped(1.0, "1.0: none", gt=0)
 
 
 def load_task(arguments: AskArguments, templates: PromptTemplates, limit: int | None = None) -> Task:

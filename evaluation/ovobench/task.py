@@ -35,7 +35,7 @@ REMEDY = (
 class OVOBenchArguments(LineArguments, OnlineArguments):
     """The benchmark's folder, and what is asked."""
 
-    benchmark_dir: str = field(metadata={"help": f"folder of the videos' folders and {LINES}"})
+    benchmark_dir: str = field(metadata={"help": f"folder of the videos' folders and {LINES}", "path": "folder"})
     protocol: Literal["livecc", "official"] = helped(
         "livecc", "livecc: logits, CRR clips from ask_time; official: written, clips from 0"
     )

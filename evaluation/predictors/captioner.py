@@ -23,7 +23,7 @@ from evaluation.predictors.predictor_arguments import CaptionerArguments, FrameA
 from evaluation.scoring.protocol import OURS, Origin
 from evaluation.tasks.item import Answer, Choice, Written
 from evaluation.tasks.reading import final_answer
-from models.load import preferred_device
+from models.load import chosen_device
 from utils.errors import UserError
 from utils.fingerprint import checkpoint_fingerprint
 
@@ -58,7 +58,7 @@ class Captioner(ClipWriter):
     def load(cls, arguments: CaptionerArguments, device: str | None = None) -> "Captioner":
         """Load the model that a command names; device: in place of the one it names. Raises UserError."""
         name = arguments.model_name_or_path
-        device = torch.device(device or arguments.device or preferred_device())
+        device = chosen_device(device or arguments.device)
         dtype = getattr(torch, arguments.dtype or ("float32" if device.type == "cpu" else "bfloat16"))
         try:
             processor = AutoProcessor.from_pretrained(name)

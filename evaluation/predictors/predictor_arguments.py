@@ -56,9 +56,9 @@ class CaptionerArguments(FrameArguments, PlacementArguments):
     api_model: str | None = helped(
         None, "in its place: a model behind an OpenAI-compatible endpoint, such as gpt-4o-2024-08-06"
     )
-    max_images: int = helped(32, "frames, evenly spread, for an endpoint or a model that takes no videos")
+    max_images: int = helped(32, "frames, evenly spread, for an endpoint or a model that takes no videos", ge=1)
     max_answer_tokens: int | None = helped(
-        None, "most tokens of an endpoint's reply; a model that thinks needs thousands; default: the benchmark's"
+        None, "most tokens of an endpoint's reply; a model that thinks needs thousands; default: the benchmark's", ge=1
     )
 
     def __post_init__(self) -> None:

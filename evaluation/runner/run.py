@@ -36,11 +36,13 @@ MAX_ATTEMPTS = 2  # a failed item is tried once more
 class EvaluationArguments:
     """What part of a benchmark is asked, and where its answers go."""
 
-    output_dir: str | None = helped(None, "answers and results; default: beside the script")
-    limit: int | None = helped(None, "only the first N lines of the benchmark")
+    output_dir: str | None = helped(None, "answers and results; default: beside the script", path="output_folder")
+    limit: int | None = helped(None, "only the first N lines of the benchmark", ge=1)
     num_workers: int = helped(0, "processes; 0: one for each GPU; torchrun's number where it starts them")
     resume: bool = helped(True, "--resume False forgets the answers of earlier runs")
-    template_dir: str | None = helped(None, "folder whose templates replace those of evaluation/templates")
+    template_dir: str | None = helped(
+        None, "folder whose templates replace those of evaluation/templates", path="folder"
+    )
 
 
 def evaluate_task(task: Task, predictor: Predictor, folder: Path, resume: bool = True) -> list[BenchmarkRun]:

@@ -30,9 +30,13 @@ N_NAMED = 5  # videos without a file that are named
 class AddSubtitleArguments:
     """The benchmark's lines, the folder of subtitles, and where the lines with subtitles go."""
 
-    benchmark_path: str = field(metadata={"help": "videomme.jsonl, one question a line, or the hub's table (.parquet)"})
-    subtitle_dir: str = field(metadata={"help": "folder of {videoID}.srt"})
-    output: str = field(metadata={"help": "the lines with their subtitles; may be the benchmark file itself"})
+    benchmark_path: str = field(
+        metadata={"help": "videomme.jsonl, one question a line, or the hub's table (.parquet)", "path": "file"}
+    )
+    subtitle_dir: str = field(metadata={"help": "folder of {videoID}.srt", "path": "folder"})
+    output: str = field(
+        metadata={"help": "the lines with their subtitles; may be the benchmark file itself", "path": "output_file"}
+    )
     silent: bool = helped(True, "--silent False: a video without a file is an error")
 
 

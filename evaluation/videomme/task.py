@@ -33,7 +33,9 @@ class VideoMMEArguments(LineArguments):
     benchmark_path: str = field(
         metadata={"help": "videomme.jsonl, the hub's table (.parquet), or a folder or hub id of it"}
     )
-    video_dir: str | None = helped(None, "folder of {videoID}.mp4, or folders in it; default: beside the questions")
+    video_dir: str | None = helped(
+        None, "folder of {videoID}.mp4, or folders in it; default: beside the questions", path="folder"
+    )
     with_subtitles: bool = helped(False, "show the subtitles as well")
     both_settings: bool = helped(False, "ask without and with subtitles in one run, which share each video")
     protocol: Literal["livecc", "official"] = helped(

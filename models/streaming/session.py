@@ -17,7 +17,7 @@ from data.video.live import TimedFrame
 from models.load import Checkpoint
 from models.streaming.decoding import TokenChoice
 from models.streaming.options import StreamOptions
-from models.streaming.requests import Batch, DecodeRequest, StreamTask, VisionRequest, run_alone
+from models.streaming.requests import Batch, DecodeRequest, StreamTask, VisionRequest, reply_to, run_alone
 from models.streaming.step_queue import StepFrames, StepQueue
 from models.streaming.stream_state import StreamState
 
@@ -203,7 +203,7 @@ class StreamingSession:
                     return
                 yield from said
                 said.clear()
-                (reply,) = self.batch.execute([request])
+                reply = reply_to(request, self.batch)
         finally:
             if close:
                 self.close()
