@@ -1,4 +1,4 @@
-"""Functions that lmms-eval calls for LiveSports-3K; it loads this file in its own environment, from the tasks' folder."""
+"""Functions that lmms-eval calls for LiveSports-3K: it loads this file in its own environment."""
 
 import json
 import re
