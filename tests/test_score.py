@@ -311,7 +311,7 @@ def test_the_authors_result_sets_of_ovobench_are_a_baseline(tmp_path: Path, caps
 
 
 def test_logs_and_tables_of_other_harnesses_are_read(tmp_path: Path, capsys):
-    answers = {"001-1": "C", "001-2": "The best answer is B", "001-3": ""}
+    answers = {"001-1": "C", "001-2": "The best answer is B", "001-3": "[LMMS_EVAL_REQUEST_FAILED after 5 retries] C"}
     log = tmp_path / "m/20260101_samples_videomme.jsonl"
     log.parent.mkdir()
     log.write_text(

@@ -1,9 +1,11 @@
-"""Functions that lmms-eval calls for LiveSports-3K: it loads this file in its own environment, from the folder."""
+"""Functions that lmms-eval calls for LiveSports-3K: it loads this file in its own environment."""
 
 import json
 import re
 
 from lmms_eval.tasks._task_utils.file_utils import generate_submission_file
+
+FAILED = "[LMMS_EVAL_REQUEST_FAILED"  # stands in the place of a reply that never came
 
 
 def messages(doc, lmms_eval_specific_kwargs=None):
@@ -24,10 +26,11 @@ def text(doc, lmms_eval_specific_kwargs=None):
 
 def question_result(doc, results):
     """1 where the first letter that stands alone in the answer is the right one."""
-    found = re.search(rf"(?<![A-Za-z0-9])([{doc['letters']}])(?![A-Za-z0-9])", results[0])
-    said = found[1] if found else ""
+    said = "" if results[0].startswith(FAILED) else results[0]
+    found = re.search(rf"(?<![A-Za-z0-9])([{doc['letters']}])(?![A-Za-z0-9])", said)
+    letter = found[1] if found else ""
     kept = {name: doc[name] for name in ("id", "video_id", "q_type", "ocr", "answer")}
-    return {"livesports3k_qa": {**kept, "pred_answer": said, "score": float(said == doc["answer"])}}
+    return {"livesports3k_qa": {**kept, "pred_answer": letter, "score": float(letter == doc["answer"])}}
 
 
 def accuracy(results):
@@ -39,7 +42,8 @@ def caption_result(doc, results):
     """A line of the published format of predictions."""
     event = int(doc["event_id"]) if doc["event_id"].isdecimal() else doc["event_id"]
     named = {name: doc[name] for name in ("video_id", "begin", "end")}
-    return {"livesports3k_cc": {**named, "event_id": event, "pred": results[0].strip()}}
+    said = "" if results[0].startswith(FAILED) else results[0].strip()
+    return {"livesports3k_cc": {**named, "event_id": event, "pred": said}}
 
 
 def predictions(results, args):

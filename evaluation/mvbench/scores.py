@@ -8,6 +8,7 @@ from pathlib import Path
 from evaluation.scoring.foreign import (
     LMMS_EVAL,
     VLMEVALKIT,
+    answered,
     measured,
     model_of_table,
     prediction_table,
@@ -86,7 +87,7 @@ def _samples(path: Path) -> Iterator[ItemResult]:
         if found is None:
             raise UserError(f"{path}: sample {row['doc_id']} has no pred_answer and gt_answer: not a log of MVBench")
         # The task's questions are numbered from 0 in the order of its file, as everywhere.
-        yield _result(task, int(row["doc_id"]) + 1, str(found["pred_answer"]), str(found["gt_answer"]), "", "")
+        yield _result(task, int(row["doc_id"]) + 1, answered(found["pred_answer"]), str(found["gt_answer"]), "", "")
 
 
 def _table(path: Path) -> list[ItemResult]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from evaluation.scoring.foreign import measured, sample_log
+from evaluation.scoring.foreign import answered, measured, sample_log
 from evaluation.scoring.protocol import AUTHORS
 from evaluation.scoring.results import BenchmarkRun, ItemResult
 from evaluation.scoring.stats import score
@@ -113,6 +113,7 @@ def _forward(row: dict) -> Iterator[ItemResult]:
 
 def _result(name: str, row: dict, response: object, truth: str) -> ItemResult:
     said = response[0] if isinstance(response, list) and response else response
+    said = None if said is None or (said and not answered(said)) else said
     group = next(group for group, tasks in GROUPS.items() if row["task"] in tasks)
     shown = {"question": row.get("question", "")} | ({} if said is not None else {"error": "the file has no response"})
     return ItemResult(

@@ -8,6 +8,7 @@ from evaluation.tasks.lines import read_benchmark
 from utils.errors import UserError
 
 LMMS_EVAL, VLMEVALKIT = "lmms-eval", "vlmevalkit"
+FAILED_REPLIES = ("[LMMS_EVAL_REQUEST_FAILED", "Failed to obtain answer via API")  # what they write for a lost request
 TABLES = (".tsv", ".csv", ".xlsx", ".json")
 
 
@@ -30,7 +31,12 @@ def sample_reply(row: dict[str, Any]) -> Any:
     said = row.get("filtered_resps", row.get("resps"))
     while isinstance(said, list) and len(said) == 1:
         said = said[0]
-    return "" if said is None else said
+    return [answered(one) for one in said] if isinstance(said, list) else answered(said)
+
+
+def answered(said: Any) -> str:
+    """What a model said; "" where the harness says that the request failed."""
+    return "" if said is None or str(said).startswith(FAILED_REPLIES) else str(said)
 
 
 def measured(row: dict[str, Any], *needed: str) -> dict[str, Any] | None:
@@ -60,7 +66,8 @@ def prediction_table(path: Path) -> list[dict[str, Any]]:
         raise UserError(f"{path}: cannot be read as a table ({error})") from error
     if not {"index", "prediction", "answer"} <= {*frame.columns}:
         raise UserError(f"{path}: no table of VLMEvalKit: it needs the columns index, prediction and answer")
-    return frame.astype(object).where(frame.notna(), "").to_dict("records")
+    rows = frame.astype(object).where(frame.notna(), "").to_dict("records")
+    return [{**row, "prediction": answered(row["prediction"])} for row in rows]
 
 
 def model_of_table(path: Path, *datasets: str) -> str:
