@@ -207,11 +207,11 @@ def step(name: str, gpus: float = 0.0, cpus: int = 1) -> PipelineStep:
 
 def test_gpu_stages_have_a_worker_for_each_share(monkeypatch, tmp_path):
     monkeypatch.setattr(runners, "visible_gpus", lambda: ["3", "5"])
-    setups = runners.LocalRunner()._setups({4: step("model", gpus=0.5)}, tmp_path)
+    setups = runners.LocalRunner(RunnerArguments())._setups({4: step("model", gpus=0.5)}, tmp_path)
     assert [setup.gpu for setup in setups] == ["3", "3", "5", "5"]
     monkeypatch.setattr(runners, "visible_gpus", lambda: [])
     for cpus, n in ((0, 1), (2, 3), (99, 1)):
-        setups = runners.LocalRunner(num_workers=6)._setups({4: step("model", 1.0, cpus)}, tmp_path)
+        setups = runners.LocalRunner(RunnerArguments(num_workers=6))._setups({4: step("model", 1.0, cpus)}, tmp_path)
         assert [setup.gpu for setup in setups] == [None] * n
 
 

@@ -39,25 +39,26 @@ REFUSED_FIELD = re.compile(
 )
 
 
+def _place(default: Any, text: str, **limits: float) -> Any:
+    """A field that changes no answer: production makes nothing again for it."""
+    return field(default=default, metadata={"help": text, "side": True, **limits})
+
+
 @dataclass
 class EndpointArguments:
     """Where the model is served, and what it may cost."""
 
-    api_base: str | None = field(
-        default=None,
-        metadata={
-            "help": "URL of an OpenAI-compatible server, such as http://localhost:8000/v1; default: "
-            "AZURE_OPENAI_ENDPOINT, else OPENAI_BASE_URL, else OpenAI"
-        },
+    api_base: str | None = _place(
+        None,
+        "URL of an OpenAI-compatible server, such as http://localhost:8000/v1; default: AZURE_OPENAI_ENDPOINT, else "
+        "OPENAI_BASE_URL, else OpenAI",
     )
-    max_cost: float | None = field(default=None, metadata={"help": "dollars that this run may spend; default: no cap"})
-    price_input: float | None = field(
-        default=None, metadata={"help": "dollars per million input tokens; known for gpt-4o-2024-08-06: 2.50"}
-    )
-    price_output: float | None = field(default=None, metadata={"help": "dollars per million output tokens"})
-    requests_per_minute: float | None = field(default=None, metadata={"help": "rate limit; default: none", "gt": 0})
-    max_retries: int = field(default=6, metadata={"help": "of a request that failed"})
-    timeout_s: float = field(default=120.0, metadata={"help": "of a request", "gt": 0})
+    max_cost: float | None = _place(None, "dollars that this run may spend, resumed ones included; default: no cap")
+    price_input: float | None = _place(None, "dollars per million input tokens; known for gpt-4o-2024-08-06: 2.50")
+    price_output: float | None = _place(None, "dollars per million output tokens")
+    requests_per_minute: float | None = _place(None, "rate limit of a process; default: none", gt=0)
+    max_retries: int = _place(6, "of a request that failed")
+    timeout_s: float = _place(120.0, "of a request", gt=0)
     extra_body: str | None = field(
         default=None,
         metadata={

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.production.output.jsonl import HELD_OUT
-from data.production.run import RunnerArguments, exit_status, run_config
+from data.production.run import exit_status, run_config
 from data.production.runner.config import OutputOptions, RunConfig
 from data.production.runner.progress import RunResult
+from data.production.runner.runners import RunnerArguments
 from data.production.stage import Stage, load_input, load_stage
 from utils.errors import UserError, run_command
 from utils.files import partial_file, write_whole

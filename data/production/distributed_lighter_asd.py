@@ -71,8 +71,6 @@ class ActiveSpeaker(Stage):
     batch_size, gpus, cpus = 8, 0.25, 1
 
     def check(self) -> None:
-        from pathlib import Path
-
         from data.production.light_asd.faces import find_detector
         from data.production.light_asd.network import FETCH
 

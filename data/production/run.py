@@ -28,7 +28,7 @@ from data.production.output.jsonl import Results, write_outputs
 from data.production.record import read_records
 from data.production.runner.config import RunConfig, read_run_config
 from data.production.runner.progress import Progress, RunResult
-from data.production.runner.runners import ShardRunner, make_runner
+from data.production.runner.runners import RunnerArguments, ShardRunner, make_runner
 from data.production.runner.shard_files import partial_files, put
 from data.production.runner.shard_task import ShardReport, ShardTask, after
 from data.production.runner.step import PipelineStep, digest_of, input_step, stage_steps
@@ -38,23 +38,6 @@ from utils.errors import UserError, run_command
 LEAST_FOR_SHARE = 20  # records, before a share of failures ends a run
 FAILED, NOTHING_MADE = 3, 4  # exit statuses
 SHOWN_REASONS = 5
-
-
-@dataclass
-class RunnerArguments:
-    """Where and how carefully."""
-
-    engine: str = field(default="local", metadata={"help": "local: this machine's processes; ray: a Ray cluster"})
-    ray_address: str = field(
-        default="auto", metadata={"help": "cluster: auto, HOST:PORT or ray://HOST:PORT; local starts one here"}
-    )
-    ray_cpus: int = field(default=0, metadata={"help": "cores that the cluster can grow to; default: what it has"})
-    ray_gpus: int = field(default=0, metadata={"help": "GPUs that the cluster can grow to; default: what it has"})
-    num_workers: int = field(default=0, metadata={"help": "cores to use; 0: all"})
-    retry_failed: bool = field(default=False, metadata={"help": "try records again that failed in an earlier run"})
-    max_failed: float = field(
-        default=0.5, metadata={"help": "end the run when this share of a stage's records failed", "le": 1}
-    )
 
 
 @dataclass
@@ -93,8 +76,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run_config(config: RunConfig, folder: Path, arguments: RunnerArguments, shown: bool = True) -> RunResult:
     """Do all that is not done, and write the output. Raises UserError where the run must end; what is done is kept."""
-    most = {"CPU": arguments.ray_cpus, "GPU": arguments.ray_gpus}
-    runner = make_runner(arguments.engine, arguments.ray_address, arguments.num_workers, arguments.retry_failed, most)
+    runner = make_runner(arguments)
     with locked(folder):
         for stage in config.stages:
             stage.check()
