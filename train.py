@@ -91,7 +91,7 @@ def make_dataset(checkpoint: Checkpoint, data_args: DataArguments, args: TrainAr
         vision_cache=vision_cache,
         family=checkpoint.family,
     )
-    return AnnotationDataset(data_args.annotation_paths, encoder)
+    return AnnotationDataset(data_args.annotation_paths, encoder, data_args.media_root)
 
 
 def warn_of_empty_queries(dataset: AnnotationDataset) -> None:
@@ -169,7 +169,9 @@ def build_trainer(*more_types: type, description: str) -> tuple:
                 "--held_out_annotations: with ZeRO-3 or FSDP no process holds the whole model; leave the flag out and "
                 "score checkpoints with the commands in evaluation/"
             )
-        trainer.add_callback(HeldOut(checkpoint, held_out, args.output_dir, trainer.callback_handler))
+        trainer.add_callback(
+            HeldOut(checkpoint, held_out, args.output_dir, trainer.callback_handler, data_args.media_root)
+        )
     if trainer.is_world_process_zero():
         groups = {"model": model_args, "data": data_args, "lora": lora_args, "training": args, "held_out": held_out}
         arguments = {name: _plain(group) for name, group in groups.items()}

@@ -17,7 +17,6 @@ if not __package__:  # run as a file: import from the repository's root
 
 import asyncio
 import logging
-import signal
 
 from demo.arguments import NANO_NOTE
 from demo.live.engine import LOOPBACK, MEASURED_HW, StreamEngineArguments, started_engine
@@ -34,13 +33,14 @@ def main() -> int:
     check_page(page, model, viewing)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
     # torch, transformers and Gradio load only now: --help and a mistyped flag need not wait for them.
+    from demo.live.graceful_server import bind
     from demo.web.serving import listen
 
+    listening = bind(page.host, page.port)  # first: a port in use is told before the model is loaded
     registry = open_registry(page, model, viewing)
     if model.model_name_or_path is None:
         print(NANO_NOTE.replace("demo/cli.py", "demo/app.py --js_monitor").replace("--video", "--examples"), flush=True)
-    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when all is done: a clean end is status 0
-    asyncio.run(listen(registry, page))
+    asyncio.run(listen(registry, page, listening))
     return 0
 
 
@@ -48,7 +48,6 @@ def check_page(page: PageArguments, model: StreamEngineArguments, viewing: Viewe
     """Raise UserError for values that cannot work, before anything is loaded; warn of doors left open."""
     page.check()
     viewing.check()
-    model.check()
     if page.credentials() is None and (page.share or page.host not in LOOPBACK):
         where = "the public address" if page.share else page.host
         advice = "--auth USER:PASSWORD asks first"

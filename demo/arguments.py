@@ -38,11 +38,13 @@ class SourceArguments:
         "which frame stands for a time: the one on screen (grid, default) or the published choice (end32)",
     )
     max_pixels: int | None = helped(
-        None, "most pixels of a frame; default: 384*28*28, or the checkpoint's own limit where that is lower"
+        None,
+        "most pixels of a frame; default: 384*28*28, or the checkpoint's own limit where that is lower",
+        ge=SIZE_FACTOR**2,
     )
     max_lag_s: float = helped(2.0, "drop frames when a step would begin this many seconds late")
-    images_fps: float = helped(2.0, "images a second of a folder")
-    stall_s: float = helped(10.0, "a camera or URL that sends nothing for so long is closed and opened again")
+    images_fps: float = helped(2.0, "images a second of a folder", gt=0, le=1000)
+    stall_s: float = helped(10.0, "a camera or URL that sends nothing for so long is closed and opened again", gt=0)
     max_retries: int | None = helped(None, "how often in a row that may fail; default: try for ever")
 
     @property
@@ -83,7 +85,9 @@ class MemoryArguments(flags_of(RetentionOptions)):
 class OutputArguments:
     """Files that are kept."""
 
-    output_json: str | None = helped(None, "also write everything said to this JSON file, complete at every end")
+    output_json: str | None = helped(
+        None, "also write everything said to this JSON file, complete at every end", path="output_file"
+    )
 
 
 def stream_options(speech: SpeechArguments, memory: MemoryArguments) -> StreamOptions:

@@ -7,7 +7,8 @@
     echo "What is the score?" | python demo/cli.py --as_fast_as_possible
 
 Hardware: two CPU cores for the nano model, a 24 GB GPU for a 7B model in bfloat16. By default it takes as
-long as the video plays. Exit status: 0 at the end or after /quit, 2 for bad input, 130 after Ctrl-C.
+long as the video plays. Exit status: 0 at the end or after /quit, 2 for bad input, 130 after Ctrl-C,
+143 after SIGTERM, 129 when the terminal was closed.
 """
 
 import sys
@@ -21,7 +22,6 @@ from dataclasses import replace
 
 from data.sources.reconnection import Reconnection
 from data.sources.spec import check_frame_times, parse_spec
-from data.video.frame_plan import SIZE_FACTOR
 from demo.arguments import (
     LIVE_MAX_PIXELS,
     NANO_CHECKPOINT,
@@ -36,6 +36,7 @@ from demo.arguments import (
 from demo.terminal import claimed_stdout, open_view
 from utils.arguments import parse_arguments
 from utils.errors import UserError, run_command
+from utils.stop_signals import raise_on_stop
 
 
 def main() -> int:
@@ -49,6 +50,7 @@ def main() -> int:
         description=__doc__.split("\n")[0],
     )
     check_flags(source, model, speech, memory, output)
+    raise_on_stop()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
     for folder in ("data", "models"):
         logging.getLogger(folder).setLevel(logging.INFO)
@@ -76,13 +78,9 @@ def check_flags(
     check_frame_times(spec, source.frame_times)
     if spec.kind == "pipe" and sys.stdin.isatty():
         raise UserError(f"--video {source.path} reads standard input, which is this terminal: pipe a video into it")
-    if not 0 < source.images_fps <= 1000:
-        raise UserError(f"--images_fps {source.images_fps}: must be above 0 and at most 1000")
     Reconnection(stall_s=source.stall_s, max_retries=source.max_retries)
     if speech.query is not None and not speech.query.strip():
         raise UserError("--query is empty: say what the commentary should be, or leave the flag out")
-    if source.max_pixels is not None and source.max_pixels < SIZE_FACTOR**2:
-        raise UserError(f"--max_pixels {source.max_pixels}: one visual token takes 28*28 = 784 pixels at least")
     if speech.compat and memory.cache_policy not in (None, "full"):
         raise UserError(f"--compat {speech.compat} keeps everything; leave --cache_policy {memory.cache_policy} out")
     stream_options(speech, memory)

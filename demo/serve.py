@@ -6,8 +6,9 @@
     python demo/serve.py --allow_source demo/sources rtsp://camera.local/
 
 Hardware: two CPU cores for the nano model, a 24 GB GPU for a 7B model in bfloat16. Runs until SIGTERM or Ctrl-C, then
-saves its sessions in --save_dir, or finishes what has come. Exit status: 0 after SIGTERM, 2 for bad input, 130 after
-Ctrl-C. The routes are on the page /docs, which takes its looks from a public server (the form itself:
+saves its sessions in --save_dir, or finishes what has come.
+Exit status: 0 after SIGTERM, 1 where a session could not be saved, 2 for bad input, 130 after Ctrl-C.
+The routes are on the page /docs, which takes its looks from a public server (the form itself:
 /openapi.json).
 """
 
@@ -24,7 +25,7 @@ from demo.arguments import MemoryArguments
 from demo.live.engine import LOOPBACK, StreamEngineArguments
 from demo.server.options import ServerOptions
 from utils.arguments import helped, parse_arguments
-from utils.errors import UserError, run_command
+from utils.errors import run_command
 
 
 @dataclass
@@ -32,26 +33,28 @@ class ListenArguments:
     """Address of the server."""
 
     host: str = helped("127.0.0.1", "address to listen on; 0.0.0.0 is every network that this machine is in")
-    port: int = helped(8000, "0 takes a free one")
+    port: int = helped(8000, "0 takes a free one", le=65535)
 
 
 def main() -> int:
     """Run the command; return its exit status."""
-    listening, model, memory, options = parse_arguments(
+    where, model, memory, options = parse_arguments(
         ListenArguments, StreamEngineArguments, MemoryArguments, ServerOptions, description=__doc__.split("\n")[0]
     )
-    check_server(listening, model, memory, options)
+    check_server(where, model, memory, options)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
     # torch, transformers and FastAPI load only now: --help and a mistyped flag need not wait for them.
+    from demo.live.graceful_server import bind
     from demo.server.app import create_app
     from demo.server.serving import listen
     from demo.server.sessions import open_sessions
 
+    listening = bind(where.host, where.port)  # first: a port in use is told before the model is loaded
     sessions = open_sessions(model, memory, options)
     if sessions.saved.folder is not None:
         print(f"{len(sessions.saved)} saved sessions in {sessions.saved.folder} can be continued", flush=True)
-    listen(create_app(sessions, options, (listening.host,)), sessions, options, listening.host, listening.port)
-    return 0
+    listen(create_app(sessions, options, (where.host,)), sessions, options, listening)
+    return 1 if sessions.n_unsaved else 0
 
 
 def check_server(
@@ -61,9 +64,6 @@ def check_server(
     options.check()
     memory.options()
     has_token = options.secret() is not None
-    if not 0 <= listening.port < 2**16:
-        raise UserError(f"--port {listening.port}: must be 0 to 65535")
-    model.check()
     if not has_token and listening.host not in LOOPBACK:
         print(
             f"warning: everybody who reaches {listening.host} can use this server: set LIVECC_TOKEN, and put a proxy "

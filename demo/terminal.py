@@ -1,8 +1,10 @@
 """View of the command line: a terminal with an input line, a plain terminal, or JSON lines."""
 
+import codecs
 import contextlib
 import json
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -12,6 +14,8 @@ from typing import TextIO
 from wcwidth import ljust
 
 DIM, BOLD, PLAIN = "\033[2m", "\033[1m", "\033[0m"
+STYLE = re.compile(r"\033\[\d+m")
+LONGEST_MARK = 4  # bytes of a byte order mark
 TEXT_COLUMNS = 48  # of a step, so that the speeds behind it stand below each other
 
 
@@ -35,30 +39,50 @@ def claimed_stdout() -> Iterator[TextIO]:
 def open_view(stdin: TextIO | None, stdout: TextIO) -> Iterator["JsonView | TerminalView"]:
     """The view that fits: an input line when both ends are a terminal, JSON lines when stdout is piped.
 
-    Without stdin (it carries the video) nothing can be typed.
+    Without stdin (it carries the video) nothing can be typed. Under TERM=dumb or NO_COLOR no escape code is written, so
+    there is no input line either: the terminal's own takes the questions.
     """
-    if stdin is not None and stdout.isatty() and stdin.isatty():
+    typed = stdin is not None and stdout.isatty() and stdin.isatty()
+    styled = os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
+    if typed and styled:
         with prompting_view() as view:
             yield view
         return
-    view = TerminalView() if stdout.isatty() else JsonView(stdout)
-    if stdin is not None and not stdin.isatty():
-        threading.Thread(target=queue_lines, args=(stdin.fileno(), view.lines), daemon=True).start()
+    view = TerminalView(styled, stays=typed) if stdout.isatty() else JsonView(stdout)
+    if stdin is not None and (typed or not stdin.isatty()):
+        at_end = "/quit" if typed else None
+        threading.Thread(target=queue_lines, args=(stdin.fileno(), view.lines, at_end), daemon=True).start()
     yield view
 
 
-def queue_lines(descriptor: int, lines: SimpleQueue) -> None:
-    """Put the lines of a file descriptor into the queue until it ends.
+def queue_lines(descriptor: int, lines: SimpleQueue, at_end: str | None = None) -> None:
+    """Put the lines of a file descriptor into the queue until it ends, and then `at_end`.
 
     os.read, not the text layer: a thread waiting inside sys.stdin would hold its lock when the process ends.
     """
-    rest = b""
-    while block := _read(descriptor):
-        *complete, rest = (rest + block).split(b"\n")
+    block = _read(descriptor)
+    while len(block) < LONGEST_MARK and b"\n" not in block and (more := _read(descriptor)):
+        block += more
+    decoder = codecs.getincrementaldecoder(encoding_of(block))("replace")
+    rest = ""
+    while block:
+        *complete, rest = (rest + decoder.decode(block)).split("\n")
         for line in complete:
-            lines.put(line.decode("utf-8", "replace"))
-    if rest:
-        lines.put(rest.decode("utf-8", "replace"))
+            lines.put(line)
+        block = _read(descriptor)
+    rest += decoder.decode(b"", final=True)
+    for line in (rest, at_end):
+        if line:
+            lines.put(line)
+
+
+def encoding_of(start: bytes) -> str:
+    """Encoding of a text by its byte order mark or, as Windows shells leave it out, by the NULs of UTF-16."""
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-32" if start.startswith(codecs.BOM_UTF32_LE) else "utf-16"
+    if b"\0" in start[:2]:
+        return "utf-16-be" if start[:1] == b"\0" else "utf-16-le"
+    return "utf-8-sig"
 
 
 def _read(descriptor: int) -> bytes:
@@ -92,11 +116,13 @@ class JsonView:
 
 
 class TerminalView:
-    """Timestamped lines for a person. A silent step prints nothing; `status` has the time."""
+    """Timestamped lines for a person. A silent step prints nothing; `status` has the time.
 
-    stays = False
+    styled: with escape codes for bold and dim. stays: whether to wait for more questions when the video has ended.
+    """
 
-    def __init__(self):
+    def __init__(self, styled: bool = True, stays: bool = False):
+        self.styled, self.stays = styled, stays
         self.lines: SimpleQueue = SimpleQueue()
         self.status = ""
 
@@ -104,7 +130,7 @@ class TerminalView:
         """Print a record in its own form."""
         lines = {"header": header_lines, "step": step_lines, "answer": answer_lines, "end": end_lines}
         for line in lines[record["type"]](record):
-            print(line, flush=True)
+            print(line if self.styled else STYLE.sub("", line), flush=True)
         if record["type"] == "step":
             self.status = f"{clock_time(record['end_s'])}  {speed(record)}"
         elif record["type"] == "answer":
@@ -148,7 +174,8 @@ def step_lines(record: dict) -> list[str]:
 def answer_lines(record: dict) -> list[str]:
     """The question and its answer."""
     asked = f"{DIM}(asked at {clock_time(record['asked_s'])}, {record['seconds']:.1f} s){PLAIN}"
-    return [f"{BOLD}? {record['question']}{PLAIN}", f"  {record['text']}  {asked}"]
+    text = f"({record['unanswered']})" if "unanswered" in record else record["text"]
+    return [f"{BOLD}? {record['question']}{PLAIN}", f"  {text}  {asked}"]
 
 
 def end_lines(record: dict) -> list[str]:
@@ -166,8 +193,7 @@ def prompting_view() -> Iterator[TerminalView]:
     from prompt_toolkit import PromptSession
     from prompt_toolkit.patch_stdout import patch_stdout
 
-    view = TerminalView()
-    view.stays = True
+    view = TerminalView(stays=True)
     prompt = PromptSession("> ", bottom_toolbar=lambda: view.status or "/help", refresh_interval=0.2)
     reader = threading.Thread(target=read_prompt, args=(prompt, view.lines), daemon=True)
     with patch_stdout(raw=True):

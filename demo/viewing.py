@@ -19,6 +19,7 @@ from models.streaming.session import Clock
 from models.streaming.stream import Stream
 from utils.errors import UserError
 from utils.files import partial_file
+from utils.stop_signals import Stopped
 
 POLL_S = 0.02
 LEAVE_S = 2.0  # how long the end of the thread that reads the source is waited for: more than a frame takes
@@ -80,15 +81,17 @@ class Viewing:
             self.view.show(self.header)
             self.stream = engine.open(self.heard.put, self.options, realtime=realtime, stays_open=self.view.stays)
             reason = self._follow(engine, source)
-        except KeyboardInterrupt:
-            reason = "interrupted"
+        except KeyboardInterrupt as stop:
+            reason = f"stopped by {stop}" if isinstance(stop, Stopped) else "interrupted"
             raise
         except UserError as error:
             reason = f"error: {error}"
             raise
         finally:
-            self._close(engine)
-            self._end(reason)
+            try:
+                self._close(engine)
+            finally:  # an impatient second Ctrl-C loses no record
+                self._end(reason)
         return 0
 
     def _follow(self, engine: Engine, source: Iterable[TimedFrame]) -> str:
@@ -123,6 +126,8 @@ class Viewing:
         while not self.heard.empty():
             if (record := self.heard.get())["type"] == "end":
                 self.final = record
+            elif "unanswered" in record:
+                self._add(record)
 
     def _say_events(self) -> None:
         """Say what a live source has to say."""

@@ -27,8 +27,8 @@ from utils.files import write_whole
 class EvaluationReportArguments:
     """Which results are shown, and where."""
 
-    folder: str = field(metadata={"positional": True, "metavar": "DIR", "help": "folder of results"})
-    output: Path | None = helped(None, "the page; default: DIR/report.html")
+    folder: str = field(metadata={"positional": True, "metavar": "DIR", "help": "folder of results", "path": "folder"})
+    output: Path | None = helped(None, "the page; default: DIR/report.html", path="output_file")
     samples: int = helped(12, "items of each benchmark shown with frames and answers")
 
 

@@ -20,8 +20,9 @@ from data.video.frame_plan import VideoLimits
 from models.checkpoint_arguments import PositionArguments
 from models.qwen2_vl import STREAMING, StreamingModel
 from models.streaming.requests import Batch
+from models.weight_files import check_weight_files
 from utils.arguments import helped
-from utils.errors import UserError
+from utils.errors import UserError, one_line
 
 logger = logging.getLogger(__name__)
 
@@ -114,9 +115,11 @@ def load_checkpoint(
     float32 on a CPU. quantization: keep the text model's matrices in fewer bits (models/training/lora.py). Weights are
     read from safetensors only. Raises UserError for a missing or unsuitable checkpoint.
     """
-    name = str(name_or_path)
+    name = str(Path(name_or_path).expanduser()) if str(name_or_path).startswith("~") else str(name_or_path)
+    if (Path(name) / "config.json").is_file():
+        check_weight_files(Path(name))
     config = read_config(name)
-    device = torch.device(device) if device else preferred_device()
+    device = chosen_device(device)
     dtype = _dtype(dtype, device)
     try:
         model, report = STREAMING[config.model_type].from_pretrained(
@@ -131,10 +134,14 @@ def load_checkpoint(
         )
         processor = AutoProcessor.from_pretrained(name)
     except (OSError, ValueError, ImportError, SafetensorError) as error:
-        raise UserError(f"{name}: cannot be loaded ({error}); check the folder or the hub id") from error
-    if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])
-        raise UserError(f"{name}: {len(missing)} weights are missing ({missing[0]}, ...); the checkpoint is incomplete")
+        raise UserError(f"{name}: cannot be loaded ({one_line(error)}); check the folder or the hub id") from error
+    for what, why in (
+        ("missing", "the checkpoint is incomplete"),
+        ("unexpected", "its config is another model's"),
+    ):
+        if keys := sorted(report[f"{what}_keys"]):
+            raise UserError(f"{name}: {len(keys)} weights are {what} ({keys[0]}, ...); {why}")
+    _check_vocabulary(name, model, processor.tokenizer)
     chat = ChatFormat(processor.tokenizer)
     mode = choose_position_mode(config, name, position_mode)
     limits = limits_of(config)
@@ -143,6 +150,17 @@ def load_checkpoint(
     _complete(model, processor, chat)
     placed = model if quantization else model.to(device)
     return Checkpoint(placed.eval(), processor, chat, mode, limits, name)
+
+
+def chosen_device(device: str | torch.device | None) -> torch.device:
+    """The device of this name, or the fastest. Raises UserError for one that is not there."""
+    if not device:
+        return preferred_device()
+    here = [*(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    here = [*(["cuda", *here] if here else []), *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
+    if str(device) not in here:
+        raise UserError(f"--device {device}: not there; PyTorch {torch.__version__} sees {', '.join(here)}")
+    return torch.device(device)
 
 
 def preferred_device() -> torch.device:
@@ -166,6 +184,15 @@ def _dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype
     if name not in choices:
         raise UserError(f"dtype {name!r}: choose one of {', '.join(choices)}")
     return choices[name]
+
+
+def _check_vocabulary(name: str, model: StreamingModel, tokenizer: Any) -> None:
+    n_rows, n_tokens = model.get_input_embeddings().num_embeddings, max(tokenizer.get_vocab().values()) + 1
+    if n_tokens > n_rows:
+        raise UserError(
+            f"{name}: the tokenizer has {n_tokens:,} tokens and the embedding {n_rows:,} rows; give the tokenizer of "
+            "these weights, or resize them: model.resize_token_embeddings(len(tokenizer))"
+        )
 
 
 def _complete(model: StreamingModel, processor: Any, chat: ChatFormat) -> None:

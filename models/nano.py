@@ -42,14 +42,14 @@ CLASSES = {
 class NanoArguments:
     """Size of the nano model."""
 
-    output_dir: str = field(metadata={"help": "folder of the new checkpoint"})
+    output_dir: str = field(metadata={"help": "folder of the new checkpoint", "path": "output_folder"})
     family: Literal["qwen2_vl", "qwen2_5_vl"] = helped("qwen2_vl", "qwen2_vl or qwen2_5_vl")
     seed: int = helped(0, "seed of the random weights")
-    hidden_size: int = helped(128, "width of the text model")
-    num_layers: int = helped(3, "layers of the text model")
-    vision_width: int = helped(96, "width of the vision tower")
-    vision_depth: int = helped(2, "layers of the vision tower")
-    rope_theta: float = helped(100.0, "base of the rotary frequencies; small, as contexts are short")
+    hidden_size: int = helped(128, "width of the text model", ge=1)
+    num_layers: int = helped(3, "layers of the text model", ge=1)
+    vision_width: int = helped(96, "width of the vision tower", ge=1)
+    vision_depth: int = helped(2, "layers of the vision tower", ge=1)
+    rope_theta: float = helped(100.0, "base of the rotary frequencies; small, as contexts are short", gt=0)
 
 
 def nano_config(tokenizer, arguments: NanoArguments) -> PretrainedConfig:

@@ -1,5 +1,6 @@
 """Caption files of every kind, as their makers write them, for tests."""
 
+import html
 import json
 
 # What YouTube writes for automatic captions: each line rolls through three cues, its words timed in the one where it is
@@ -246,3 +247,83 @@ STYLED_JSON3 = json3(
     (0, 900, [(None, "G"), (None, "oal"), (None, "! "), (None, "for")]), (950, 500, [(None, "red\u4e00\u4e8c")])
 )
 PARTLESS_JSON3 = json3((0, 2500, [(None, "\u8fdb\u7403"), (1500, "\u4e86"), (1800, " yes")]))
+
+SCRIPT = "[Script Info]\nScriptType: v4.00+\n\n[Events]\nFormat: Layer, Start, End, Style, Name, MarginL, MarginR, "
+SCRIPT += "MarginV, Effect, Text\n"
+
+
+def clock(ms: int, point: str = ",") -> str:
+    return f"{ms // 3_600_000:02d}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d}{point}{ms % 1000:03d}"
+
+
+def srt(cues: list[tuple[int, int, str]]) -> bytes:
+    """Cues of (start in ms, end, text) as SubRip."""
+    return "\n".join(f"{i}\n{clock(a)} --> {clock(b)}\n{text}\n" for i, (a, b, text) in enumerate(cues, 1)).encode()
+
+
+def vtt(cues: list[tuple[int, int, str]]) -> bytes:
+    """The same as WebVTT."""
+    return ("WEBVTT\n" + "".join(f"\n{clock(a, '.')} --> {clock(b, '.')}\n{text}\n" for a, b, text in cues)).encode()
+
+
+def ass(cues: list[tuple[int, int, str]]) -> bytes:
+    """The same as SubStation, whose times are hundredths."""
+    rows = [
+        f"Dialogue: 0,{clock(a, '.')[1:-1]},{clock(b, '.')[1:-1]},Default,Ann,0,0,0,,{text}\n" for a, b, text in cues
+    ]
+    return (SCRIPT + "".join(rows)).encode()
+
+
+Spoken = list[tuple[int, int, str]]  # words of one line: start in ms, end, text
+
+
+def marked_cues(lines: list[Spoken], opens: str, closes: str, quote=str) -> list[tuple[int, int, str]]:
+    """A cue for each word of a line, in which that word is marked, and one without a mark while nobody speaks."""
+    cues = []
+    for line in lines:
+        for i, (start, end, _) in enumerate(line):
+            if i and line[i - 1][1] < start:
+                cues.append((line[i - 1][1], start, " ".join(quote(word) for _, _, word in line)))
+            text = " ".join(opens + quote(w) + closes if k == i else quote(w) for k, (_, _, w) in enumerate(line))
+            cues.append((start, end, text))
+    return cues
+
+
+def word_timed(lines: list[Spoken], form: str) -> tuple[bytes, str]:
+    """Words with the times at which they are spoken, in a form of captions that has them, and its suffix."""
+    if form in ("u", "i", "b"):
+        return srt(marked_cues(lines, f"<{form}>", f"</{form}>")), ".srt"
+    if form == "font":
+        return srt(marked_cues(lines, '<font color="#00ff00">', "</font>")), ".srt"
+    if form == "class":
+        return vtt(marked_cues(lines, "<c.now>", "</c>", html.escape)), ".vtt"
+    if form == "colour":
+        return ass(marked_cues(lines, "{\\1c&H00FF00&}", "{\\r}")), ".ass"
+    if form == "whisper":
+        rows = [[{"word": f" {w}", "start": a / 1000, "end": b / 1000} for a, b, w in line] for line in lines]
+        segments = [{"start": r[0]["start"], "end": r[-1]["end"], "text": " ".join(w for _, _, w in line), "words": r}
+                    for r, line in zip(rows, lines, strict=True)]  # fmt: skip
+        return json.dumps({"segments": segments, "language": "en"}).encode(), ".json"
+    spans = [" ".join(f'<span begin="{a}ms" end="{b}ms">{html.escape(w)}</span>' for a, b, w in line) for line in lines]
+    body = "".join(f"<p>{text}</p>" for text in spans)
+    return f'<tt xmlns="http://www.w3.org/ns/ttml" xml:lang="en"><body><div>{body}</div></body></tt>'.encode(), ".ttml"
+
+
+def line_timed(lines: list[Spoken], form: str) -> tuple[bytes, str]:
+    """The same where a line's times alone are kept."""
+    cues = [(line[0][0], line[-1][1], " ".join(word for _, _, word in line)) for line in lines]
+    quoted = [(a, b, html.escape(text)) for a, b, text in cues]
+    if form == "sbv":
+        rows = [f"{clock(a, '.')[1:]},{clock(b, '.')[1:]}\n{text}\n" for a, b, text in cues]
+        return "\n".join(rows).encode(), ".sbv"
+    if form == "srv1":
+        rows = [f'<text start="{a / 1000}" dur="{(b - a) / 1000}">{html.escape(text)}</text>' for a, b, text in quoted]
+        return f"<transcript>{''.join(rows)}</transcript>".encode(), ".srv1"
+    if form == "srv3":
+        rows = [f'<p t="{a}" d="{b - a}"><s>{text}</s></p>' for a, b, text in quoted]
+        return f'<timedtext format="3"><body>{"".join(rows)}</body></timedtext>'.encode(), ".srv3"
+    if form == "ttml":
+        rows = [f'<tt:p begin="{clock(a, ".")}" end="{clock(b, ".")}">{text}</tt:p>' for a, b, text in quoted]
+        head = '<tt:tt xmlns:tt="http://www.w3.org/2006/10/ttaf1"><tt:body>'
+        return f"{head}{''.join(rows)}</tt:body></tt:tt>".encode(), ".dfxp"
+    return (vtt(quoted), ".vtt") if form == "vtt" else (ass(cues), ".ass") if form == "ass" else (srt(cues), ".srt")

@@ -19,6 +19,8 @@ class Response:
     headers: dict[str, str] = field(default_factory=dict)
     hang_s: float = 0.0
     refusal: str | None = None
+    finish: str = "stop"
+    logprobs: dict[str, float] | None = None  # of the first token
 
 
 Behaviour = Callable[[int, str], Response]  # number of the request from 0, its prompt
@@ -119,13 +121,17 @@ class JudgeServer:
         if isinstance(sent, str) and response.status == 200:
             usage = {"prompt_tokens": len(prompt) // 4, "completion_tokens": 1 + len(sent) // 4}
             message = {"role": "assistant", "content": sent, "refusal": response.refusal}
+            choice = {"index": 0, "message": message, "finish_reason": response.finish}
+            if response.logprobs:
+                tops = [{"token": t, "logprob": v, "bytes": None} for t, v in response.logprobs.items()]
+                choice["logprobs"] = {"content": [{**tops[0], "top_logprobs": tops}]}
             sent = {"id": "1", "object": "chat.completion", "created": 0, "model": model,
-                    "choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage}  # fmt: skip
+                    "choices": [choice], "usage": usage}  # fmt: skip
             with self.lock:
                 self.n_input += usage["prompt_tokens"]
                 self.n_output += usage["completion_tokens"]
         elif isinstance(sent, str):
-            sent = {"error": {"message": sent}}
+            sent = {"error": {"message": sent, "code": "unsupported_parameter" if response.status == 400 else None}}
         data = sent if isinstance(sent, bytes) else json.dumps(sent).encode()
         kind = "text/html" if isinstance(sent, bytes) else "application/json"
         try:

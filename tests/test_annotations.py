@@ -11,6 +11,7 @@ import pytest
 
 from data.samples.annotations import AnnotationError, AnnotationFile, parse_sample, resolve_media
 from data.samples.elements import ImageElement, TextElement, VideoElement
+from data.samples.questions import Question
 from data.samples.words import Word
 from utils.errors import UserError
 
@@ -32,6 +33,13 @@ def stream(words=WORDS, **video) -> list:
 
 def user_with(*elements) -> list:
     return [{"role": "user", "content": list(elements)}, ANSWER]
+
+
+def asking(*questions, listed: bool = True) -> list:
+    """A stream with questions in mid-stream."""
+    value = stream()
+    value[1]["content"][0]["qa_stream"] = list(questions) if listed else questions[0]
+    return value
 
 
 def write(path: Path, lines: list[str], end: str = "\n") -> Path:
@@ -303,6 +311,53 @@ MALFORMED = {
     "stream asked in vain": ([*stream(), {"role": "user", "content": "Who?"}], "malformed_sample", "in turn"),
     "stream after talk": ([user_with({"text": "a"})[0], ANSWER, *stream()], "malformed_sample", "one video"),
     "packed stream": (stream(pos=[10, 20]), "malformed_sample", "packed"),
+    "row of another form": ({"conversations": [], "videos": []}, "malformed_sample", "list of messages.*LLaVA"),
+    "messages of another form": ([{"from": "human", "value": "a"}], "malformed_sample", "LLaVA"),
+    "key of a message": (
+        [{"role": "user", "content": "a", "contents": "b"}, ANSWER],
+        "unknown_key",
+        "'contents'.*did you mean 'content'",
+    ),
+    "key of a video": (stream(vidoe_start=3), "unknown_key", "'vidoe_start'.*did you mean 'video_start'.*3"),
+    "key of a text": (user_with({"type": "text", "text": "a", "titel": "b"}), "unknown_key", "did you mean 'title'"),
+    "key of an image": (user_with({"type": "image", "image": "a", "fps": 2}), "unknown_key", "'fps'"),
+    "weight": ([{**user_with({"text": "a"})[0], "weight": 0}, ANSWER], "unknown_key", "annotation_weights"),
+    "raw rate": (user_with({"type": "video", "video": "a", "raw_fps": 30}), "unknown_key", "sample_fps"),
+    "image by address": (user_with({"type": "image_url", "image_url": "a"}), "unknown_element", "mean 'image'"),
+    "fps and nframes": (
+        user_with({"type": "video", "video": "a", "fps": 1.0, "nframes": 8}),
+        "malformed_sample",
+        "fps or nframes",
+    ),
+    "no fps": (user_with({"type": "video", "video": "a", "fps": 0}), "malformed_sample", "fps must be .* above 0.*: 0"),
+    "fps is NaN": (user_with({"type": "video", "video": "a", "fps": NAN}), "malformed_sample", "nan"),
+    "nframes is true": (user_with({"type": "video", "video": "a", "nframes": True}), "malformed_sample", "True"),
+    "half a frame": (user_with({"type": "video", "video": "a", "nframes": 2.5}), "malformed_sample", "whole number"),
+    "one side": (user_with({"type": "image", "image": "a", "resized_width": 56}), "malformed_sample", "go together"),
+    "frames of a stream": (stream(nframes=8), "malformed_sample", "2 frames a second.*leave out nframes.*8"),
+    "fps of a stream": (stream(fps=1), "malformed_sample", "leave out fps.*1"),
+    "list without a rate": (
+        [stream()[0] | {"content": [{"type": "video", "video": ["a.png"]}]}, stream()[1]],
+        "malformed_sample",
+        "sample_fps",
+    ),
+    "window of a list": (
+        user_with({"type": "video", "video": ["a.png"], "video_end": 3}),
+        "malformed_sample",
+        "video_end is not used with a list",
+    ),
+    "number in a list": (
+        user_with({"type": "video", "video": ["a.png", 3]}),
+        "malformed_sample",
+        "frame 1 .*string: 3",
+    ),
+    "empty list": (user_with({"type": "video", "video": []}), "malformed_sample", "string"),
+    "word as whisperX has it": (stream([{"word": "so", "start": 1}]), "malformed_sample", "whisperX"),
+    "word without a time": (stream([[0, 1, "a"], [None, None, "9"]]), "bad_time", "word 1 has no time.*whisperX"),
+    "question of three": (asking([5, "Who?", "Red."]), "malformed_sample", r"\[number, time, question, answer\]"),
+    "question without an answer": (asking([0, 5, "Who?", " "]), "empty_message", "remove it"),
+    "question at no time": (asking([0, None, "Who?", "Red."]), "malformed_sample", "time of .*question 0.*seconds"),
+    "questions as text": (asking("Who?", listed=False), "malformed_sample", "qa_stream must be a list"),
 }
 
 
@@ -333,3 +388,129 @@ def test_media_lie_beside_the_file_or_under_the_working_directory(tmp_path, monk
     (folder / "a.mp4").touch()
     assert resolve_media("a.mp4", sample) == str(folder / "a.mp4")
     assert resolve_media(str(work / "a.mp4"), sample) == str(work / "a.mp4")
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "<video>",
+        "<image>",
+        "<|video_pad|>",
+        "<|image_pad|>",
+        "<|vision_start|><|image_pad|><|vision_end|>",
+        "<image_1>",
+    ],
+)
+def test_marks_of_media_left_in_texts_are_refused(mark):
+    """They would be trained on as text. Words that end a turn are the tokenizer's business: they stay plain text."""
+    answer = {"role": "assistant", "content": f"See {mark}"}
+    for sample in (
+        user_with({"text": f"{mark}\nWhat?"}),
+        [user_with({"text": "What?"})[0], answer],
+        stream([[0, 1, mark]]),
+    ):
+        with pytest.raises(AnnotationError, match=r"would be read as text.*element") as caught:
+            parse(sample)
+        assert caught.value.cause == "media_mark"
+
+
+@pytest.mark.parametrize(
+    "text", ["The `<video>` tag", "<image><url>a.png</url></image>", "a < b > c", "<videos>", "<|im_end|>", "<br>"]
+)
+def test_tags_that_are_spoken_of_are_text(text):
+    assert parse(user_with({"text": text})).messages[0].elements == [TextElement(text)]
+
+
+def test_keys_of_tables_that_hold_nothing_are_no_keys():
+    """Rows of different forms in one table have every column: null where they have no use for it."""
+    nulls = {"image": None, "text": None, "fps": None, "whatever": None}
+    sample = parse(
+        user_with({**nulls, "type": "video", "video": "a.mp4"}, {"video": None, "type": "text", "text": "a"})
+    )
+    assert sample.messages[0].elements == [VideoElement("a.mp4"), TextElement("a")]
+
+
+def test_context_may_stand_beside_the_video():
+    value = stream(previous="before", title="Bikes")
+    assert parse(value).query == TextElement("Describe.", "before", "Bikes")
+    value[0]["content"][1]["title"] = "Races"
+    assert parse(value).query == TextElement("Describe.", "before", "Races")
+    del value[0]["content"][1]
+    assert parse(value).query == TextElement("", "before", "Bikes")
+
+
+def test_questions_in_mid_stream_are_parsed_in_the_order_of_their_times():
+    sample = parse(asking([1, 5, "Who?", "Red."], ["", 2.5, "Where?", "Left."]))
+    assert sample.words.questions == [Question(2.5, "Where?", "Left."), Question(5.0, "Who?", "Red.")]
+    silent = asking([0, 5, "Who?", "Red."])
+    silent[1]["content"][0]["text_stream"] = []
+    assert parse(silent).words.words == []
+
+
+def test_qwens_keys_are_read():
+    asked = {"fps": 1.0, "min_frames": 4, "max_frames": 8, "max_pixels": 50176.0, "total_pixels": 10**6}
+    video = parse(user_with({"type": "video", "video": "a.mp4", **asked})).messages[0].elements[0]
+    assert video.asked.given == asked
+    frames = parse(user_with({"type": "video", "video": ["a.png", "b.png"], "sample_fps": 1})).messages[0].elements[0]
+    assert (frames.video, frames.frames, frames.sample_fps) == ("a.png", ("a.png", "b.png"), 1)
+    assert parse(stream(fps=2, max_pixels=50176)).video.asked.given == {"fps": 2, "max_pixels": 50176}
+
+
+def test_a_media_root_that_is_no_folder_is_refused_at_once(tmp_path):
+    path = write(tmp_path / "a.jsonl", [json.dumps(stream())])
+    with pytest.raises(UserError, match=r"--media_root .*none: no such folder"):
+        AnnotationFile(path, tmp_path / "none")
+
+
+def test_media_are_looked_for_in_the_media_root_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("root", "data"):
+        (tmp_path / folder / "films").mkdir(parents=True)
+        (tmp_path / folder / "films/a.mp4").touch()
+    (tmp_path / "data/b.mp4").touch()
+    path = write(tmp_path / "data/a.jsonl", [json.dumps(stream())])
+    sample, plain = AnnotationFile(path, "root")[0], AnnotationFile(path)[0]
+    assert resolve_media("films/a.mp4", sample) == "root/films/a.mp4"
+    assert resolve_media("films/a.mp4", plain) == str(tmp_path / "data/films/a.mp4")
+    assert resolve_media("b.mp4", sample) == str(tmp_path / "data/b.mp4")
+    with pytest.raises(AnnotationError, match=rf"{tmp_path}/root/c.mp4 and {tmp_path}/data/c.mp4.*--media_root"):
+        resolve_media("c.mp4", sample)
+    again = pickle.loads(pickle.dumps(AnnotationFile(path, "root")))
+    assert again[0].media_root == "root" and resolve_media("films", again[0], folders=True) == "root/films"
+
+
+@pytest.mark.parametrize(
+    ("written", "stored"),
+    [
+        ("file://{here}/my%20film.mp4", "my film.mp4"),
+        ("file://localhost{here}/a.mp4", "a.mp4"),
+        ("file:{here}/a.mp4", "a.mp4"),
+        ("file://a.mp4", "a.mp4"),
+        ("file://{here}/100%.mp4", "100%.mp4"),
+        ("a%20b.mp4", "a%20b.mp4"),
+        ("~/a.mp4", "a.mp4"),
+        ("films\\a.mp4", "films/a.mp4"),
+        ("caf\u00e9.mp4", "cafe\u0301.mp4"),
+        ("cafe\u0301.mp4", "caf\u00e9.mp4"),
+    ],
+)
+def test_names_are_looked_for_as_they_may_be_meant(tmp_path, monkeypatch, written, stored):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / stored).parent.mkdir(exist_ok=True)
+    (tmp_path / stored).touch()
+    sample = parse_sample(json.dumps(stream()).encode(), str(tmp_path / "a.jsonl"), 0, 1)
+    assert Path(resolve_media(written.format(here=tmp_path), sample)) == tmp_path / stored
+
+
+def test_what_was_tried_in_vain_is_named(tmp_path):
+    (tmp_path / "folder").mkdir()
+    sample = parse_sample(json.dumps(stream()).encode(), str(tmp_path / "a.jsonl"), 0, 1)
+    for media, message in (
+        ("C:\\data\\a.mp4", "a path of Windows"),
+        ("file:///D:/a%20b.mp4", "/D:/a b.mp4.*a path of Windows"),
+        ("folder", "is a folder"),
+        ("~/none.mp4", f"{Path.home()}/none.mp4"),
+    ):
+        with pytest.raises(AnnotationError, match=message) as caught:
+            resolve_media(media, sample)
+        assert caught.value.cause == "missing_file"

@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -79,20 +80,28 @@ def test_bad_input_is_one_message_and_status_2(tiny_checkpoint, video, flags, ex
     assert "Traceback" not in done.stderr and not done.stdout
 
 
-def test_interrupt_ends_the_record(tiny_checkpoint, video, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "status", "reason"),
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "stopped by SIGTERM"),
+        (signal.SIGHUP, 129, "stopped by SIGHUP"),
+    ],
+)
+def test_interrupt_ends_the_record(tiny_checkpoint, video, tmp_path, number, status, reason):
     saved = tmp_path / "gesagt é.json"
     process = subprocess.Popen(
         command(tiny_checkpoint, video, "--output_json", str(saved)), cwd=REPOSITORY, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         # Tests that run in the background of a shell have it ignored, and would hand that on.
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=partial(signal.signal, number, signal.SIG_DFL),
     )  # fmt: skip
     assert json.loads(process.stdout.readline())["type"] == "header"
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 130 and "Traceback" not in err
+    assert process.returncode == status and "Traceback" not in err
     *said, end = (json.loads(line) for line in out.splitlines())
-    assert end["type"] == "end" and end["reason"] == "interrupted"
+    assert end["type"] == "end" and end["reason"] == reason
     whole = json.loads(saved.read_text(encoding="utf-8"))
     assert whole["end"] == end and whole["steps"] == [record for record in said if record["type"] == "step"]
 
@@ -128,14 +137,14 @@ def test_a_closed_reader_ends_it_quietly(tiny_checkpoint, video):
 class Terminal:
     """A process on a pseudo terminal."""
 
-    def __init__(self, words: list[str]):
+    def __init__(self, words: list[str], **variables: str):
         self.main, worker = pty.openpty()
-        environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
+        environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40", **variables}
         self.process = subprocess.Popen(
             words, cwd=REPOSITORY, env=environment, stdin=worker, stdout=worker, stderr=worker, close_fds=True
         )
         os.close(worker)
-        self.text = ""
+        self.text = self.codes = ""  # what was printed without its escape codes, and with them
 
     def read_until(self, wanted: str, seconds: float = PATIENCE_S) -> None:
         """Read until `wanted` stands in what was printed since the start, escape codes removed."""
@@ -151,6 +160,7 @@ class Terminal:
         block = os.read(self.main, 65536).decode("utf-8", "replace")
         if "\x1b[6n" in block:  # asked where the cursor is, a terminal answers
             os.write(self.main, b"\x1b[1;1R")
+        self.codes += block
         self.text += re.sub(r"\x1b(\[[0-9;?]*[A-Za-z]|[=>])", "", block)
 
     def type(self, text: str) -> None:
@@ -187,6 +197,17 @@ def test_a_terminal_answers_while_it_comments(tiny_checkpoint, video, tmp_path):
     assert terminal.wait() == 0, terminal.text
     whole = json.loads(saved.read_text())
     assert whole["answers"][0]["question"] == "Who leads?" and len(whole["steps"]) == 4
+
+
+@pytest.mark.parametrize("variables", [{"TERM": "dumb"}, {"NO_COLOR": "1"}], ids=str)
+def test_a_plain_terminal_gets_no_escape_codes(tiny_checkpoint, video, variables):
+    terminal = Terminal(command(tiny_checkpoint, video, "--max_lag_s", "60", "--as_fast_as_possible"), **variables)
+    terminal.type("Who leads?\n")
+    terminal.read_until("The video has ended")
+    terminal.read_until("asked at")
+    terminal.type("\x04")  # Ctrl-D
+    assert terminal.wait() == 0, terminal.text
+    assert "\x1b" not in terminal.codes and "quit: 4 steps" in terminal.text
 
 
 def test_ctrl_c_in_a_terminal(tiny_checkpoint, video):
@@ -299,13 +320,23 @@ def test_a_source_that_fails_is_said_and_ends_the_record(checkpoint):
     assert view.shown[-1]["type"] == "end" and view.shown[-1]["reason"] == "error: camera: unplugged"
 
 
-def test_lines_come_whole_from_a_pipe():
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("text", ["first\nsecond é", "q\r\n", "", "e"])
+def test_lines_come_whole_from_a_pipe(encoding, text):
     reading, writing = os.pipe()
     lines = SimpleQueue()
-    os.write(writing, "first\nsecond é".encode())
-    os.close(writing)
-    queue_lines(reading, lines)
-    assert [lines.get(), lines.get()] == ["first", "second é"] and lines.empty()
+    writer = threading.Thread(target=write_bytewise, args=(writing, text.encode(encoding)))
+    writer.start()
+    queue_lines(reading, lines, "/quit")
+    writer.join()
+    os.close(reading)
+    assert [lines.get() for _ in range(lines.qsize())] == [*filter(None, text.split("\n")), "/quit"]
+
+
+def write_bytewise(descriptor: int, data: bytes) -> None:
+    with os.fdopen(descriptor, "wb", buffering=0) as pipe:
+        for at in range(len(data)):
+            pipe.write(data[at : at + 1])
 
 
 def test_terminal_lines(capsys):

@@ -22,6 +22,7 @@ from data.preview.model_view import frames_from_patches, view_turns
 from data.samples.conversation import IGNORED, ChatFormat
 from data.samples.elements import TextElement
 from data.samples.patches import cut_patches
+from data.samples.vision_cache import VisionCache
 from data.video.decode_cache import DecodeCache
 from data.video.frame_plan import VideoLimits
 from tests.videos import frame_number, make_video, numbered_frame, read_with_opencv
@@ -207,6 +208,136 @@ def test_questions_are_asked_when_the_clip_has_ended(open_samples, chat):
     )
     assert trained(example, chat).endswith(" ...<|im_end|>Red.<|im_end|>")
     check(example, chat)
+
+
+def asked(*questions, words=SPEECH) -> list:
+    """A stream with questions in mid-stream: (time, question, answer)."""
+    sample = stream(words=words)
+    sample[1]["content"][0]["qa_stream"] = [[i, *question] for i, question in enumerate(questions)]
+    return sample
+
+
+def test_a_question_in_mid_stream_is_asked_at_its_time(open_samples, chat):
+    """After the last step that has ended by then, as a turn of text, and its answer is trained on."""
+    example = open_samples(asked((4.0, "Who?", "Red."), (4.9, "Where?", "Left."), (0.5, "What?", "A game.")))[0]
+    assert trained(example, chat) == (
+        "red passes ...<|im_end|>A game.<|im_end|> ...<|im_end|>Red.<|im_end|>Left.<|im_end|> ...<|im_end|>"
+        "saved ...<|im_end|>"
+    )
+    assert (
+        "Time=3.0-4.0s<|vision_start|><|video_pad|><|vision_end|><|im_end|>\n<|im_start|>assistant\n ...<|im_end|>\n"
+        "<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\nRed.<|im_end|>\n<|im_start|>user\nWhere?"
+    ) in example.chat_text
+    assert example.counts["questions"] == 3 and example.counts["questions_outside"] == 0
+    check(example, chat)
+
+
+def test_silence_is_kept_up_to_the_last_question(open_samples, chat):
+    plain, late, silent = open_samples(
+        stream(), asked((8.0, "Over?", "No.")), asked((4.0, "Who?", "Red."), words=[[1, 2, "..."]])
+    )
+    assert late.counts["steps"] == 6 > plain.counts["steps"]
+    assert trained(late, chat) == trained(plain, chat) + " ...<|im_end|>" * 2 + "No.<|im_end|>"
+    assert trained(silent, chat) == " ...<|im_end|> ...<|im_end|>Red.<|im_end|>"
+
+
+def test_questions_outside_the_clip_are_counted(open_samples):
+    sample = asked((0.5, "Early?", "Yes."), (5.0, "In time?", "Yes."), (60.0, "Late?", "Yes."))
+    sample[0]["content"][0].update(video_start=2.0, video_end=8.0)
+    example = open_samples(sample)[0]
+    assert (example.counts["questions"], example.counts["questions_outside"]) == (1, 2)
+    assert "In time?" in example.chat_text and "Late?" not in example.chat_text and "Early?" not in example.chat_text
+    only_late = asked((60.0, "Late?", "Yes."), words=[[1, 2, "..."]])
+    assert open_samples(only_late)[0].cause == "no_words"
+
+
+def frames_shown(example: Example) -> int:
+    return int(example.grid_thw[0, 0]) * 2
+
+
+def test_qwens_keys_choose_frames_and_their_size(open_samples, chat):
+    """Without keys a question about this film of 9 s gets 18 frames."""
+    keys = (
+        {}, {"fps": 1.0}, {"nframes": 7}, {"fps": 1, "max_frames": 5}, {"fps": 0.1, "min_frames": 5},
+        {"max_pixels": 5 * 28 * 28}, {"min_pixels": 60 * 28 * 28, "total_pixels": 10**7},
+        {"resized_height": 60, "resized_width": 85},
+    )  # fmt: skip
+    examples = open_samples(*(talk(video(**asked_for), text("Which?")) for asked_for in keys))
+    shown = [
+        (frames_shown(example), *(example.grid_thw[0, 1:] * 14).tolist())
+        for example in map(examples.__getitem__, range(8))
+    ]
+    assert [n for n, _, _ in shown] == [18, 8, 8, 4, 6, 18, 18, 18]
+    sizes = [h * w for _, h, w in shown]
+    assert sizes[5] <= 5 * 28 * 28 < sizes[0] < 60 * 28 * 28 <= sizes[6] and shown[7][1:] == (56, 84)
+    bad = open_samples(talk(video(nframes=500), text("Which?")), talk(video(resized_height=2000, resized_width=2000)))
+    assert bad[0].cause == bad[1].cause == "broken_video"
+    assert "nframes 500" in bad[0].message and "1988x1988" in bad[1].message
+
+
+def test_an_image_is_as_large_as_its_element_says(open_samples):
+    asked_for = (
+        {},
+        {"max_pixels": 4 * 28 * 28},
+        {"min_pixels": 400 * 28 * 28},
+        {"resized_height": 60, "resized_width": 90},
+    )
+    dataset = open_samples(*(talk({**image(), **keys}) for keys in asked_for))
+    sizes = [(dataset[i].grid_thw[0, 1:] * 14).tolist() for i in range(4)]
+    assert sizes[1] == [28, 56] and sizes[3] == [56, 84] and sizes[2][0] * sizes[2][1] >= 400 * 28 * 28
+    assert sizes[1][0] < sizes[0][0] < sizes[2][0]
+
+
+def numbers(example: Example, chat: ChatFormat) -> list[int]:
+    """The numbers of the frames that a sample shows."""
+    blocks = [block for turn in view_turns(example, chat) for block in turn.blocks]
+    return [frame_number(frame.numpy()) for block in blocks for frame in block.frames]
+
+
+def test_frames_may_lie_in_a_folder_or_be_listed(open_samples, chat, tmp_path):
+    (tmp_path / "frames").mkdir()
+    for number in range(20):
+        Image.fromarray(numbered_frame(number, 56, 112)).save(tmp_path / f"frames/{number}.png")
+    listed = [f"frames/{number}.png" for number in (3, 9, 12)]
+    words = [[0.2, 0.6, "red"], [3.1, 3.4, "wins"]]
+    samples = (
+        talk(video("frames"), text("Which?")),
+        talk(video("frames", sample_fps=4), text("Which?")),
+        talk(video("frames", sample_fps=1, video_start=2, video_end=7.5, nframes=2), text("Which?")),
+        talk(video(listed), text("Which?")),
+        stream(video("frames", sample_fps=4), words=words),
+        stream(video(listed[:2] * 4, sample_fps=2), words=words),
+    )
+    dataset = open_samples(*samples)
+    shown = [numbers(dataset[i], chat) for i in range(6)]
+    assert shown[0] == list(range(20))
+    assert shown[1] == [0, 2, 4, 6, 8, 11, 13, 15, 17, 19]  # 5 s
+    assert shown[2] == [2, 7]
+    assert shown[3] == [3, 9, 12, 12]  # all, made even
+    assert shown[4] == list(range(0, 16, 2)) and shown[5] == [3, 9] * 4
+    cached = VisionCache(tmp_path / "cache", tower="0" * 16, dtype=torch.float32, hidden=8)
+    kept = open_samples(*samples, vision_cache=cached)
+    before = [kept[i].parts[0].made_of for i in range(6)]
+    Image.fromarray(numbered_frame(1, 56, 112)).save(tmp_path / "frames/3.png")
+    assert all(kept[i].parts[0].made_of["request"] != before[i]["request"] for i in range(6))
+    (tmp_path / "frames/3.png").unlink()
+    assert kept[3].cause == "missing_file" and "frames/3.png" in kept[3].message
+
+
+def test_a_folder_without_images_is_a_bad_sample(open_samples, tmp_path):
+    (tmp_path / "nothing").mkdir()
+    bad = open_samples(talk(video("nothing"), text("Which?")), talk(image("nothing")))
+    assert bad[0].cause == "broken_video" and "holds no image" in bad[0].message
+    assert bad[1].cause == "missing_file" and "is a folder" in bad[1].message
+
+
+def test_media_of_all_files_are_in_the_media_root(tmp_path, repository, chat):
+    path = tmp_path / "samples.jsonl"
+    path.write_text(json.dumps(talk(image("grad_320x200.png"))) + "\n")
+    encoder = SampleEncoder(chat, LIMITS, "mrope")
+    assert AnnotationDataset([str(path)], encoder)[0].cause == "missing_file"
+    root = repository / "tests/golden/images"
+    assert isinstance(AnnotationDataset([str(path)], encoder, str(root))[0], Example)
 
 
 def test_a_short_clip_is_one_step(open_samples):

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 from queue import Queue
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from data.video.live import TimedFrame
 from models.load import load_checkpoint
 from models.streaming.decode_graphs import DecodeGraphs
+from models.streaming.decoding import NO_TOKEN, TokenChoice, choose_tokens
 from models.streaming.engine import Engine, EngineFull, EngineOptions
 from models.streaming.options import RetentionOptions, StreamOptions
 from models.streaming.requests import VisionRequest
@@ -352,3 +354,84 @@ def test_what_cannot_be_saved_is_said(checkpoint, tmp_path):
     engine.open(ear, OPTIONS)
     assert engine.close(save_to=tmp_path / "none") == []
     assert "another path" in ear.of("error")[0]["message"] and ear.records[-1]["reason"] == "engine closed"
+
+
+def with_a_broken_token(folder, text: str):
+    """A checkpoint whose embedding of the first token of `text` is NaN, and nothing else."""
+    checkpoint = load_checkpoint(folder, device="cpu", dtype="float32")
+    model = checkpoint.model
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    with torch.no_grad():
+        model.get_input_embeddings().weight[checkpoint.chat.text_ids(text)[0]] = torch.nan
+    return checkpoint
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+def test_logits_that_are_not_finite_end_their_stream_and_no_other(tiny_checkpoint, greedy):
+    checkpoint = with_a_broken_token(tiny_checkpoint, " tennis")
+    film = noise(12, 5)
+    options = replace(OPTIONS, query="What happens?", do_sample=not greedy, seed=3)
+    expected = alone(checkpoint, film, options)
+    engine = Engine(checkpoint)
+    try:
+        broken, fine = Ear(), Ear()
+        streams = [
+            engine.open(broken, replace(options, query="Who plays tennis?"), realtime=False),
+            engine.open(fine, options, realtime=False),
+        ]
+        for stream in streams:
+            engine.watch(stream, timed_frames(film))
+        assert "logits are not finite" in next(r["message"] for r in broken.wait() if r["type"] == "error")
+        assert broken.records[-1]["reason"] == "failed" and not broken.of("step")
+        fine.wait()
+        assert fine.said() == expected and not fine.of("error")
+    finally:
+        engine.close()
+    with pytest.raises(UserError, match="logits are not finite"):
+        alone(checkpoint, film, replace(options, query="Who plays tennis?"))
+    with pytest.raises(UserError, match="logits are not finite"):
+        session = StreamingSession(checkpoint, options)
+        session.step(film[:6], 0, 3)
+        list(session.ask("Who plays tennis?"))
+
+
+@pytest.mark.parametrize("temperature", [1e-30, 1e-3, 1.0, 1e6])
+def test_no_temperature_leaves_the_range_of_floats(temperature):
+    options = StreamOptions(do_sample=True, temperature=temperature)
+    logits = torch.linspace(-50, 50, 11)[None].expand(2, -1)
+    counts = [torch.zeros(11, dtype=torch.int)] * 2
+    choice = TokenChoice(options, silence_id=0, generator=torch.Generator().manual_seed(0))
+    chosen = choose_tokens(logits, counts, [choice, choice])
+    assert all(0 <= token <= 10 for token in chosen) and (temperature > 1 or chosen == [10, 10])
+
+
+def test_choose_tokens_marks_rows_without_finite_logits():
+    logits = torch.zeros(4, 6)
+    logits[1, 2], logits[2, 2], logits[3] = torch.nan, torch.inf, -torch.inf
+    counts = [torch.zeros(6, dtype=torch.int)] * 4
+    choices = [TokenChoice(StreamOptions(do_sample=row % 2 == 1), silence_id=0) for row in range(4)]
+    assert choose_tokens(logits, counts, choices) == [0, NO_TOKEN, NO_TOKEN, NO_TOKEN]
+
+
+@pytest.mark.parametrize("end", ["source", "closed"])
+def test_an_accepted_question_always_gets_a_record(checkpoint, engine, end):
+    ear = Ear()
+    stream = engine.open(ear, OPTIONS, realtime=False)
+    numbers = [stream.ask("Who leads?"), stream.ask("Why?")]
+    stream.end() if end == "source" else stream.close()
+    ear.wait()
+    answers = ear.of("answer")
+    assert [answer["id"] for answer in answers] == numbers and ear.records[-1]["type"] == "end"
+    assert all(answer["text"] == "" and "nothing was seen" in answer["unanswered"] for answer in answers)
+
+
+def test_an_answer_that_is_cut_off_gets_a_record(checkpoint):
+    engine, ear = Engine(checkpoint, threaded=False), Ear()
+    stream = engine.open(ear, OPTIONS, realtime=False)
+    for timed in timed_frames(noise(7, 5)):
+        stream.push(timed.time_s, timed.frame)
+    engine.run_pending()
+    number = stream.ask("Who leads?")
+    stream.close()
+    engine.run_pending()
+    assert [(answer["id"], answer["unanswered"]) for answer in ear.of("answer")] == [(number, "the stream ended first")]

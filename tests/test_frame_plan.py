@@ -4,8 +4,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from qwen_vl_utils.vision_process import smart_nframes
 
+from data.video.asked_frames import AskedFrames
 from data.video.frame_plan import (
     FrameTable,
     VideoLimits,
@@ -169,6 +172,30 @@ def test_question_count_is_that_of_the_library():
         for fps in (1.0, 5.0, 15.404, 29.97, 60.0):
             expected = smart_nframes({"fps": 2.0, "max_frames": min(480, n_window)}, n_window, fps)
             assert question_count(n_window, fps, 480) == expected
+
+
+@settings(deadline=None, derandomize=True, database=None)
+@given(
+    n_window=st.integers(4, 2000),
+    average_fps=st.floats(1, 60),
+    keys=st.one_of(
+        st.fixed_dictionaries({"nframes": st.integers(2, 400)}),
+        st.fixed_dictionaries(
+            {"fps": st.floats(0.05, 30)},
+            optional={"min_frames": st.integers(2, 20), "max_frames": st.integers(20, 400)},
+        ),
+    ),
+)
+def test_frames_asked_for_are_as_many_as_qwens_reader_takes(n_window, average_fps, keys):
+    limits = AskedFrames(**keys).limits(VideoLimits())
+    most = min(480, n_window, keys.get("max_frames", 480))
+    try:
+        expected = smart_nframes({**keys, **({} if "nframes" in keys else {"max_frames": most})}, n_window, average_fps)
+    except ValueError:
+        with pytest.raises(ValueError, match="nframes"):
+            limits.question_count(n_window, average_fps)
+    else:
+        assert limits.question_count(n_window, average_fps) == expected
 
 
 def test_question_frames_are_spread_over_the_window():

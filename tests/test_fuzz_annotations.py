@@ -14,7 +14,7 @@ from data.video.frame_plan import VideoLimits
 
 VIDEO = "videos/odd9_320x180.mp4"
 # What a sample of the right shape can still have: a window without frames, no words, only empty texts.
-PLAUSIBLE_CAUSES = {"broken_video", "empty_message", "no_words", "words_outside_clip", "too_long"}
+PLAUSIBLE_CAUSES = {"broken_video", "empty_message", "media_mark", "no_words", "words_outside_clip", "too_long"}
 LIMITS = VideoLimits(min_pixels=4 * 28 * 28, total_pixels=40 * 28 * 28)
 FUZZ = settings(
     derandomize=True,
@@ -55,13 +55,18 @@ def elements(videos: st.SearchStrategy[str]) -> st.SearchStrategy:
     return st.one_of(
         st.fixed_dictionaries(
             {"type": st.just("video"), "video": videos},
-            optional={"video_start": seconds, "video_end": seconds, "pos": junk},
+            optional={"video_start": seconds, "video_end": seconds, "pos": junk, "fps": seconds, "nframes": scalars},
         ),
         st.fixed_dictionaries({"type": st.just("image"), "image": st.one_of(videos, scalars)}),
         st.fixed_dictionaries(
             {"type": st.just("text"), "text": scalars}, optional={"previous": scalars, "title": scalars}
         ),
-        st.fixed_dictionaries({"type": st.just("text_stream"), "text_stream": st.one_of(sorted_words(), words, junk)}),
+        st.fixed_dictionaries(
+            {"type": st.just("text_stream"), "text_stream": st.one_of(sorted_words(), words, junk)},
+            optional={
+                "qa_stream": st.one_of(junk, st.lists(st.tuples(scalars, seconds, scalars, scalars), max_size=3))
+            },
+        ),
         junk,
     )
 

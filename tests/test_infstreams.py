@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.infstreams import distributed_generate_infstreams, game_predictor
-from evaluation.infstreams.game_predictor import MAX_PIXELS, GameMemory, GamePredictor
+from evaluation.infstreams import distributed_generate_infstreams
 from evaluation.infstreams.task import GameArguments, covers, cut, load_task, load_windows, stretches
 from evaluation.livesports3kcc.events import load_events
+from evaluation.predictors import live
 from evaluation.predictors.checkpoint import CheckpointPredictor
+from evaluation.predictors.live import MAX_PIXELS, LivePredictor
+from evaluation.predictors.live_memory import LiveMemory
 from evaluation.predictors.predictor_arguments import PredictorArguments
 from evaluation.runner.run import FAILED
 from evaluation.tasks.item import ClipPlan, Commentary, Item
@@ -86,37 +88,37 @@ def test_remembering_everything_is_the_commentary_of_a_clip():
     item = Item("m", "m", ask, None, ClipPlan(str(VIDEOS / "match_1.mp4"), 0.0, 12.5, rule="stream"))
     model = PredictorArguments(model_name_or_path=str(NANO), device="cpu")
     ((_, at_once),) = CheckpointPredictor.load(model).answer([item])
-    ((_, full),) = GamePredictor.load((model, GameMemory(cache_policy="full"))).answer([item])
+    ((_, full),) = LivePredictor.load((model, LiveMemory(cache_policy="full"))).answer([item])
     assert [tuple(step) for step in full.steps[:11]] == [tuple(step) for step in at_once.steps[:11]]
     assert any(text for _, _, text in full.steps)
 
 
 def test_what_is_remembered_decides_and_is_kept_with_the_answers(monkeypatch):
     model = PredictorArguments(model_name_or_path=str(NANO), device="cpu")
-    window = GamePredictor.load((model, GameMemory(vision_s=4.0, text_tokens=64)))
+    window = LivePredictor.load((model, LiveMemory(vision_s=4.0, text_tokens=64)))
     assert window.settings["retention"]["cache_policy"] == "window" and window.settings["retention"]["vision_s"] == 4.0
     assert window.limits.max_pixels <= MAX_PIXELS
     item = Item("m", "m", Commentary("Describe.", 20, 1.05), None, ClipPlan(str(VIDEOS / "match_1.mp4"), 2.0, 26.0))
-    n_context, real = [], game_predictor.comment
+    n_context, real = [], live.comment
 
     def comment(session, frames):
         for step in real(session, frames):
             n_context.append(step.n_context)
             yield step
 
-    monkeypatch.setattr(game_predictor, "comment", comment)
+    monkeypatch.setattr(live, "comment", comment)
     ((_, answer),) = window.answer([item])
     assert answer.steps[0][0] == 2.0 and answer.steps[-1][1] == 26.0
     bounded = n_context.copy()
     n_context.clear()
-    list(GamePredictor.load((model, GameMemory(cache_policy="full"))).answer([item]))
+    list(LivePredictor.load((model, LiveMemory(cache_policy="full"))).answer([item]))
     assert len(bounded) == len(n_context) > 15
     assert max(bounded) < max(n_context) / 2 and n_context == sorted(n_context)
     lost = Item("l", "l", item.ask, None, ClipPlan(str(VIDEOS / "match_1.mp4"), 500.0, 600.0))
     ((_, error),) = window.answer([lost])
     assert "holds no frame from 500 s on" in str(error)
     with pytest.raises(UserError, match="--cache_policy full"):
-        GamePredictor.load((PredictorArguments(model_name_or_path=str(NANO), compat="livecc"), GameMemory()))
+        LivePredictor.load((PredictorArguments(model_name_or_path=str(NANO), compat="livecc"), LiveMemory()))
 
 
 def test_the_command_writes_windows_for_the_judge(windows_path: Path, tmp_path: Path, monkeypatch, capsys):

@@ -141,7 +141,9 @@ def test_the_commentary_of_a_run_is_a_file_in_the_published_format(
 
     # A base model's context, and another decoding, are other answers.
     assert run_main(main, monkeypatch, *flags, "--not_instruct_model", "--limit", 1) == 0
-    assert read_rows(out / "nano_checkpoint.jsonl")[0]["pred"] != half[0]["pred"]
+    (other,) = out.glob("nano_checkpoint_*.jsonl")
+    assert read_rows(other)[0]["pred"] != half[0]["pred"]
+    assert read_rows(out / "nano_checkpoint.jsonl") == whole  # other settings have a file of their own
 
 
 def test_the_seed_command_in_two_processes_says_what_one_says(annotations: Path, tmp_path: Path, monkeypatch):

@@ -1,5 +1,6 @@
 """LiveSports-3K-CC judged by an endpoint's model: a report that shows the bias, troubles, costs and kills."""
 
+import functools
 import json
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from evaluation.livesports3kcc import llm_judge
 from evaluation.livesports3kcc.events import load_events
 from evaluation.livesports3kcc.llm_judge import JudgeArguments, judge_events, report_judgements
 from evaluation.livesports3kcc.scores import read as read_published
+from evaluation.runner.run import FAILED
 from evaluation.scoring.preference import summary
 from evaluation.scoring.results import BenchmarkRun
 from evaluation.tasks.prompts import PromptTemplates
@@ -169,6 +171,100 @@ def test_a_run_stops_when_the_server_is_down(tmp_path: Path):
         with pytest.raises(UserError, match="the last 8 requests to gpt-4o-2024-08-06 all failed"):
             judged(server, arguments)
         assert len(server.requests) <= (8 + 16) * 3
+
+
+THOUGHT = "<think>First I look at Commentary A. It names the goal.</think>\n"
+
+
+@pytest.mark.parametrize(
+    ("response", "cause"),
+    [
+        (
+            Response("<think>Let me see. First I look at Commentary A", finish="length"),
+            "cut off at its limit of tokens",
+        ),
+        (Response("Commentary A", finish="length"), "raise --max_verdict_tokens 64"),
+        (Response(""), "says nothing at all"),
+        (Response(THOUGHT), "says nothing after what it thought"),
+    ],
+)
+def test_a_verdict_that_was_cut_off_or_is_empty_is_a_failure_and_no_vote(tmp_path: Path, capsys, response, cause):
+    arguments = write_event_files(tmp_path, 6)
+    with JudgeServer(lambda number, prompt: response) as server:
+        result = judged(server, arguments)
+        assert report_judgements(result, "GPT-4o") == FAILED
+    assert all(outcome.failed and outcome.value == 0 and cause in outcome.shown["error"] for outcome in result.results)
+    said = capsys.readouterr()
+    assert "No winning rate for ours vs. GPT-4o: 100.0% of the judgements have no verdict" in said.err
+    assert "Winning Rate" not in said.err
+    record = json.loads(said.out.splitlines()[0])
+    assert record["score"] is None and "no win rate" in record["note"]
+    assert not any(row.get("name") == "win rate" for row in map(json.loads, said.out.splitlines()))
+
+
+def test_a_judge_that_thinks_is_heard_after_its_thoughts(tmp_path: Path, capsys):
+    arguments = replace(write_event_files(tmp_path, 8), max_verdict_tokens=4096)
+
+    def thinks(number: int, prompt: str) -> Response:
+        return replace(prefers_good(number, prompt), body=THOUGHT + str(prefers_good(number, prompt).body))
+
+    with JudgeServer(thinks) as server:
+        result = judged(server, arguments, extra_body='{"chat_template_kwargs": {"enable_thinking": true}}')
+        assert report_judgements(result, "GPT-4o") == 0
+        bodies = [request["body"] for request in server.requests]
+    assert {body["max_tokens"] for body in bodies} == {4096}
+    assert all(body["chat_template_kwargs"] == {"enable_thinking": True} for body in bodies)
+    assert table(result, 0) == {"win rate": 0.75}  # as without its thoughts, which always name A first
+    assert "GPT-4o wins 25.00%" in capsys.readouterr().err
+    assert result.settings["max_tokens"] == 4096 and "chat_template_kwargs" in result.settings["extra_body"]
+
+
+def test_a_judge_that_takes_other_parameters(tmp_path: Path):
+    """As models that reason: max_completion_tokens, and no temperature but their own."""
+    arguments = write_event_files(tmp_path, 12)
+
+    def behave(number: int, prompt: str) -> Response:
+        body = server.requests[number]["body"]
+        for name, said in (
+            ("max_tokens", "Use 'max_completion_tokens' instead"),
+            ("temperature", "Only 1 is supported"),
+        ):
+            if name in body:
+                return Response(f"Unsupported parameter: '{name}' is not supported with this model. {said}", status=400)
+        return prefers_good(number, prompt)
+
+    with JudgeServer(behave) as server:
+        result = judged(server, replace(arguments, num_workers=4))
+        taken = [request["body"] for request in server.requests if "max_completion_tokens" in request["body"]]
+    assert not any(outcome.failed for outcome in result.results)
+    assert len(taken) >= 24 and taken[-1]["max_completion_tokens"] == 64 and "temperature" not in taken[-1]
+
+
+def test_above_a_few_per_cent_without_a_verdict_there_is_no_headline(tmp_path: Path, capsys):
+    arguments = write_event_files(tmp_path, 40)
+    for n_silent, status in ((2, 0), (3, FAILED)):  # of 80 judgements: 2.5 and 3.75 %
+        behave = functools.partial(mumbles, n_silent)
+        with JudgeServer(behave) as server:
+            result = judged(server, replace(arguments, num_workers=1, output_dir=str(tmp_path / f"{n_silent}")))
+            assert report_judgements(result, "GPT-4o") == status
+        assert ("Winning Rate for ours" in capsys.readouterr().err) == (status == 0)
+
+
+def mumbles(n_silent: int, number: int, prompt: str) -> Response:
+    """Name nobody a few times."""
+    return Response("banana") if number < n_silent else prefers_good(number, prompt)
+
+
+def test_another_judge_and_fewer_events_replace_nothing(tmp_path: Path):
+    arguments = write_event_files(tmp_path, 8)
+    with JudgeServer(prefers_good) as server:
+        judged(server, arguments)
+        judged(server, replace(arguments, judge_model="other-2026-01-01"))
+        judged(server, replace(arguments, limit=3))
+    folder = tmp_path / "judges"
+    assert sorted(len(BenchmarkRun.read(path).results) for path in folder.glob("*.result.json")) == [3, 8, 8]
+    assert sorted(len(lines_of(path)) for path in folder.glob("GPT-4o_ours*.jsonl")) == [3, 8, 8]
+    assert len(BenchmarkRun.read(folder / "ours_vs-GPT-4o_livecc.result.json").results) == 8
 
 
 def run_command(arguments: JudgeArguments, server: JudgeServer, monkeypatch, *more: str) -> subprocess.Popen:

@@ -168,3 +168,130 @@ def test_processor_alone(folder, tmp_path):
 def test_flash_attention_is_chosen_for_16_bits_on_a_gpu_alone(device, dtype, installed, chosen, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if installed else None)
     assert preferred_attention(torch.device(device), dtype) == chosen
+
+
+LIVECC = "chenjoya/LiveCC-7B-Instruct"
+SNAPSHOT = f"models--chenjoya--LiveCC-7B-Instruct/snapshots/{'dbe7415c' * 5}"
+
+
+@pytest.mark.parametrize(
+    ("place", "recorded_name", "card", "mode", "is_guess"),
+    [
+        (SNAPSHOT, None, None, "sequential", False),
+        ("models--Qwen--Qwen2-VL-7B-Instruct/snapshots/abc", None, None, "mrope", False),
+        ("livecc-7b-instruct", None, None, "sequential", True),
+        ("livecc", None, None, "sequential", True),
+        ("LiveCC-7B-Instruct-AWQ", None, None, "sequential", True),
+        ("my-livecc-sft/checkpoint-100", None, None, "sequential", True),
+        ("run_3/checkpoint-100", LIVECC, None, "sequential", True),
+        ("merged", None, f"base_model: {LIVECC}", "sequential", True),
+        ("merged", None, f"license: mit\nbase_model:\n- {LIVECC}\ntags:\n- video", "sequential", True),
+        ("merged", None, "base_model:\n- Qwen/Qwen2-VL-7B\ndatasets:\n- chenjoya/LiveCC-5M", "mrope", True),
+        ("Qwen2-VL-2B", None, None, "mrope", True),
+        ("livecc/weights/Qwen2-VL-7B-Instruct", None, None, "mrope", True),
+        ("livecc/weights/base", "Qwen/Qwen2-VL-7B", None, "mrope", True),
+        ("weights", None, None, "mrope", True),
+    ],
+)
+def test_weights_are_known_wherever_they_lie(place, recorded_name, card, mode, is_guess, tmp_path, caplog):
+    caplog.set_level("INFO")
+    folder = tmp_path / place
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"_name_or_path": recorded_name} if recorded_name else {}))
+    if card:
+        (folder / "README.md").write_text(f"---\n{card}\n---\n# Some model\n")
+    assert choose_position_mode(None, str(folder)) == mode
+    (said,) = caplog.records
+    assert said.levelname == ("WARNING" if is_guess else "INFO") and ("guess" in said.message) == is_guess
+    link = tmp_path / "a link"
+    link.symlink_to(folder)
+    assert choose_position_mode(None, str(link)) == mode
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def lfs_pointer(path):
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 16598765267\n")
+
+
+def as_shards(folder):
+    """Split the weights in two; the index names both."""
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = {name: f"model-0000{1 + at % 2}-of-00002.safetensors" for at, name in enumerate(sorted(weights))}
+    for file in set(names.values()):
+        save_file({name: weights[name] for name in names if names[name] == file}, folder / file, {"format": "pt"})
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    return folder / "model-00002-of-00002.safetensors"
+
+
+def rename_weights(folder, name):
+    (folder / "model.safetensors").rename(folder / name)
+
+
+def add_weight(folder):
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights | {"model.layers.99.mlp.up_proj.weight": torch.ones(2)}, folder / "model.safetensors")
+
+
+def add_tokens(folder):
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    entry = tokenizer["added_tokens"][-1]
+    tokenizer["added_tokens"].append({**entry, "id": 10**6, "content": "<|one too many|>"})
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda folder: cut(folder / "model.safetensors"), "cut short"),
+        (lambda folder: cut(as_shards(folder)), "00002-of-00002.*cut short"),
+        (lambda folder: as_shards(folder).unlink(), "1 of 2 files of weights are missing .*00002"),
+        (lambda folder: lfs_pointer(folder / "model.safetensors"), "lfs pull"),
+        (lambda folder: lfs_pointer(folder / "tokenizer.json"), "lfs pull"),
+        (lambda folder: lfs_pointer(folder / "config.json"), "lfs pull"),
+        (lambda folder: rename_weights(folder, "pytorch_model.bin"), "only pytorch_model.bin"),
+        (lambda folder: rename_weights(folder, "weights-Q4_K_M.gguf"), "only weights-Q4_K_M.gguf"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "neither"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b""), "no safetensors"),
+        (lambda folder: (as_shards(folder).parent / "model.safetensors.index.json").write_text("{"), "no index"),
+        (lambda folder: edit_config(folder, quantization_config={"quant_method": "awq", "bits": 4}), "by awq"),
+        (lambda folder: edit_config(folder, quantization_config={"quant_method": "gptq", "bits": 4}), "by gptq"),
+        (lambda folder: edit_config(folder, quantization_config={"load_in_4bit": True}), "quantized"),
+        (add_weight, "1 weights are unexpected .*layers.99"),
+        (add_tokens, "the tokenizer has 668 tokens and the embedding 667 rows"),
+    ],
+)
+def test_folders_that_cannot_be_loaded_are_one_message(folder, change, words):
+    change(folder)
+    with pytest.raises(UserError, match=words) as refused:
+        load(folder)
+    assert "\n" not in str(refused.value)
+
+
+def test_shards_load_as_one_file(folder, tmp_path):
+    whole = load(folder).model.state_dict()
+    as_shards(folder)
+    assert all(torch.equal(weight, whole[name]) for name, weight in load(folder).model.state_dict().items())
+
+
+def test_paths_beside_a_checkpoint(folder, monkeypatch):
+    with pytest.raises(UserError, match=f"there is one below it: give {folder}"):
+        load(folder.parent)
+    with pytest.raises(UserError, match="it is a file; give a folder"):
+        load(folder / "model.safetensors")
+    (folder.parent / "gguf").mkdir()
+    (folder.parent / "gguf" / "livecc-Q4.gguf").write_bytes(b"GGUF")
+    for path in (folder.parent / "gguf", folder.parent / "gguf" / "livecc-Q4.gguf"):
+        with pytest.raises(UserError, match=r"GGUF.* not read"):
+            load(path)
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert load(f"~/{folder.name}").name == str(folder)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "cuda:-1", "meta", "cpu:3", "mps:0", "CPU"])
+def test_unknown_devices_are_refused_with_those_that_are_there(folder, device):
+    with pytest.raises(UserError, match=rf"--device {device}: not there; PyTorch .* cpu"):
+        load_checkpoint(folder, device=device)

@@ -88,6 +88,13 @@ def test_json_holds_what_a_program_needs(samples, processor, tmp_path, capsys):
     assert "earlier speech" not in stream["chat_text"]
 
 
+def test_media_are_looked_for_in_the_media_root(samples, processor, repository, capsys):
+    samples.write_text(samples.read_text().replace(f"{repository}/tests/", ""))
+    command = [str(samples), "--processor", processor, "--index", "1"]
+    assert main(command) == 2 and "--media_root" in capsys.readouterr().err
+    assert main([*command, "--media_root", str(repository / "tests")]) == 0
+
+
 def test_one_sample_with_context_and_published_times(samples, processor, tmp_path):
     out = tmp_path / "out.json"
     flags = ["--index", "0", "--with_context", "--frame_times", "end32", "--json", str(out)]

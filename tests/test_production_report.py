@@ -8,8 +8,8 @@ import pytest
 
 from data.production.report import facts as report_facts
 from data.production.report.facts import collect, sample
+from data.production.report.histogram import N_BINS, histogram
 from data.production.report.page import write_run_page
-from data.production.report.plot import histogram
 from data.production.run import RunnerArguments, run_config
 from data.production.runner.config import read_run_config
 from data.production.runner.progress import RunResult
@@ -93,9 +93,14 @@ def test_a_sample_is_spread_over_the_run(tmp_path):
 
 
 def test_histograms_bear_any_values():
-    assert histogram([], [], "s") == ""
-    assert "<svg" in histogram([1.0], [], "s") and "nan" not in histogram([float("inf"), 2.0], [3.0], "<s>")
-    assert "<s>" not in histogram([1.0, 2.0], [], "<s>")
+    assert histogram([], []) is None and histogram([float("nan")], [float("inf")]) is None
+    one = histogram([1.0], [], "s")
+    assert (one.low, one.high, one.most, len(one.bars)) == (0.5, 1.5, 1, N_BINS)
+    both = histogram([float("inf"), 2.0, 2.0], [3.0, 2.0, float("nan")], "s")
+    assert [(bar.kept, bar.dropped) for bar in both.bars if bar.kept or bar.dropped] == [(2, 1), (0, 1)]
+    assert (both.low, both.high, both.most) == (2.0, 3.0, 3)
+    far = histogram([*range(1000), 1e9], [])
+    assert far.high < 1000 and sum(bar.kept for bar in far.bars) == 1001
 
 
 def test_parquet_and_its_card(made, tmp_path, monkeypatch):

@@ -207,11 +207,11 @@ def step(name: str, gpus: float = 0.0, cpus: int = 1) -> PipelineStep:
 
 def test_gpu_stages_have_a_worker_for_each_share(monkeypatch, tmp_path):
     monkeypatch.setattr(runners, "visible_gpus", lambda: ["3", "5"])
-    setups = runners.LocalRunner()._setups({4: step("model", gpus=0.5)}, tmp_path)
+    setups = runners.LocalRunner(RunnerArguments())._setups({4: step("model", gpus=0.5)}, tmp_path)
     assert [setup.gpu for setup in setups] == ["3", "3", "5", "5"]
     monkeypatch.setattr(runners, "visible_gpus", lambda: [])
     for cpus, n in ((0, 1), (2, 3), (99, 1)):
-        setups = runners.LocalRunner(num_workers=6)._setups({4: step("model", 1.0, cpus)}, tmp_path)
+        setups = runners.LocalRunner(RunnerArguments(num_workers=6))._setups({4: step("model", 1.0, cpus)}, tmp_path)
         assert [setup.gpu for setup in setups] == [None] * n
 
 
@@ -315,6 +315,24 @@ def test_failures_are_recorded_and_retried_alone(videos, whole, tmp_path):
     assert not (tmp_path / "out" / "failed.jsonl").exists()
     name = "made_with_seeks.jsonl"
     assert (tmp_path / "out" / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_run_that_lets_nothing_through_says_why_and_ends_with_its_own_status(videos, tmp_path, capsys):
+    nothing = ["pretrain_to_clips.min_words_per_s=30", "pretrain_to_clips.max_words_per_s=40"]
+    result = run_here(write_config(tmp_path, videos), tmp_path / "out", nothing)
+    assert say_result(result) == 4
+    most = max(
+        (tally.records, f"{reason} ({step.name})")
+        for step, count in zip(result.steps, result.progress.counts, strict=True)
+        for reason, tally in count.reasons.items()
+    )
+    assert f"nothing came through: {most[0]} {most[1]}, " in capsys.readouterr().err
+    assert stage_main("pretrain_to_clips", [str(videos), str(tmp_path / "clips.jsonl"), "--min_s", "1000"]) == 4
+    assert "too_short (pretrain_to_clips)" in capsys.readouterr().err and not (tmp_path / "clips.jsonl").read_bytes()
+    (tmp_path / "broken").touch()
+    config = write_config(tmp_path, videos, {"fail": FAILING, "folder": str(tmp_path), "most_words": 0})
+    assert say_result(run_here(config, tmp_path / "failed")) == 3, "what failed may come through another time"
+    assert "too_many_words (tests.production)" in capsys.readouterr().err
 
 
 def test_a_record_that_kills_its_process_fails_alone(videos, whole, tmp_path):

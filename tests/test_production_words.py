@@ -185,6 +185,36 @@ def test_words_out_of_order_are_noticed_in_their_clip_alone():
     assert record.rejection.reason == "words_out_of_order"
 
 
+@given(captions, st.integers(0, 20000).map(lambda hundredths: hundredths / 100), st.booleans())
+@FUZZ
+def test_no_clip_goes_on_behind_the_picture_and_no_word_is_lost(entries, duration_s, recognised):
+    record = Record("v", captions=timed(entries), duration_s=duration_s)
+    pretrain = PretrainToClips(PretrainClipOptions(min_s=5, max_s=40))
+    whole = [part for part in parts_of(pretrain, Record("v", captions=record.captions)) if not part.captions]
+    if recognised:
+        record.words, record.captions = [list(word) for part in whole for word in part.words], []
+        parts = list(SftToClips(SftClipOptions(min_s=5, max_s=40)).expand(record)) if record.words else []
+    else:
+        parts = [part for part in parts_of(pretrain, record) if not part.captions]
+    assert [word[2] for part in parts for word in part.words] == [word[2] for part in whole for word in part.words]
+    behind = by_reason(parts, "beyond_video")
+    assert all(word[0] >= duration_s - 1e-3 for part in behind for word in part.words)
+    seen = [word for part in parts if part not in behind for word in part.words]
+    assert all(word[0] < duration_s and word[1] <= duration_s for word in seen)
+    assert all(part.end_s <= duration_s and part.previous is not None for part in by_reason(parts, None))
+
+
+def test_a_window_that_ends_behind_the_picture_is_cut_and_says_how_many_words_were_lost():
+    said = " ".join(f"Wort{i}" for i in range(80))
+    record = Record("v", captions=[[0.0, 40.0, said], [41.0, 80.0, said.upper()]], duration_s=40.25)
+    clip, behind = parts_of(PretrainToClips(), record)
+    assert (clip.rejection, clip.start_s, clip.end_s, len(clip.words)) == (None, 0.0, 40.0, 80)
+    assert behind.rejection.reason == "beyond_video" and behind.rejection.detail.startswith("80 words from 41.0 s on")
+    record = Record("v", words=[[i, i + 0.9, "Wort."] for i in range(60)], duration_s=39.5)
+    clip, behind = SftToClips().expand(record)
+    assert clip.words[-1] == [39, 39.5, "Wort."] and clip.end_s == 39.5 and len(behind.words) == 20
+
+
 def test_word_times_that_the_input_brings_can_be_kept():
     record = Record("v", captions=[[0, 4, "a b"]], words=[[0, 1, "a"], [1.2, 4, "b"]])
     (even,) = parts_of(PretrainToClips(PretrainClipOptions(min_s=1, min_words_per_s=0)), record)
@@ -206,6 +236,8 @@ def test_word_times_that_the_input_brings_can_be_kept():
         ({"language": "en-GB"}, None),
         ({"category": "Gaming"}, "category"),
         ({"captions": [[0, 1, "Yes yes YES"]]}, "few_distinct_words"),
+        ({"captions": []}, "no_captions"),
+        ({"captions": [], "language": ""}, "no_captions"),
     ],
 )
 def test_metadata(change, reason):

@@ -245,7 +245,7 @@ def test_bad_files_of_rows(tmp_path):
             read_rows(name, HUB)
     for name, content, message in (
         ("empty.jsonl", "", f"no rows in it; get them with: {command}"),
-        ("rows.xml", "<x>", "rows are read from files that end in .jsonl, .json, .csv, .parquet"),
+        ("rows.xml", "<x>", "rows are read from files that end in .jsonl, .json, .csv, .tsv, .parquet"),
         ("rows.parquet", "no parquet", "cannot be read as parquet"),
         ("rows.csv", "a,b\n1\n", "line 2: not as many values as the header has names"),
         ("rows.csv", 'a,b\n"1,2\n', "cannot be read as a table"),

@@ -12,6 +12,7 @@ from evaluation.scoring.benchmarks import benchmark_names, scores_of
 from evaluation.scoring.preference import summary as preference_summary
 from evaluation.scoring.results import BenchmarkRun, ItemResult
 from evaluation.scoring.scored_runs import ScoredRun, pairs_of
+from evaluation.scoring.stats import sign_flip_test, sign_test
 from evaluation.videomme.scores import export, nested, text_report
 from utils.errors import UserError
 
@@ -185,8 +186,8 @@ def test_missing_and_empty_places_are_named(tmp_path: Path):
     with pytest.raises(UserError, match="run an evaluation first"):
         main(["videomme", str(tmp_path)])
     with pytest.raises(UserError, match="no published result format"):
-        (tmp_path / "mvbench.json").write_text("[]")
-        main(["mvbench", str(tmp_path / "mvbench.json")])
+        (tmp_path / "streamingbench.json").write_text("[]")
+        main(["streamingbench", str(tmp_path / "streamingbench.json")])
 
 
 @pytest.mark.parametrize(
@@ -277,3 +278,101 @@ def test_every_benchmark_keeps_the_contract(benchmark: str, tmp_path: Path):
     (tmp_path / "x").write_text("[1]")
     with pytest.raises(UserError):
         module.read(tmp_path / "x")
+
+
+def write_ovo_set(folder: Path, answers: dict[str, str | list | None]) -> Path:
+    """A set of OVO-Bench's authors: two files of one model, a question of each kind."""
+    folder.mkdir(parents=True)
+    row = {"video": "a/v.mp4", "question": "What?", "ground_truth": "B"}
+    first = {"backward": [{**row, "id": 7, "task": "EPM", "response": answers["EPM"]}], "realtime": [], "forward": []}
+    info = [{"realtime": 3, "count": 12, "response": answers["REC"]}, {"realtime": 5, "count": 2, "response": "1 or 2"}]
+    asked = {"id": 9, "task": "SSR", "video": "b.mp4", "test_info": [{"type": 1, "response": "Y"}]}
+    second = {
+        "backward": [], "realtime": [{**row, "id": 8, "task": "OCR", "response": answers["OCR"]}],
+        "forward": [{"id": 10, "task": "REC", "video": "c.mp4", "test_info": info}, asked],
+    }  # fmt: skip
+    for name, kept in (("m_EPM_offline.json", first), ("m_OCR_SSR_offline_1.json", second)):
+        (folder / name).write_text(json.dumps(kept))
+    return folder
+
+
+def test_the_authors_result_sets_of_ovobench_are_a_baseline(tmp_path: Path, capsys):
+    write_ovo_set(tmp_path / "sets/one", {"EPM": ["B"], "OCR": "The answer is B.", "REC": "12 times"})
+    write_ovo_set(tmp_path / "sets/two", {"EPM": "A", "OCR": None, "REC": "12"})
+    said = records(capsys, "ovobench", tmp_path / "sets", status=3)
+    first, second = (row for row in said if row["kind"] == "result")
+    assert (first["model"], first["n"], first["n_failed"], second["n_failed"]) == ("one", 5, 0, 1)
+    scores = {row["name"]: row["value"] for row in said if row["kind"] == "score" and row["model"] == "one"}
+    assert scores["mean of groups"] == pytest.approx((1 + 1 + (0.5 + 1) / 2) / 3)
+    assert scores["(backward + realtime) / 2"] == 1.0
+    assert first["parts"] == {"reading": "authors'", "denominator": "authors'"}
+    pair = said[-1]
+    assert (pair["n"], pair["wins"], pair["losses"], pair["ties"]) == (5, 0, 2, 3)
+
+
+def test_logs_and_tables_of_other_harnesses_are_read(tmp_path: Path, capsys):
+    answers = {"001-1": "C", "001-2": "The best answer is B", "001-3": "[LMMS_EVAL_REQUEST_FAILED after 5 retries] C"}
+    log = tmp_path / "m/20260101_samples_videomme.jsonl"
+    log.parent.mkdir()
+    log.write_text(
+        "".join(
+            json.dumps(
+                {
+                    "doc_id": i, "filtered_resps": [said], "target": "C",
+                    "videomme_perception_score": {
+                        "question_id": name, "duration": "short", "category": "Knowledge", "sub_category": "Law",
+                        "task_category": "OCR Problems", "answer": "C", "score": 1.0,
+                    },
+                }
+            )
+            + "\n"
+            for i, (name, said) in enumerate(answers.items())
+        )
+    )  # fmt: skip
+    table = tmp_path / "Qwen2.5-VL_Video-MME_64frame.tsv"
+    lines = [
+        f"{i}\tv\tshort\tKnowledge\t['A. Red.', 'C. Green.']\tWhich {i}?\tC\t{said}"
+        for i, said in enumerate(answers.values())
+    ]
+    columns = "index\tvideo\tduration\tdomain\tcandidates\tquestion\tanswer\tprediction"
+    table.write_text("\n".join([columns, *lines]))
+    said = records(capsys, log, table, status=3)
+    assert [row["score"] for row in said if row["kind"] == "result"] == [pytest.approx(1 / 3)] * 2
+    assert {(row["model"], row["protocol"]) for row in said if row["kind"] == "result"} == {
+        ("m", "lmms-eval"), ("Qwen2.5-VL", "vlmevalkit"),
+    }  # fmt: skip
+    assert (said[-1]["kind"], said[-1]["n"], said[-1]["ties"]) == ("comparison", 3, 3)
+
+
+def test_the_authors_template_is_scored_as_their_script_scores_it(tmp_path: Path, capsys):
+    """Forms that their script reads otherwise than by the first character; those without a letter leave the count."""
+    forms = {"(C)": 1, "Answer: C": 0, "The best answer is C": 1, "Green.": None, "": None, "Based on it, C": 0}
+    questions = [
+        {"question_id": f"001-{i}", "task_type": "OCR Problems", "question": "?", "options": ["C. Green."],
+         "answer": "C", "response": form} for i, form in enumerate(forms)
+    ]  # fmt: skip
+    video = {"video_id": "001", "duration_category": "short", "video_category": "Knowledge", "video_subcategory": "Law"}
+    path = tmp_path / "m_no_subtitles.json"
+    path.write_text(json.dumps([{**video, "missing": False, "questions": questions}]))
+    said = records(capsys, "videomme", path, status=3)
+    assert (said[0]["score"], said[0]["n"], said[0]["n_left_out"]) == (2 / 4, 6, 2)
+    assert {row["name"]: row["value"] for row in said[1:3]} == {"accuracy": 0.5, "left-out items as wrong": 2 / 6}
+
+
+def test_the_same_items_under_other_names_are_paired_by_their_questions():
+    one = [ItemResult(f"a{i}", "v", 1.0, shown={"question": f"Q{i}?", "options": ["A", "B"]}) for i in range(3)]
+    other = [replace(result, id=f"b{i}", value=0.0) for i, result in enumerate(one)]
+    runs = [ScoredRun(BenchmarkRun("streamingbench", "livecc", n, "", said)) for n, said in (("a", one), ("b", other))]
+    (pair,) = pairs_of(runs)
+    assert (pair.comparison.n, pair.comparison.losses) == (3, 3)
+
+
+def test_the_sign_flip_test_moves_videos_as_wholes():
+    clusters = [f"v{i // 5}" for i in range(30)]
+    # Six videos that all got better, five questions each: 2 of 2^6 flips reach that, whatever a sign test of 30 says.
+    assert sign_flip_test([1 / 30] * 30, clusters) == pytest.approx(2 / 64)
+    assert sign_flip_test([0.0] * 30, clusters) == 1.0
+    assert sign_flip_test([1.0, -1.0], ["a", "b"]) == 1.0
+    many = [f"v{i}" for i in range(400)]
+    moved = [1.0 if i % 5 < 3 else -1.0 for i in range(400)]  # 240 against 160: p is 7e-5 by the sign test
+    assert sign_flip_test(moved, many) == pytest.approx(sign_test(240, 160), abs=2e-4)

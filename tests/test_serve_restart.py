@@ -1,16 +1,21 @@
 """demo/serve.py: the end of a server, and what a restart finds."""
 
 import contextlib
+import errno
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
 
 import pytest
 
+from demo import app, serve
 from tests.conftest import REPOSITORY
 from tests.serving import PATIENCE_S, Client, expected, said, serving
+from tests.waiting import until
+from utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +128,52 @@ def test_a_server_that_was_stopped_or_killed_starts_again(nano_checkpoint, films
         client.push(session_id, film[14:], 7.0)
         records = client.finish(session_id)
     assert said(records) == expected(nano_checkpoint, film) and said(records)[:2] == said(first)
+
+
+def full_disk(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device", "/srv/secret/place")
+
+
+def test_a_full_disk_is_not_the_clients_fault(nano_checkpoint, films, tmp_path, monkeypatch, caplog):
+    with serving(nano_checkpoint, save_dir=str(tmp_path)) as client:
+        session_id = client.open()
+        client.push(session_id, films[0][:10])
+        client.events(session_id, until="step")
+        monkeypatch.setattr("models.streaming.session_file.save_file", full_disk)
+        answer = client.post(f"/sessions/{session_id}/save")
+        assert answer.status_code == 507 and "full" in answer.json()["cause"], answer.text
+        assert str(tmp_path) not in answer.text and "/srv" not in answer.text and "/srv" in caplog.text
+    assert client.sessions.n_unsaved == 1
+
+
+def test_realtime_survives_a_resume(nano_checkpoint, films, tmp_path):
+    with serving(nano_checkpoint, save_dir=str(tmp_path)) as client:
+        session_id = client.open(realtime=False)
+        client.push(session_id, films[0][:10])
+        client.events(session_id, until="step")
+        client.post(f"/sessions/{session_id}/save")
+        client.delete(f"/sessions/{session_id}", params={"keep_saved": True})
+        assert client.post("/sessions", json={"resume": session_id}).json()["realtime"] is False
+        client.delete(f"/sessions/{session_id}", params={"keep_saved": True})
+        assert client.post("/sessions", json={"resume": session_id, "realtime": True}).json()["realtime"] is True
+
+
+def test_a_client_that_breaks_off_is_one_line(client, caplog):
+    session_id = client.open()
+    host, port = client.base_url.host, client.base_url.port
+    with socket.create_connection((host, port)) as half:
+        head = f"POST /sessions/{session_id}/frames HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: image/jpeg\r\n"
+        half.sendall(f"{head}Content-Length: 1000\r\n\r\nhalf".encode())
+    until(lambda: caplog.records)
+    assert client.get("/health").status_code == 200
+    assert [record.message.partition(":")[0] for record in caplog.records] == ["a client broke off"]
+
+
+@pytest.mark.parametrize(("host", "wanted"), [("127.0.0.1", "cannot listen there"), ("no.such.host.invalid", "--host")])
+def test_a_port_in_use_is_told_before_the_model_is_loaded(host, wanted, tmp_path, monkeypatch, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as used:
+        address = ["--host", host, "--port", str(used.getsockname()[1])]
+        for command in (serve, app):
+            monkeypatch.setattr(sys, "argv", ["command", *address, "--model_name_or_path", str(tmp_path / "none")])
+            with pytest.raises(UserError, match=wanted):
+                command.main()

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from evaluation.runner.file_locks import FileLocks
-from evaluation.runner.run import FAILED, MAX_ATTEMPTS, Runner, ask_items, exit_status, run_of
+from evaluation.runner.run import FAILED, MAX_ATTEMPTS, Runner, ask_items, exit_status, group_by_file, run_of
 from evaluation.runner.store import AnswerStore
 from evaluation.tasks.item import Answer, Choice, ClipPlan, Item
 from evaluation.tasks.task import Task, is_the_letter
@@ -64,6 +64,24 @@ def test_a_video_that_changed_is_asked_about_again(tmp_path):
     AnswerStore(tmp_path, SETTINGS).add(asked, Answer("A"))
     video.write_bytes(b"another")
     assert AnswerStore(tmp_path, SETTINGS).row(asked) is None
+
+
+def test_a_video_of_the_same_size_with_other_bytes_is_asked_about_again(tmp_path):
+    video, folder = tmp_path / "v.mp4", tmp_path / "frames"
+    folder.mkdir()
+    for path, (one, other) in ((video, (b"one", b"two")), (folder / "1.jpg", (b"short", b"longer"))):
+        path.write_bytes(one)
+        asked = item(0, clip=ClipPlan(str(video if path == video else folder)))
+        AnswerStore(tmp_path, SETTINGS).add(asked, Answer("A"))
+        path.write_bytes(other)
+        assert AnswerStore(tmp_path, SETTINGS).row(asked) is None
+
+
+def test_files_under_one_video_id_are_groups_of_their_own():
+    items = [item(0), item(1, clip=ClipPlan("other.mp4")), item(2), item(3, clip=None, video_id="v9")]
+    assert {path: [one.id for one in same] for path, same in group_by_file(items).items()} == {
+        "v0.mp4": ["q0", "q2"], "other.mp4": ["q1"], "v9": ["q3"],
+    }  # fmt: skip
 
 
 def test_a_line_cut_short_is_left_out(tmp_path):

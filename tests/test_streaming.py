@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from data.samples.conversation import Turn
-from data.samples.words import step_label, step_slices, step_window
+from data.samples.conversation import Turn, stream_turns
+from data.samples.questions import Question, questions_by_step
+from data.samples.words import SILENCE, step_label, step_slices, step_window
 from models.load import load_checkpoint
 from models.streaming.decoding import TokenChoice, choose_tokens
 from models.streaming.options import DecodingOptions, StreamOptions
@@ -132,6 +133,22 @@ def test_what_is_remembered_is_spoken_from(checkpoint, reference, frames):
     session.step(frames[6:8], 3, 4)
     whole = reference.logits(recorder.fed, [frames[:6], frames[6:8]])
     assert max(float((whole[at] - logits).abs().max()) for at, logits in recorder.rows) < 1e-4
+
+
+def test_questions_in_mid_stream_are_trained_on_as_they_are_remembered(checkpoint, frames):
+    """What a session feeds that remembers its questions is token by token what a sample with qa_stream trains on."""
+    chat, question = checkpoint.chat, Question(4.2, "Who is it?", "Red wins.")
+    said = iter([chat.silence] * 2 + [*chat.text_ids(question.answer), chat.im_end] + [chat.silence])
+    options = StreamOptions(remember_questions=True, query="Say it.")
+    session, recorder = record(checkpoint, options, said.__next__)
+    asked, _ = questions_by_step([question], 0.0, 3)
+    for i, window in enumerate(step_slices(10)):
+        session.step(frames[window], *step_window(i))
+        for one in asked.get(i, ()):
+            assert "".join(session.ask(one.question)) == one.answer
+    blocks = [encode(checkpoint.model, clip)[0] for clip in clips_of(frames[:10])]
+    turns = stream_turns(blocks, [SILENCE] * 3, "Say it.", asked)
+    assert chat.encode(turns).input_ids == recorder.fed + session.pending
 
 
 def test_a_turn_ends_at_silence_without_a_second_pass(checkpoint, frames):

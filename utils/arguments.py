@@ -1,25 +1,28 @@
 """Command lines from dataclasses: every field is a flag, its metadata's "help" the help text.
 
 A field whose metadata says "positional" is given by its place instead; a list takes one or more words, or any number
-where it has a default.
+where it has a default. Limits of numbers ("ge", "gt", "le", "lt") and kinds of paths ("path") are metadata too, and are
+checked before a command does anything.
 """
 
 import copy
 import difflib
 import re
 from argparse import ArgumentParser
-from dataclasses import MISSING, Field, dataclass, field
+from dataclasses import MISSING, Field, dataclass, field, is_dataclass
 from types import MappingProxyType
 from typing import Any, NoReturn, get_args, get_origin
 
 from transformers.hf_argparser import HfArgumentParser
 
+from utils.flag_values import check_values
+
 ARGPARSE_METADATA = ("help", "aliases", "metavar", "choices")
 
 
-def helped(default: Any, text: str) -> Any:
-    """A dataclass field with its help text."""
-    return field(default=default, metadata={"help": text})
+def helped(default: Any, text: str, **metadata: Any) -> Any:
+    """A dataclass field with its help text, and its limits or its kind of path (flag_values.py)."""
+    return field(default=default, metadata={"help": text, **metadata})
 
 
 @dataclass
@@ -44,6 +47,13 @@ class CommandParser(HfArgumentParser):
             if field.default_factory is not MISSING:
                 kind |= {"nargs": "*", "default": field.default_factory()}
         parser.add_argument(field.name, metavar=metavar, help=field.metadata["help"], **kind)
+
+    def parse_args_into_dataclasses(self, *args, **kwargs) -> tuple:
+        """Parse; raises UserError for a value of the right type that its flag cannot have."""
+        parsed = super().parse_args_into_dataclasses(*args, **kwargs)
+        for arguments in filter(is_dataclass, parsed):
+            check_values(arguments)
+        return parsed
 
     def error(self, message: str) -> NoReturn:
         unknown = re.findall(r"--[\w-]+", message) if "unrecognized" in message else []

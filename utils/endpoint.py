@@ -6,6 +6,8 @@ most 8 s, and go on when an account has no money left.
 """
 
 import base64
+import json
+import logging
 import os
 import re
 import threading
@@ -20,45 +22,69 @@ import openai
 from utils.budget import KNOWN_PRICES, Account, Budget, CapReached, Prices
 from utils.errors import UserError
 from utils.fingerprint import digest
+from utils.flag_values import check_values
 from utils.journal import Journal
 from utils.rate_limit import RateLimiter, RetryPolicy, asked_wait_s
+
+log = logging.getLogger(__name__)
 
 AZURE_API_VERSION = "2024-10-21"  # unless OPENAI_API_VERSION names another
 SEED = 42
 MAX_IMAGE_TOKENS = 1445  # 768 x 2048 pixels, the most that gpt-4o counts for a picture
 OVERHEAD_TOKENS = 64  # a chat template's own words
 OPENAI_HOST = "api.openai.com"
+OPTIONAL = ("max_tokens", "temperature", "seed", "top_logprobs", "logprobs")  # fields that a request can do without
+REFUSED_FIELD = re.compile(
+    r"unsupported|support|unrecognized|unexpected|unknown|permitted|allowed|must be|invalid|extra", re.IGNORECASE
+)
+
+
+def _place(default: Any, text: str, **limits: float) -> Any:
+    """A field that changes no answer: production makes nothing again for it."""
+    return field(default=default, metadata={"help": text, "side": True, **limits})
 
 
 @dataclass
 class EndpointArguments:
     """Where the model is served, and what it may cost."""
 
-    api_base: str | None = field(
+    api_base: str | None = _place(
+        None,
+        "URL of an OpenAI-compatible server, such as http://localhost:8000/v1; default: AZURE_OPENAI_ENDPOINT, else "
+        "OPENAI_BASE_URL, else OpenAI",
+    )
+    max_cost: float | None = _place(None, "dollars that this run may spend, resumed ones included; default: no cap")
+    price_input: float | None = _place(None, "dollars per million input tokens; known for gpt-4o-2024-08-06: 2.50")
+    price_output: float | None = _place(None, "dollars per million output tokens")
+    requests_per_minute: float | None = _place(None, "rate limit of a process; default: none", gt=0)
+    max_retries: int = _place(6, "of a request that failed")
+    timeout_s: float = _place(120.0, "of a request", gt=0)
+    extra_body: str | None = field(
         default=None,
         metadata={
-            "help": "URL of an OpenAI-compatible server, such as http://localhost:8000/v1; default: "
-            "AZURE_OPENAI_ENDPOINT, else OPENAI_BASE_URL, else OpenAI"
+            "help": "further fields of every request, as JSON, such as "
+            '\'{"chat_template_kwargs": {"enable_thinking": false}}\' or \'{"reasoning_effort": "low"}\''
         },
     )
-    max_cost: float | None = field(default=None, metadata={"help": "dollars that this run may spend; default: no cap"})
-    price_input: float | None = field(
-        default=None, metadata={"help": "dollars per million input tokens; known for gpt-4o-2024-08-06: 2.50"}
-    )
-    price_output: float | None = field(default=None, metadata={"help": "dollars per million output tokens"})
-    requests_per_minute: float | None = field(default=None, metadata={"help": "rate limit; default: none"})
-    max_retries: int = field(default=6, metadata={"help": "of a request that failed"})
-    timeout_s: float = field(default=120.0, metadata={"help": "of a request"})
 
     def __post_init__(self) -> None:
-        for name, least in (("requests_per_minute", 1e-6), ("price_input", 0), ("price_output", 0), ("max_retries", 0)):
-            value = getattr(self, name)
-            if value is not None and not value >= least:
-                raise UserError(f"--{name} {value}: too small; leave it out or give a number above")
-        if not self.timeout_s > 0:
-            raise UserError(f"--timeout_s {self.timeout_s}: give a number of seconds above 0")
+        check_values(self)
         if (self.price_input is None) != (self.price_output is None):
             raise UserError("--price_input and --price_output belong together; give both")
+        self.extra_fields  # noqa: B018  # a bad --extra_body is an error now
+
+    @property
+    def extra_fields(self) -> dict[str, Any]:
+        """Fields of --extra_body. Raises UserError where it is no JSON object."""
+        try:
+            fields = json.loads(self.extra_body or "{}")
+        except ValueError:
+            fields = None
+        if not isinstance(fields, dict):
+            raise UserError(
+                f'--extra_body {self.extra_body!r}: give a JSON object, such as {{"reasoning_effort": "low"}}'
+            )
+        return fields
 
     def prices(self, model: str) -> Prices | None:
         """The prices given, else the known ones of OpenAI's models."""
@@ -67,13 +93,16 @@ class EndpointArguments:
 
 @dataclass(frozen=True)
 class Reply:
-    """What the model said. model: the name that the endpoint gave itself; refused: it declined to answer."""
+    """What the model said. model: the name that the endpoint gave itself; refused: it declined to answer; cut: the
+    limit of tokens ended it; logprobs: of the likeliest first tokens, where they were asked for and given."""
 
     text: str
     n_input: int
     n_output: int
     model: str = ""
     refused: bool = False
+    cut: bool = False
+    logprobs: dict[str, float] | None = None
     cached: bool = False
 
 
@@ -95,7 +124,8 @@ class Endpoint:
     """One model behind one endpoint; threads share it.
 
     client: made by `connect`, which reads flags and environment. secret: the key, struck out of every message.
-    replies: where replies are kept, by model, messages and decoding, wherever they came from.
+    replies: where replies are kept, by model, messages and decoding, wherever they came from. extra: further fields of
+    every request.
     """
 
     def __init__(
@@ -107,8 +137,9 @@ class Endpoint:
         retries: RetryPolicy | None = None,
         replies: Journal | None = None,
         secret: str = "",
+        extra: dict[str, Any] | None = None,
     ):
-        self.model, self.budget = model, budget
+        self.model, self.budget, self.extra = model, budget, extra or {}
         self.served: set[str] = set()  # names that the endpoint gave its model
         self._client, self._secret = client, secret
         self._limiter, self._retries = limiter or RateLimiter(), retries or RetryPolicy()
@@ -118,6 +149,7 @@ class Endpoint:
             self._replies[row["key"]] = row
             if budget.is_shared and not row.get("in_ledger"):
                 budget.count_before(self._price_of(row))
+        self._refused: set[str] = set()  # fields that the endpoint does not take
         self._n_failures, self._stop_reason = 0, ""
         self._lock = threading.Lock()
 
@@ -131,12 +163,15 @@ class Endpoint:
         """Whether OpenAI or Azure serve it, whose model names have dates."""
         return self.place == OPENAI_HOST or isinstance(self._client, openai.AzureOpenAI)
 
-    def complete(self, messages: list[dict[str, Any]], max_tokens: int) -> Reply:
-        """The reply to a conversation, at temperature 0.
+    def complete(self, messages: list[dict[str, Any]], max_tokens: int, n_logprobs: int = 0) -> Reply:
+        """The reply to a conversation, at temperature 0 where the endpoint takes one.
 
-        Raises RequestFailed where this request got none, CapReached or EndpointStopped where none will.
+        n_logprobs: of how many likeliest first tokens the log-probabilities are wanted. Raises RequestFailed where this
+        request got no reply, CapReached or EndpointStopped where none will.
         """
         request = {"model": self.model, "messages": messages, "temperature": 0, "seed": SEED, "max_tokens": max_tokens}
+        request |= {"logprobs": True, "top_logprobs": n_logprobs} if n_logprobs else {}
+        request |= {"extra_body": self.extra} if self.extra else {}
         key = digest(request)
         kept = self._replies.get(key)
         if kept is not None:
@@ -145,8 +180,10 @@ class Endpoint:
         else:
             reply = self._ask(request)
             said = {name: value for name, value in asdict(reply).items() if name != "cached"}
-            self._replies[key] = row = {"key": key, "asked": self.model, "reply": said}
-            if self._journal is not None:
+            row = {"key": key, "asked": self.model, "reply": said}
+            if reply.text or reply.refused:  # an empty reply is not kept: the next try may say something
+                self._replies[key] = row
+            if self._journal is not None and key in self._replies:
                 self._journal.append(row | ({"in_ledger": True} if self.budget.is_shared else {}))
         if reply.model:
             self.served.add(reply.model)
@@ -192,9 +229,11 @@ class Endpoint:
         """One attempt. Raises _TryAgain where another may fare better."""
         with self.budget.reserve(_most_input_tokens(request["messages"]), request["max_tokens"]) as reservation:
             try:
-                completion = self._client.chat.completions.create(**request)
+                completion = self._client.chat.completions.create(**(sent := self._taken(request)))
             except openai.APIStatusError as error:
                 reservation.release()
+                if self._learn(error, sent):
+                    return self._send(request)
                 return self._judge_status(error)
             except openai.APIConnectionError as error:  # time-outs among them
                 if isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout):
@@ -212,6 +251,30 @@ class Endpoint:
         if reply is None:
             raise _TryAgain("an answer that is no chat completion")
         return reply
+
+    def _taken(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The request in the fields that the endpoint takes."""
+        taken = {name: value for name, value in request.items() if name not in self._refused}
+        if "max_tokens" in self._refused:
+            taken["max_completion_tokens"] = request["max_tokens"]
+        return taken
+
+    def _learn(self, error: openai.APIStatusError, sent: dict[str, Any]) -> bool:
+        """Whether the endpoint refuses a field that a request can do without; it is left out from now on.
+
+        Models that reason take max_completion_tokens in place of max_tokens, and no temperature but their own.
+        """
+        said = f"{error.code} {getattr(error, 'param', '')} {error.message}"
+        if error.status_code not in (400, 422) or not REFUSED_FIELD.search(said):
+            return False
+        refused = next((name for name in OPTIONAL if name in sent and re.search(rf"(?<!\w){name}(?!\w)", said)), None)
+        if refused is None:
+            return False
+        with self._lock:
+            if refused not in self._refused:
+                log.warning("%s takes no %s for %s: it is left out", self.place, refused, self.model)
+            self._refused |= {"logprobs", "top_logprobs"} if "logprobs" in refused else {refused}
+        return True
 
     def _judge_status(self, error: openai.APIStatusError) -> Reply:
         """A refusal's reply; raises for every other status."""
@@ -248,12 +311,19 @@ class Endpoint:
             text, refusal = choice.message.content, choice.message.refusal
             said = self._without_secret(text or refusal or "").encode(errors="replace").decode()
             refused = bool(refusal) or choice.finish_reason == "content_filter"
-            return Reply(said, n_input, n_output, str(completion.model or ""), refused)
+            cut = choice.finish_reason == "length"
+            return Reply(said, n_input, n_output, str(completion.model or ""), refused, cut, _first_logprobs(choice))
         except (AttributeError, TypeError, IndexError):
             return None
 
     def _without_secret(self, text: str) -> str:
         return text.replace(self._secret, "[key]") if len(self._secret) >= 8 else text
+
+
+def _first_logprobs(choice: Any) -> dict[str, float] | None:
+    """Log-probabilities of the likeliest first tokens of a choice; None where it has none."""
+    content = getattr(getattr(choice, "logprobs", None), "content", None)
+    return {found.token: found.logprob for found in content[0].top_logprobs} if content else None
 
 
 def connect(
@@ -274,6 +344,7 @@ def connect(
         retries or RetryPolicy(max_retries=arguments.max_retries),
         replies,
         secret,
+        arguments.extra_fields,
     )
 
 

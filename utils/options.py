@@ -8,6 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticUndefined
 
 from utils.errors import UserError
+from utils.flag_values import LIMITS
 
 Options = TypeVar("Options")
 
@@ -44,17 +45,15 @@ def explain(error: ValidationError, prefix: str = "--") -> str:
     if first["type"] == "unexpected_keyword_argument":
         return f"{prefix}{name}: no such option"
     limits = first.get("ctx", {})
-    words = {
-        "greater_than_equal": "must be {ge} or more",
-        "greater_than": "must be above {gt}",
-        "less_than_equal": "must be at most {le}",
-        "less_than": "must be below {lt}",
-    }
-    complaint = words.get(first["type"], first["msg"]).format(**limits)
+    words = {"greater_than_equal": "ge", "greater_than": "gt", "less_than_equal": "le", "less_than": "lt"}
+    name_of_limit = words.get(first["type"])
+    complaint = LIMITS[name_of_limit].format(limits[name_of_limit]) if name_of_limit else first["msg"]
     return f"{prefix}{name} {first['input']}: {complaint}"
 
 
 def _flag(info: Any) -> Any:
+    limits = {name: getattr(limit, name) for limit in info.metadata for name in LIMITS if hasattr(limit, name)}
+    metadata = {"help": info.description, **limits}
     if info.default is PydanticUndefined:
-        return field(default_factory=info.default_factory, metadata={"help": info.description})
-    return field(default=info.default, metadata={"help": info.description})
+        return field(default_factory=info.default_factory, metadata=metadata)
+    return field(default=info.default, metadata=metadata)

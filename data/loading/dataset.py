@@ -25,6 +25,9 @@ class DataArguments:
         default=None,
         metadata={"help": "each file's share of the samples drawn, relative to their sum; default: by its size"},
     )
+    media_root: str | None = field(
+        default=None, metadata={"help": "folder in which videos and images are looked for before beside the file"}
+    )
     max_tokens_per_batch: int | None = field(
         default=None,
         metadata={
@@ -75,11 +78,11 @@ class AnnotationDataset(Dataset):
     """The samples of several annotation files, one after the other.
 
     `[i]` is an Example, or a BadSample for whoever loads to count and replace: nothing is swapped here.
-    Opening raises UserError for a file that is missing or empty.
+    media_root: as AnnotationFile's. Opening raises UserError for a file that is missing, empty or something else.
     """
 
-    def __init__(self, annotation_paths: Sequence[str], encoder: SampleEncoder):
-        self.files = [AnnotationFile(path) for path in annotation_paths]
+    def __init__(self, annotation_paths: Sequence[str], encoder: SampleEncoder, media_root: str | None = None):
+        self.files = [AnnotationFile(path, media_root) for path in annotation_paths]
         self.encoder = encoder
         self._ends = list(itertools.accumulate(map(len, self.files)))
 

@@ -25,11 +25,13 @@ class NoiseArguments:
     """Whose words, and how noisy they get."""
 
     corpus: str = field(metadata={"help": "folder of python -m data.nano.corpus"})
-    output: str = field(metadata={"help": "JSONL file to write"})
+    output: str = field(metadata={"help": "JSONL file to write", "path": "output_file"})
     seed: int = field(default=0, metadata={"help": "seed of the noise"})
-    lost: float = field(default=0.08, metadata={"help": "share of words that are missing"})
-    misheard: float = field(default=0.08, metadata={"help": "share of words replaced by another of the corpus"})
-    plain: float = field(default=0.5, metadata={"help": "share of clips without capitals and punctuation"})
+    lost: float = field(default=0.08, metadata={"help": "share of words that are missing", "le": 1})
+    misheard: float = field(
+        default=0.08, metadata={"help": "share of words replaced by another of the corpus", "le": 1}
+    )
+    plain: float = field(default=0.5, metadata={"help": "share of clips without capitals and punctuation", "le": 1})
     most_late_s: float = field(default=0.8, metadata={"help": "a clip's words are late by up to so many seconds"})
     jitter_s: float = field(default=0.15, metadata={"help": "deviation of each word's time in seconds"})
 

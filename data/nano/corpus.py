@@ -46,16 +46,16 @@ SPLIT_SEEDS = {name: number for number, name in enumerate(SPLITS)}
 class CorpusArguments:
     """Options of a corpus."""
 
-    output_dir: str = field(metadata={"help": "folder to fill"})
-    n_clips: int = field(default=1600, metadata={"help": "number of clips"})
+    output_dir: str = field(metadata={"help": "folder to fill", "path": "output_folder"})
+    n_clips: int = field(default=1600, metadata={"help": "number of clips", "ge": 1})
     seed: int = field(default=0, metadata={"help": "seed of matches, looks and wordings"})
     split: str = field(
         default="train", metadata={"help": "train, tune or test: which kit pairs, pitches and wordings are used"}
     )
-    duration_s: float = field(default=20.0, metadata={"help": "length of a clip in seconds"})
-    fps: int = field(default=4, metadata={"help": "frames per second of the files; even"})
-    width: int = field(default=140, metadata={"help": "width in pixels; the height is 3/5 of it"})
-    crf: int = field(default=20, metadata={"help": "h264 quality: lower is better and larger"})
+    duration_s: float = field(default=20.0, metadata={"help": "length of a clip in seconds", "gt": 0})
+    fps: int = field(default=4, metadata={"help": "frames per second of the files; even", "ge": 2})
+    width: int = field(default=140, metadata={"help": "width in pixels; the height is 3/5 of it", "ge": 2})
+    crf: int = field(default=20, metadata={"help": "h264 quality: lower is better and larger", "le": 51})
     from_kick_off: bool = field(default=False, metadata={"help": "every clip begins with the match"})
     num_workers: int = field(default=0, metadata={"help": "processes; 0: one per CPU core"})
 

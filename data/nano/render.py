@@ -269,7 +269,7 @@ class _Canvas:
 
 def write_video(path: Path, frames, fps: int, size_hw: tuple[int, int], crf: int = 20) -> None:
     """Encode RGB frames (uint8 [H, W, 3]) as h264; the file appears under its name only when it is whole."""
-    path = Path(path)
+    path = Path(path).absolute()  # FFmpeg takes what stands before a colon for a protocol
     options = {"movflags": "+faststart"}
     with partial_file(path) as partial, av.open(str(partial), "w", format="mp4", options=options) as container:
         stream = container.add_stream("libx264", rate=fps, options={"crf": str(crf), "preset": "veryfast"})

@@ -37,19 +37,26 @@ class PreviewArguments:
     processor: str = field(metadata={"help": "checkpoint, processor or tokenizer: a folder or hub id"})
     index: int | None = field(default=None, metadata={"help": "the sample to show, counted from 0"})
     all: bool = field(default=False, metadata={"help": "show every sample"})
+    media_root: str | None = field(
+        default=None, metadata={"help": "folder in which videos and images are looked for before beside the file"}
+    )
     with_context: bool = field(default=False, metadata={"help": "add title and earlier speech to a stream's query"})
-    json: Path | None = field(default=None, metadata={"help": "write ids, labels, grids, times, positions here"})
-    html: Path | None = field(default=None, metadata={"help": "write a page with frames and words here"})
+    json: Path | None = field(
+        default=None, metadata={"help": "write ids, labels, grids, times, positions here", "path": "output_file"}
+    )
+    html: Path | None = field(
+        default=None, metadata={"help": "write a page with frames and words here", "path": "output_file"}
+    )
     frame_times: FrameTimes = field(
         default="grid", metadata={"help": "time of a frame: on the 2 fps grid, or its end as published (end32)"}
     )
-    max_length: int = field(default=32768, metadata={"help": "tokens a sample may have"})
+    max_length: int = field(default=32768, metadata={"help": "tokens a sample may have", "ge": 1})
 
 
 def main(argv: list[str] | None = None) -> int:
     """Show the samples asked for; 2 when one of them cannot be used."""
     arguments, path = _parse(argv)
-    file = AnnotationFile(path)
+    file = AnnotationFile(path, arguments.media_root)
     encoder = make_encoder(arguments)
     n_bad = 0
     with ExitStack() as stack:
@@ -192,6 +199,7 @@ def _summary(example: Example) -> str:
     left_out = {
         "dots": "words of dots dropped",
         "outside": "words outside the clip",
+        "questions_outside": "questions outside the clip",
         "previous_words_cut": "words of earlier speech cut",
     }
     notes = [f"{example.counts[name]} {what}" for name, what in left_out.items() if example.counts.get(name)]

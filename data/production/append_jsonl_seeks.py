@@ -7,12 +7,13 @@ script counted characters, so that files with any other letter than ASCII's were
 Memory stays small, whatever the number of lines. About 300 MB a second.
 """
 
-import os
 import shutil
 import sys
 import tempfile
 from array import array
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 if not __package__:  # run as a file: import from the repository's root
@@ -20,6 +21,7 @@ if not __package__:  # run as a file: import from the repository's root
 
 from data.samples.line_index import open_index
 from utils.errors import UserError, run_command
+from utils.files import partial_file
 
 OFFSETS_AT_ONCE = 1 << 16
 BUFFER = 1 << 18  # bytes
@@ -43,21 +45,18 @@ class SeekWriter:
         self._file.write(b"\n")
         self._at += len(line) + 1
 
-    def finish(self) -> None:
-        """Write the offsets and close the file."""
-        if self._list:
-            self._write_offsets()
-            self._list.seek(0)
-            self._file.write(b"[")
-            shutil.copyfileobj(self._list, self._file, BUFFER)
-            self._file.write(b"]\n")
-        self.close()
+    def __enter__(self) -> "SeekWriter":
+        return self
 
-    def close(self) -> None:
-        """Close the file as it is."""
-        self._file.close()
-        if self._list:
-            self._list.close()
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        """Write the offsets, unless something went wrong, and close the file."""
+        with self._file, self._list or nullcontext():
+            if self._list and kind is None:
+                self._write_offsets()
+                self._list.seek(0)
+                self._file.write(b"[")
+                shutil.copyfileobj(self._list, self._file, BUFFER)
+                self._file.write(b"]\n")
 
     def _write_offsets(self) -> None:
         if self._offsets:
@@ -70,29 +69,23 @@ class SeekWriter:
 class SeekArguments:
     """Which file."""
 
-    file: str = field(metadata={"positional": True, "metavar": "FILE.jsonl", "help": "JSONL file, one sample a line"})
-    output: Path | None = field(default=None, metadata={"help": "default: FILE_with_seeks.jsonl"})
+    file: str = field(
+        metadata={"positional": True, "metavar": "FILE.jsonl", "help": "JSONL file, one sample a line", "path": "file"}
+    )
+    output: Path | None = field(
+        default=None, metadata={"help": "default: FILE_with_seeks.jsonl", "path": "output_file"}
+    )
 
 
 def append_seeks(source: Path, target: Path) -> int:
     """Copy the samples of a file and end it with their offsets; returns how many. A list that is there is replaced."""
     index = open_index(source)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        writer = SeekWriter(partial)
-        with source.open("rb", buffering=1 << 20) as lines:
-            n = 0
-            while n < len(index):
-                line = lines.readline().strip()
-                if line:
-                    writer.add(line)
-                    n += 1
-        writer.finish()
-        os.replace(partial, target)
+        with partial_file(target) as partial, SeekWriter(partial) as writer, source.open("rb", 1 << 20) as lines:
+            for line in islice((line for line in map(bytes.strip, lines) if line), len(index)):
+                writer.add(line)
     except OSError as error:
         raise UserError(f"{target}: cannot be written ({error}); give another --output") from error
-    finally:
-        partial.unlink(missing_ok=True)
     open_index(target)
     return len(index)
 

@@ -48,8 +48,8 @@ class OffsetOptions:
 
     model: str = field(default="base.en", metadata={"help": "Whisper for faster-whisper: a name, hub id or folder"})
     language: str = field(default="en", metadata={"help": "code of the speech"})
-    sample_s: float = field(default=30.0, metadata={"help": "seconds that are heard"})
-    search_s: float = field(default=20.0, metadata={"help": "largest offset that is looked for"})
+    sample_s: float = field(default=30.0, metadata={"help": "seconds that are heard", "gt": 0})
+    search_s: float = field(default=20.0, metadata={"help": "largest offset that is looked for", "gt": 0})
     max_offset_s: float = field(
         default=1.5, metadata={"help": "captions further off reject the clip", "threshold": True}
     )

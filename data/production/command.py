@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.production.output.jsonl import HELD_OUT
-from data.production.run import RunnerArguments, run_config
+from data.production.run import exit_status, run_config
 from data.production.runner.config import OutputOptions, RunConfig
 from data.production.runner.progress import RunResult
+from data.production.runner.runners import RunnerArguments
 from data.production.stage import Stage, load_input, load_stage
 from utils.errors import UserError, run_command
 from utils.files import partial_file, write_whole
@@ -18,12 +19,19 @@ from utils.files import partial_file, write_whole
 class StageArguments(RunnerArguments):
     """Files, and where the work is done."""
 
-    input: str = field(default="", metadata={"positional": True, "metavar": "IN.jsonl", "help": "records, one a line"})
+    input: str = field(
+        default="", metadata={"positional": True, "metavar": "IN.jsonl", "help": "records, one a line", "path": "file"}
+    )
     output: str = field(
         default="",
-        metadata={"positional": True, "metavar": "OUT.jsonl", "help": "records that go on; OUT.work/ keeps the others"},
+        metadata={
+            "positional": True,
+            "metavar": "OUT.jsonl",
+            "help": "records that go on; OUT.work/ keeps the others",
+            "path": "output_file",
+        },
     )
-    shard_size: int = field(default=500, metadata={"help": "records that are kept together"})
+    shard_size: int = field(default=500, metadata={"help": "records that are kept together", "ge": 1})
 
 
 def run_stage(stage: type[Stage]) -> None:
@@ -32,7 +40,8 @@ def run_stage(stage: type[Stage]) -> None:
 
 
 def stage_main(name: str, argv: list[str] | None = None) -> int:
-    """Take the records of one file through one stage into another; 3 where records failed.
+    """Take the records of one file through one stage into another; 3 where records failed, 4 where none
+    came through.
 
     Samples that are held out go to OUT_held_out.jsonl, as those of a run do.
     """
@@ -84,7 +93,7 @@ def finish(result: RunResult, output: Path, before: dict[str, Path]) -> int:
             print(f"  {step.name}: {tally.records:,} {reason}, {tally.words:,} words")
     if result.n_failed:
         print(f"{result.folder / 'failed.jsonl'} says what failed; --retry_failed tries it again", file=sys.stderr)
-    return 3 if result.n_failed else 0
+    return exit_status(result)
 
 
 def places_of(folder: Path, output: Path) -> dict[str, Path]:

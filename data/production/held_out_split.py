@@ -26,7 +26,7 @@ from data.production.stage import Stage
 class SplitOptions:
     """How much is held out."""
 
-    share: float = field(default=0.01, metadata={"help": "share of the channels"})
+    share: float = field(default=0.01, metadata={"help": "share of the channels", "le": 1})
     salt: str = field(default="", metadata={"help": "another text draws other channels"})
 
 

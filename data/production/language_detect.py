@@ -26,7 +26,8 @@ class LanguageOptions:
 
     language: str = field(default="en", metadata={"help": "code of the language to keep", "threshold": True})
     min_confidence: float = field(
-        default=0.9, metadata={"help": "keep clips whose words are of it with this probability", "threshold": True}
+        default=0.9,
+        metadata={"help": "keep clips whose words are of it with this probability", "threshold": True, "le": 1},
     )
 
 

@@ -48,7 +48,8 @@ class LossOptions:
         },
     )
     max_tokens: int = field(
-        default=8192, metadata={"help": "of request and transcript; what was said before loses its start over it"}
+        default=8192,
+        metadata={"help": "of request and transcript; what was said before loses its start over it", "ge": 1},
     )
     min_loss: float = field(default=1.5, metadata={"help": "keep clips from this loss on", "threshold": True})
     max_loss: float = field(
@@ -57,7 +58,8 @@ class LossOptions:
     tokens_per_batch: int | None = field(
         default=None,
         metadata={
-            "help": "read at once, padding included; default: 4096 on a GPU, 128 on a CPU; decides the last digits"
+            "help": "read at once, padding included; default: 4096 on a GPU, 128 on a CPU; decides the last digits",
+            "ge": 1,
         },
     )
 
@@ -65,7 +67,7 @@ class LossOptions:
 class LmLoss(Stage):
     """Sets scores["lm_loss"], in nats a token."""
 
-    name, version, Options = "lm_loss", 2, LossOptions
+    name, version, Options = "lm_loss", 3, LossOptions
     batch_size, gpus, cpus = 512, 1.0, 0
 
     def check(self) -> None:

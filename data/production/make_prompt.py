@@ -13,9 +13,10 @@ out for a clip of a minute.
 import json
 import re
 import sys
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from functools import cached_property
 from pathlib import Path
 
 if not __package__:  # run as a file: import from the repository's root
@@ -33,15 +34,14 @@ from utils.templates import Templates
 TEMPLATES = Path(__file__).with_name("templates")
 MAX_REPLY_TOKENS = 256
 FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL | re.IGNORECASE)
-SIDE = {"side": True}
 
 
 @dataclass
-class PromptOptions:
+class PromptOptions(EndpointArguments):
     """Which model, and how strictly its answers are read."""
 
     model: str = field(default="gpt-4o-mini-2024-07-18", metadata={"help": "the model's name at the endpoint"})
-    max_words: int = field(default=800, metadata={"help": "of the transcript that is shown: its first ones"})
+    max_words: int = field(default=800, metadata={"help": "of the transcript that is shown: its first ones", "ge": 1})
     max_query_words: int = field(
         default=60, metadata={"help": "longest query; a longer one rejects the clip", "threshold": True}
     )
@@ -49,37 +49,10 @@ class PromptOptions:
         default=4,
         metadata={"help": "words in a row that query and transcript may share; 0 does not look", "threshold": True},
     )
-    template_dir: str | None = field(default=None, metadata={"help": "folder whose make_prompt.txt replaces ours"})
-    n_requests: int = field(default=8, metadata={"help": "requests at once", **SIDE})
-    api_base: str | None = field(
-        default=None, metadata={"help": "URL of a server; default: as the environment says, else OpenAI", **SIDE}
+    template_dir: str | None = field(
+        default=None, metadata={"help": "folder whose make_prompt.txt replaces ours", "path": "folder"}
     )
-    max_cost: float | None = field(
-        default=None,
-        metadata={"help": "dollars that this run may spend, resumed ones included; default: no cap", **SIDE},
-    )
-    price_input: float | None = field(
-        default=None, metadata={"help": "dollars per million input tokens; known for OpenAI's", **SIDE}
-    )
-    price_output: float | None = field(default=None, metadata={"help": "dollars per million output tokens", **SIDE})
-    requests_per_minute: float | None = field(
-        default=None, metadata={"help": "rate limit of a worker; default: none", **SIDE}
-    )
-    max_retries: int = field(default=6, metadata={"help": "of a request that failed", **SIDE})
-    timeout_s: float = field(default=120.0, metadata={"help": "of a request", **SIDE})
-
-    def endpoint(self) -> EndpointArguments:
-        """The endpoint's own arguments. Raises UserError for values that cannot work."""
-        names = (
-            "api_base",
-            "max_cost",
-            "price_input",
-            "price_output",
-            "requests_per_minute",
-            "max_retries",
-            "timeout_s",
-        )
-        return EndpointArguments(**{name: getattr(self, name) for name in names})
+    n_requests: int = field(default=8, metadata={"help": "requests at once", "side": True, "ge": 1})
 
 
 class MakePrompt(Stage):
@@ -94,7 +67,7 @@ class MakePrompt(Stage):
         for name in ("max_words", "n_requests"):
             if getattr(self.options, name) < 1:
                 raise UserError(f"--{name} {getattr(self.options, name)}: give a number from 1 on")
-        connect(self.options.model, self.options.endpoint())
+        connect(self.options.model, self.options)
         self._prompt(Record("check", words=[[0.0, 1.0, "word"]]))
 
     def fingerprint(self) -> str:
@@ -102,11 +75,9 @@ class MakePrompt(Stage):
         self._prompt(Record("check"))
         return digest([self._templates.hashes, SEED, MAX_REPLY_TOKENS])
 
-    @property
+    @cached_property
     def _templates(self) -> Templates:
-        if not hasattr(self, "_kept_templates"):
-            self._kept_templates = Templates(TEMPLATES, self.options.template_dir)
-        return self._kept_templates
+        return Templates(TEMPLATES, self.options.template_dir)
 
     def setup(self, worker: Worker) -> None:
         """Read the replies that were kept."""
@@ -114,8 +85,7 @@ class MakePrompt(Stage):
         self._journal = Journal(worker.side, "replies")
         # Only a cap needs to know at every request what the others do.
         account = None if self.options.max_cost is None else SharedAccount(worker.side)
-        arguments = self.options.endpoint()
-        self._endpoint: Endpoint = connect(self.options.model, arguments, self._journal, account=account)
+        self._endpoint: Endpoint = connect(self.options.model, self.options, self._journal, account=account)
         self._noted: dict[str, float] = {}
         self._pool = ThreadPoolExecutor(self.options.n_requests, thread_name_prefix="make_prompt")
 
@@ -209,18 +179,8 @@ def read_reply(text: str) -> tuple[str, str]:
 def shared_words(query: str, transcript: str) -> list[str]:
     """The longest run of words that stands in both texts, capitals and punctuation aside."""
     ours, theirs = _plain_words(query), _plain_words(transcript)
-    best: Sequence[str] = []
-    places: dict[str, list[int]] = {}
-    for j, word in enumerate(theirs):
-        places.setdefault(word, []).append(j)
-    for i in range(len(ours)):
-        for j in places.get(ours[i], ()):
-            n = 0
-            while i + n < len(ours) and j + n < len(theirs) and ours[i + n] == theirs[j + n]:
-                n += 1
-            if n > len(best):
-                best = ours[i : i + n]
-    return list(best)
+    match = SequenceMatcher(None, ours, theirs, autojunk=False).find_longest_match()
+    return ours[match.a : match.a + match.size]
 
 
 def _plain_words(text: str) -> list[str]:

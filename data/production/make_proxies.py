@@ -54,13 +54,15 @@ class ProxyOptions:
     codec: str = field(
         default="mpeg4", metadata={"help": "mpeg4, fastest to read; or h264: smaller, and plays anywhere"}
     )
-    quantizer: int = field(default=1, metadata={"help": "mpeg4's quality, 1 to 31: lower is better and larger"})
-    crf: int = field(default=23, metadata={"help": "h264's quality, 0 to 51: lower is better and larger"})
-    gop: int = field(default=8, metadata={"help": "frames from one key frame to the next; 1: key frames only"})
+    quantizer: int = field(
+        default=1, metadata={"help": "mpeg4's quality, 1 to 31: lower is better and larger", "ge": 1, "le": 31}
+    )
+    crf: int = field(default=23, metadata={"help": "h264's quality, 0 to 51: lower is better and larger", "le": 51})
+    gop: int = field(default=8, metadata={"help": "frames from one key frame to the next; 1: key frames only", "ge": 1})
     chroma: str = field(default="420", metadata={"help": "420; or 444, h264 only: colours at full size, slower"})
-    min_pixels: int = field(default=78400, metadata={"help": "training's VIDEO_MIN_PIXELS"})
-    total_pixels: int = field(default=19267584, metadata={"help": "training's VIDEO_MAX_PIXELS"})
-    max_frames: int = field(default=480, metadata={"help": "training's FPS_MAX_FRAMES"})
+    min_pixels: int = field(default=78400, metadata={"help": "training's VIDEO_MIN_PIXELS", "ge": 1})
+    total_pixels: int = field(default=19267584, metadata={"help": "training's VIDEO_MAX_PIXELS", "ge": 1})
+    max_frames: int = field(default=480, metadata={"help": "training's FPS_MAX_FRAMES", "ge": 2})
 
     @property
     def limits(self) -> VideoLimits:
@@ -172,7 +174,7 @@ def write_proxy(path: Path, clip: Clip, times: list[Fraction], options: ProxyOpt
         return False
     tick = Fraction(1, timescale)
     # Fresh films start late by an edit list, in the film's ticks: 1000 a second unless told otherwise.
-    with av.open(str(path), "w", format="mp4", options={"movie_timescale": str(timescale)}) as container:
+    with av.open(str(path.absolute()), "w", format="mp4", options={"movie_timescale": str(timescale)}) as container:
         encoder, settings = _encoder(options)
         stream = container.add_stream(encoder, rate=FPS, options={**settings, "bf": "0", "threads": "1"})
         stream.height, stream.width = clip.frames.shape[2:]

@@ -54,11 +54,15 @@ class MetadataFilter(Stage):
             record.reject(self.name, "category", record.category or "none")
         self._check_number(record, "height", record.height, o.min_height, None)
         self._check_number(record, "length", record.duration_s, o.min_s, o.max_s)
+        if o.languages and record.language and not any(_is_language(record.language, w) for w in o.languages):
+            record.reject(self.name, "language", f"{record.language}, wanted {', '.join(o.languages)}")
+        if o.min_distinct_words and not (record.words or record.captions):
+            record.reject(
+                self.name, "no_captions", record.extra.get("no_captions", "it has neither captions nor words")
+            )
         if o.languages and not record.language:
             self._reject_unknown(record, "language")
-        elif o.languages and not any(_is_language(record.language, wanted) for wanted in o.languages):
-            record.reject(self.name, "language", f"{record.language}, wanted {', '.join(o.languages)}")
-        if o.min_distinct_words is not None and record.rejection is None:
+        if o.min_distinct_words and record.rejection is None:
             n = distinct_words(record, o.min_distinct_words)
             if n < o.min_distinct_words:
                 record.reject(self.name, "few_distinct_words", f"{n}, at least {o.min_distinct_words}")

@@ -38,8 +38,8 @@ class MotionOptions:
     min_motion: float = field(
         default=0.25, metadata={"help": "share of moments with motion; fewer reject the clip", "threshold": True}
     )
-    n_moments: int = field(default=12, metadata={"help": "moments that are looked at"})
-    min_pixels: float = field(default=0.005, metadata={"help": "share of pixels that must change"})
+    n_moments: int = field(default=12, metadata={"help": "moments that are looked at", "ge": 2})
+    min_pixels: float = field(default=0.005, metadata={"help": "share of pixels that must change", "le": 1})
 
 
 class MotionScore(Stage):

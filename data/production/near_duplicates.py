@@ -39,8 +39,8 @@ WORD = re.compile(r"\w+(?:['\u2019]\w+)*")
 class DuplicateOptions:
     """What counts as the same."""
 
-    min_similarity: float = field(default=0.7, metadata={"help": "share of word runs in common from which on"})
-    n_words: int = field(default=3, metadata={"help": "words in a run"})
+    min_similarity: float = field(default=0.7, metadata={"help": "share of word runs in common from which on", "le": 1})
+    n_words: int = field(default=3, metadata={"help": "words in a run", "ge": 1})
 
 
 class NearDuplicates(Stage):

@@ -4,8 +4,8 @@
 
 A caption's time is shared evenly by its words. Captions with a bracket ("[Music]", "(applause)") and immediate repeats
 are left out. A clip ends where the next word ends over 3 s after the last one, has 30 to 240 s and 1 to 4 words a
-second. Every word of a video comes out once, in order: in a clip, or in a rejected part with its reason. CPU, thousands
-of clips a second and core.
+second, and ends with the picture at the latest. Every word of a video comes out once, in order: in a clip, or in a
+rejected part with its reason. CPU, thousands of clips a second and core.
 """
 
 import sys
@@ -34,9 +34,9 @@ class PretrainClipOptions:
 
     max_gap_s: float = field(default=3.0, metadata={"help": "cut where the next word ends so long after the last"})
     min_s: float = field(default=30.0, metadata={"help": "shortest clip"})
-    max_s: float = field(default=240.0, metadata={"help": "longest clip"})
+    max_s: float = field(default=240.0, metadata={"help": "longest clip", "gt": 0})
     min_words_per_s: float = field(default=1.0, metadata={"help": "slowest speech"})
-    max_words_per_s: float = field(default=4.0, metadata={"help": "fastest speech"})
+    max_words_per_s: float = field(default=4.0, metadata={"help": "fastest speech", "gt": 0})
     given_word_times: bool = field(
         default=False, metadata={"help": "use word times that the input brings, in place of an even split"}
     )
@@ -45,7 +45,7 @@ class PretrainClipOptions:
 class PretrainToClips(Stage):
     """See the module."""
 
-    name, version, Options = "pretrain_to_clips", 1, PretrainClipOptions
+    name, version, Options = "pretrain_to_clips", 2, PretrainClipOptions
 
     def process(self, records: list[Record]) -> list[list[Record]]:
         """The parts of each video; word times of all of them are computed at once, which takes a fifth of the time."""
@@ -66,7 +66,7 @@ class PretrainToClips(Stage):
         left_out = speech.left_out if speech else {}
         if not len(transcript) and not left_out:
             return [record.reject(self.name, "no_words", "no caption has a word")]
-        parts = make_parts(record, transcript, self._parts(transcript), self.name)
+        parts = make_parts(record, transcript, self._parts, self.name)
         return chain(self._left_out(record, left_out), parts)
 
     def _left_out(self, record: Record, left_out: dict[str, list[Timed]]) -> Iterator[Record]:

@@ -29,9 +29,12 @@ STARRED = re.compile(r"\b(?:f|sh?|b|c|a)[*#@$%_-]{2,}[a-z]*(?!\w)|\b(?:f\*ck|sh\
 class ProfanityOptions:
     """Which words, and how many of them a clip may have."""
 
-    word_list: str | None = field(default=None, metadata={"help": "file of words that replaces ours, one a line"})
+    word_list: str | None = field(
+        default=None, metadata={"help": "file of words that replaces ours, one a line", "path": "file"}
+    )
     max_share: float = field(
-        default=1.0, metadata={"help": "share of a clip's words over which it is rejected; 1: never", "threshold": True}
+        default=1.0,
+        metadata={"help": "share of a clip's words over which it is rejected; 1: never", "threshold": True, "le": 1},
     )
 
 

@@ -5,7 +5,7 @@
 
 Killed at any moment, the same command goes on; it loses the shard in work at most. A changed option runs again what
 depends on it, and nothing else. Text stages need a CPU: about 5,000 clips a second and core. The exit status is 3 where
-records failed: failed.jsonl says which and why, --retry_failed tries them again.
+records failed: failed.jsonl says which and why, --retry_failed tries them again; and 4 where none came through.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from data.production.output.jsonl import Results, write_outputs
 from data.production.record import read_records
 from data.production.runner.config import RunConfig, read_run_config
 from data.production.runner.progress import Progress, RunResult
-from data.production.runner.runners import ShardRunner, make_runner
+from data.production.runner.runners import RunnerArguments, ShardRunner, make_runner
 from data.production.runner.shard_files import partial_files, put
 from data.production.runner.shard_task import ShardReport, ShardTask, after
 from data.production.runner.step import PipelineStep, digest_of, input_step, stage_steps
@@ -36,21 +36,8 @@ from data.production.runner.store import WorkStore
 from utils.errors import UserError, run_command
 
 LEAST_FOR_SHARE = 20  # records, before a share of failures ends a run
-
-
-@dataclass
-class RunnerArguments:
-    """Where and how carefully."""
-
-    engine: str = field(default="local", metadata={"help": "local: this machine's processes; ray: a Ray cluster"})
-    ray_address: str = field(
-        default="auto", metadata={"help": "cluster: auto, HOST:PORT or ray://HOST:PORT; local starts one here"}
-    )
-    ray_cpus: int = field(default=0, metadata={"help": "cores that the cluster can grow to; default: what it has"})
-    ray_gpus: int = field(default=0, metadata={"help": "GPUs that the cluster can grow to; default: what it has"})
-    num_workers: int = field(default=0, metadata={"help": "cores to use; 0: all"})
-    retry_failed: bool = field(default=False, metadata={"help": "try records again that failed in an earlier run"})
-    max_failed: float = field(default=0.5, metadata={"help": "end the run when this share of a stage's records failed"})
+FAILED, NOTHING_MADE = 3, 4  # exit statuses
+SHOWN_REASONS = 5
 
 
 @dataclass
@@ -60,7 +47,9 @@ class ProductionArguments(RunnerArguments):
     config: str = field(
         default="", metadata={"positional": True, "metavar": "CONFIG.yaml", "help": "inputs, stages and output"}
     )
-    output_dir: Path | None = field(default=None, metadata={"help": "default: outputs/production/CONFIG"})
+    output_dir: Path | None = field(
+        default=None, metadata={"help": "default: outputs/production/CONFIG", "path": "output_folder"}
+    )
     set: list[str] = field(
         default_factory=list, metadata={"help": "STAGE.OPTION=VALUE ...: options in place of the config's"}
     )
@@ -69,7 +58,7 @@ class ProductionArguments(RunnerArguments):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a config; 3 where records failed."""
+    """Run a config; FAILED where records failed, NOTHING_MADE where none came through."""
     from utils.arguments import parse_arguments
 
     (arguments,) = parse_arguments(ProductionArguments, description=__doc__.splitlines()[0], argv=argv)
@@ -87,8 +76,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run_config(config: RunConfig, folder: Path, arguments: RunnerArguments, shown: bool = True) -> RunResult:
     """Do all that is not done, and write the output. Raises UserError where the run must end; what is done is kept."""
-    most = {"CPU": arguments.ray_cpus, "GPU": arguments.ray_gpus}
-    runner = make_runner(arguments.engine, arguments.ray_address, arguments.num_workers, arguments.retry_failed, most)
+    runner = make_runner(arguments)
     with locked(folder):
         for stage in config.stages:
             stage.check()
@@ -189,7 +177,23 @@ def say_result(result: RunResult) -> int:
             f"{result.n_failed:,} records failed; {result.folder / 'failed.jsonl'} says why; try again: --retry_failed",
             file=sys.stderr,
         )
-    return 3 if result.n_failed else 0
+    return exit_status(result)
+
+
+def exit_status(result: RunResult) -> int:
+    """The exit status of a run; where nothing came through, say what most of it was rejected for."""
+    status, counts = FAILED if result.n_failed else 0, result.progress.counts
+    if counts[-1].kept.records:
+        return status
+    rejected = [
+        (tally.records, f"{reason} ({step.name.removesuffix('.judge')})")
+        for step, count in zip(result.steps, counts, strict=True)
+        for reason, tally in count.reasons.items()
+    ]
+    most = sorted(rejected, reverse=True)[:SHOWN_REASONS]
+    why = ", ".join(f"{n:,} {reason}" for n, reason in most) or "a stage returned no record"
+    print(f"nothing came through: {why}; {result.folder / 'rejected.jsonl'} has each with its value", file=sys.stderr)
+    return status or NOTHING_MADE
 
 
 def _describe(config: RunConfig) -> dict:

@@ -4,8 +4,8 @@
 
 Cut at gaps over 3 s between the starts of words. A clip has 30 to 240 s, starts at a sentence's start ("The" is one),
 and where speech goes on for longer it ends with the last sentence that fits, so that the next clip starts with the
-next. Every word of a video comes out once, in order: in a clip, or in a rejected part with its reason. CPU, thousands
-of clips a second and core.
+next; no clip goes on behind the end of the picture. Every word of a video comes out once, in order: in a clip, or in a
+rejected part with its reason. CPU, thousands of clips a second and core.
 """
 
 import sys
@@ -29,22 +29,23 @@ class SftClipOptions:
 
     max_gap_s: float = field(default=3.0, metadata={"help": "cut at gaps over this between the starts of words"})
     min_s: float = field(default=30.0, metadata={"help": "shortest clip"})
-    max_s: float = field(default=240.0, metadata={"help": "longest clip"})
+    max_s: float = field(default=240.0, metadata={"help": "longest clip", "gt": 0})
 
 
 class SftToClips(Stage):
     """See the module."""
 
-    name, version, Options = "sft_to_clips", 1, SftClipOptions
+    name, version, Options = "sft_to_clips", 2, SftClipOptions
 
     def expand(self, record: Record) -> Iterable[Record]:
         """The parts of a video."""
         if not record.words:
             return [record.reject(self.name, "no_words", "nobody speaks")]
-        transcript = transcript_of(record.words)
-        runs = cut_at_gaps(transcript.starts_ms, self.options.max_gap_s)
-        parts = [part for run in runs for part in self._parts(transcript, *run)]
-        return list(make_parts(record, transcript, parts, self.name))
+        return list(make_parts(record, transcript_of(record.words), self._cut, self.name))
+
+    def _cut(self, words: Transcript) -> Iterator[Part]:
+        for run in cut_at_gaps(words.starts_ms, self.options.max_gap_s):
+            yield from self._parts(words, *run)
 
     def _parts(self, words: Transcript, start: int, stop: int) -> Iterator[Part]:
         """The parts of words spoken without a gap."""

@@ -28,11 +28,14 @@ class WordTimeOptions:
     """What is bad, and how much of it a clip may have."""
 
     max_bad_share: float = field(
-        default=0.05, metadata={"help": "share of bad words from which on a clip is rejected", "threshold": True}
+        default=0.05,
+        metadata={"help": "share of bad words from which on a clip is rejected", "threshold": True, "le": 1},
     )
-    max_word_s: float = field(default=3.0, metadata={"help": "longest word"})
+    max_word_s: float = field(default=3.0, metadata={"help": "longest word", "gt": 0})
     max_overlap_s: float = field(default=0.5, metadata={"help": "longest time that two words share"})
-    max_words_per_s: float = field(default=10.0, metadata={"help": "fastest ten words; the fastest speakers reach 8"})
+    max_words_per_s: float = field(
+        default=10.0, metadata={"help": "fastest ten words; the fastest speakers reach 8", "gt": 0}
+    )
 
 
 class WordTimes(Stage):

@@ -4,22 +4,37 @@
          {"type": "video", "video": "match.mp4", "video_start": 12.3, "video_end": 61.0},
          {"type": "text", "text": "query", "previous": "earlier speech", "title": "", "category": ""}]},
      {"role": "assistant", "content": [
-         {"type": "text_stream", "text_stream": [[start_s, end_s, "word"], ...]}]}]
+         {"type": "text_stream", "text_stream": [[start_s, end_s, "word"], ...],
+          "qa_stream": [[number, time_s, "question", "answer"], ...]}]}]
 
-A sample with a text_stream is a stream; any other is an ordinary conversation of texts, images and videos. A stream may
-go on with questions asked when its clip ends: pairs of a user's and an assistant's message of text.
+A sample with a text_stream is a stream; any other is an ordinary conversation of texts, images and videos:
+
+    [{"role": "user", "content": [{"type": "image", "image": "a.png"}, {"type": "text", "text": "What is it?"}]},
+     {"role": "assistant", "content": "A goal."}]
+
+Questions of a qa_stream are asked at their time in the stream (data/samples/questions.py). A stream may go on with
+questions asked when its clip ends: pairs of a user's and an assistant's message of text. A video is a file, a folder of
+frames or a list of them, with sample_fps of these a second (default 2); "pos" packs frames in one file. Keys of Qwen's
+message format choose frames and their size (data/video/asked_frames.py); of a stream the size alone. A key that nobody
+knows is an error, and so is a mark such as <video> in a text.
 """
 
 import json
 import os
+import re
+import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from urllib.parse import unquote
 
 from data.samples.elements import Malformed, Message, TextElement, VideoElement, WordsElement, parse_messages
-from data.samples.line_index import file_identity, open_index
+from data.samples.foreign_rows import as_row, explain_row
+from data.samples.json_lines import JsonLines
 from utils.errors import UserError
 
 SHOWN_CHARACTERS = 60
+FIRST_LINES = 3  # rows of another form: so many of them make a file of it
+WINDOWS_PATH = re.compile(r"(file:/*)?[A-Za-z]:[\\/]")
 
 
 class AnnotationError(UserError):
@@ -36,12 +51,16 @@ class AnnotationError(UserError):
 
 @dataclass(frozen=True)
 class Sample:
-    """One conversation, checked, and where it came from (line_no as an editor counts)."""
+    """One conversation, checked, and where it came from (line_no as an editor counts).
+
+    media_root: the folder in which its media are looked for first.
+    """
 
     messages: list[Message]
     path: str
     index: int
     line_no: int
+    media_root: str | None = None
 
     @property
     def where(self) -> str:
@@ -84,100 +103,90 @@ class Sample:
         return AnnotationError(f"{self.where}: {message}", cause=cause, path=self.path, line_no=self.line_no)
 
 
-class AnnotationFile:
+class AnnotationFile(JsonLines):
     """The samples of one JSONL file by number, read with one `pread` each.
 
-    Can be pickled and used in forked and spawned workers. Opening raises UserError for a file that is missing
-    or holds no samples; `[i]` raises AnnotationError for a malformed sample.
+    media_root: the folder in which their media are looked for first. Opening raises UserError for a file that is
+    missing, holds no samples, or is something else; `[i]` raises AnnotationError for a malformed sample.
     """
 
-    def __init__(self, path: str | os.PathLike):
-        self.path = Path(path)
-        self._fd: int | None = None
-        self._index = open_index(self.path)
-
-    def __len__(self) -> int:
-        return len(self._index)
+    def __init__(self, path: str | os.PathLike, media_root: str | os.PathLike | None = None):
+        super().__init__(path)
+        self.media_root = None if media_root is None else os.path.expanduser(media_root)
+        if self.media_root is not None and not os.path.isdir(self.media_root):
+            raise UserError(f"--media_root {media_root}: no such folder; give the one that media are relative to")
+        self._require_samples()
 
     def __getitem__(self, i: int) -> Sample:
-        return parse_sample(self.line(i), str(self.path), i, self.line_no(i))
+        return parse_sample(self.line(i), str(self.path), i, self.line_no(i), self.media_root)
 
-    def line(self, i: int) -> bytes:
-        """Sample i as it stands in the file, without its line end."""
-        if not 0 <= i < len(self):
-            raise IndexError(f"{self.path}: sample {i} of {len(self)}")
-        start, stop = self._index.span(i)
-        return self._read(start, stop).strip()
+    def _explain(self, row: object) -> str:
+        foreign = as_row(row)
+        return "" if foreign is None or "role" in foreign else explain_row(foreign)
 
-    def lines(self, start: int, stop: int) -> list[tuple[int, bytes]]:
-        """Line number and line of samples [start, stop), read at once."""
-        if not 0 <= start < stop <= len(self):
-            raise IndexError(f"{self.path}: samples {start} to {stop} of {len(self)}")
-        text = self._read(self._index.span(start)[0], self._index.span(stop - 1)[1])
-        numbered = enumerate(text.split(b"\n"), start=self.line_no(start))
-        lines = [(line_no, stripped) for line_no, line in numbered if (stripped := line.strip())]
-        if len(lines) != stop - start:
-            raise UserError(f"{self.path}: changed while it was in use; start again")
-        return lines
-
-    def line_no(self, i: int) -> int:
-        """Number of sample i's line, counted from 1, blank lines included."""
-        return self._index.line_no(i)
-
-    def _read(self, start: int, stop: int) -> bytes:
-        if self._fd is None:
-            self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        # pread moves no file position, so forked processes can share the descriptor.
-        return os.pread(self._fd, stop - start, start)
-
-    def close(self) -> None:
-        """Close the file; the next read opens it again."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
-
-    def __del__(self):
-        if getattr(self, "_fd", None) is not None:
-            self.close()
-
-    def __getstate__(self) -> dict:
-        return {"path": self.path, "identity": file_identity(self.path)}
-
-    def __setstate__(self, state: dict) -> None:
-        if file_identity(state["path"]) != state["identity"]:
-            raise UserError(f"{state['path']}: changed while it was in use; start again")
-        self.path, self._fd, self._index = state["path"], None, open_index(state["path"])
+    def _require_samples(self) -> None:
+        """Raise UserError where the first lines are all rows of another form: one message, and not one a line."""
+        rows = []
+        for i in range(min(len(self), FIRST_LINES)):
+            row = as_row(_first_value(self.line(i)))
+            if row is None:
+                return
+            rows.append(row)
+        raise UserError(f"{self.path}: {explain_row(rows[0])}")
 
 
-def parse_sample(line: bytes, path: str, index: int, line_no: int) -> Sample:
+def parse_sample(line: bytes, path: str, index: int, line_no: int, media_root: str | None = None) -> Sample:
     """One line as a checked sample; AnnotationError with file, line, value and remedy if it is malformed."""
     try:
         messages = parse_messages(_parse_json(line))
     except Malformed as fault:
         message = f"{path}:{line_no}: {fault}"
         raise AnnotationError(message, cause=fault.cause, path=path, line_no=line_no) from None
-    return Sample(messages, path, index, line_no)
+    return Sample(messages, path, index, line_no, media_root)
 
 
-def resolve_media(media: str, sample: Sample) -> str:
-    """The path of a sample's video or image: beside the annotation file, else under the working directory.
+def resolve_media(media: str, sample: Sample, folders: bool = False) -> str:
+    """The path of a sample's video or image: in the media root, beside the annotation file, else under the working
+    directory.
 
-    Raises AnnotationError ("missing_file") that names both places when it is a file in neither.
+    folders: it may also be a folder, of frames. A name that is not there as it is written is looked for as it may be
+    meant: a percent-encoded URI, a path from the home directory, one of Windows, accents composed or apart. Raises
+    AnnotationError ("missing_file") that names every place when it is in none.
     """
-    media = media.removeprefix("file://")
-    beside = os.path.join(os.path.dirname(sample.path), media)
-    for candidate in (beside, media):
-        if os.path.isfile(candidate):
+    places = [os.path.dirname(sample.path), ""]
+    places = places if sample.media_root is None else [sample.media_root, *places]
+    tried = [os.path.join(place, name) for name in _readings(media) for place in places]
+    is_there = os.path.exists if folders else os.path.isfile
+    for candidate in tried:
+        if is_there(candidate):
             return candidate
-    tried = dict.fromkeys(map(os.path.abspath, (beside, media)))
+    what = "is a folder" if any(map(os.path.isdir, tried)) else "is not a file"
+    places_tried = " and ".join(dict.fromkeys(map(os.path.abspath, tried)))
+    of_windows = "a path of Windows is not found on another system; " if WINDOWS_PATH.match(media) else ""
     raise sample.error(
-        f"{media!r} is not a file; tried {' and '.join(tried)}; put it there, or write its full path",
+        f"{media!r} {what}; tried {places_tried}; {of_windows}put it there, write its full "
+        "path, or name the folder that it is relative to with --media_root",
         cause="missing_file",
     )
 
 
+def _readings(media: str) -> Iterator[str]:
+    """A name as it is written, then as it may be meant."""
+    path = re.sub(r"^file:(//)?(localhost(?=/))?", "", media)
+    names = [path, unquote(path), os.path.expanduser(path), path.replace("\\", "/")]
+    names += [unicodedata.normalize(form, path) for form in ("NFC", "NFD")]
+    return iter(dict.fromkeys(names))
+
+
 def _is_spoken(message: Message) -> bool:
     return any(isinstance(element, WordsElement) for element in message.elements)
+
+
+def _first_value(line: bytes) -> object:
+    try:
+        return _parse_json(line)
+    except Malformed:
+        return None
 
 
 def _parse_json(line: bytes) -> object:

@@ -4,14 +4,16 @@ Markup is written as ids and text is tokenised as plain text, so nothing that a 
 what is trained on is known without a search through the text.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
 from data.samples.elements import ROLES, Role
 from data.samples.patches import grid_tokens
+from data.samples.questions import Question
 from data.samples.words import SILENCE, step_label, step_window
 from utils.errors import UserError
 
@@ -53,10 +55,17 @@ class Encoded:
     blocks: list[VisualBlock]
 
 
-def stream_turns(blocks: Sequence[VisualBlock], texts: Sequence[str], query: str) -> list[Turn]:
+def stream_turns(
+    blocks: Sequence[VisualBlock],
+    texts: Sequence[str],
+    query: str,
+    asked: Mapping[int, Sequence[Question]] = MappingProxyType({}),
+) -> list[Turn]:
     """The turns of a stream: per step its label, its frames and, first, the query; then its speech.
 
-    blocks: one per step; texts: what is said at each step, " ..." included. An empty query adds nothing.
+    blocks: one per step; texts: what is said at each step, " ..." included. An empty query adds nothing. asked:
+    questions by the step after which they are turns of text, with their answers, as a session writes them that
+    remembers its questions.
     """
     turns = []
     for step, (block, text) in enumerate(zip(blocks, texts, strict=True)):
@@ -64,6 +73,8 @@ def stream_turns(blocks: Sequence[VisualBlock], texts: Sequence[str], query: str
         if step == 0 and query:
             parts.append(query)
         turns += [Turn("user", parts), Turn("assistant", [text])]
+        for question in asked.get(step, ()):
+            turns += [Turn("user", [question.question]), Turn("assistant", [question.answer])]
     return turns
 
 

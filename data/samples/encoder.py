@@ -13,18 +13,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from data.samples.annotations import Sample, resolve_media
+from data.samples.annotations import Sample
 from data.samples.conversation import ChatFormat, Encoded, Turn, VisualBlock, stream_turns
 from data.samples.elements import ImageElement, Message, TextElement, VideoElement
 from data.samples.families import QWEN2_VL, Family
+from data.samples.media import Media, image_of, video_of
 from data.samples.patches import PATCH, TEMPORAL, cut_patches, noise_like
 from data.samples.positions import PositionMode, position_ids
+from data.samples.questions import questions_by_step
 from data.samples.vision_cache import KeptClip, VisionCache
 from data.samples.visual_parts import VisualPart
 from data.samples.words import SILENCE, cut_trailing_silence, step_slices, words_by_step
-from data.video.clip import VideoError, read_clip, read_image, read_packed
-from data.video.decode_cache import DecodeCache, clip_request
-from data.video.frame_plan import FPS, FRAME_FACTOR, Clip, FramePlan, FrameTimes, VideoLimits
+from data.video.clip import Rule, VideoError, read_clip, read_image
+from data.video.decode_cache import DecodeCache
+from data.video.frame_plan import FPS, FRAME_FACTOR, Clip, FrameTimes, VideoLimits
 
 # A sample is refused where so large a share of its words, and so many, lie outside of its clip: they are another's.
 MAX_OUTSIDE, MANY_OUTSIDE = 0.2, 4
@@ -150,12 +152,14 @@ class SampleEncoder:
         clip = self._read(sample, sample.video, "stream")
         slices = step_slices(len(clip.times_s))
         ends_s = [float(clip.times_s[piece.stop - 1]) for piece in slices]
-        texts, counts = words_by_step(sample.words.words, ends_s, sample.video.video_start or 0.0)
+        start_s = sample.video.video_start or 0.0
+        texts, counts = words_by_step(sample.words.words, ends_s, start_s)
+        asked, question_counts = questions_by_step(sample.words.questions, float(clip.times_s[0]), len(texts), start_s)
         spoken = cut_trailing_silence(texts)
-        self._check_spoken(sample, counts, clip.times_s)
-        # What is asked at the clip's end is about all of it, the silence included.
-        texts = texts if sample.questions else spoken
-        used = slices[: len(texts)]
+        self._check_spoken(sample, counts, clip.times_s, bool(asked))
+        # What is asked is about all that was seen by then, the silence included.
+        n_steps = len(texts) if sample.questions else max([len(spoken), *(step + 1 for step in asked)])
+        texts, used = texts[:n_steps], slices[:n_steps]
         _, h, w = pixels.add(clip, used[-1].stop)
         pixels.frame_times_s += map(float, clip.times_s)
         step = self.family.time_step(1 / FPS)  # as it is streamed
@@ -163,15 +167,17 @@ class SampleEncoder:
         counts.update(
             steps=len(used), silent_steps=texts.count(SILENCE), frames=len(clip.times_s), frames_used=used[-1].stop
         )
+        if sample.words.questions:
+            counts.update(question_counts)
         system = [self._turn(sample, message, pixels) for message in sample.messages if message.role == "system"]
-        asked = [self._turn(sample, message, pixels) for message in sample.questions]
+        at_the_end = [self._turn(sample, message, pixels) for message in sample.questions]
         query = sample.query
-        turns = system + stream_turns(blocks, texts, self.query_text(query)) + asked
+        turns = system + stream_turns(blocks, texts, self.query_text(query), asked) + at_the_end
         if self.with_context and query.previous:
             n_over = len(self.chat.encode(turns).input_ids) - self.max_length
             if n_over > 0:
                 text, counts["previous_words_cut"] = self._shortened_query(query, n_over)
-                turns = system + stream_turns(blocks, texts, text) + asked
+                turns = system + stream_turns(blocks, texts, text, asked) + at_the_end
         return turns, counts
 
     def query_text(self, query: TextElement, previous: str | None = None) -> str:
@@ -190,7 +196,9 @@ class SampleEncoder:
         n_lost = min(n_lost, len(texts) - 1)
         return texts[n_lost], n_lost
 
-    def _check_spoken(self, sample: Sample, counts: Counter, times_s: np.ndarray) -> None:
+    def _check_spoken(
+        self, sample: Sample, counts: Counter, times_s: Sequence[float] | np.ndarray, is_asked: bool
+    ) -> None:
         """Raise AnnotationError where nothing is spoken, or where words and picture hardly meet."""
         words, n_outside = sample.words.words, counts["outside"]
         if len(times_s) >= self.limits.max_frames // FRAME_FACTOR * FRAME_FACTOR and counts["spoken"]:
@@ -205,7 +213,7 @@ class SampleEncoder:
                 f"add it, and where the file is a section of a video, take off where it begins",
                 cause="words_outside_clip",
             )
-        if not counts["spoken"]:
+        if not counts["spoken"] and not is_asked:
             raise sample.error("its words are only dots or blanks; remove the sample", cause="no_words")
 
     def _turn(self, sample: Sample, message: Message, pixels: _Pixels) -> Turn:
@@ -214,7 +222,8 @@ class SampleEncoder:
             if isinstance(element, TextElement):
                 parts.append(element.text)
             elif isinstance(element, ImageElement):
-                parts.append(VisualBlock("image", pixels.add(self._read_image(sample, element), TEMPORAL)))
+                image = self._visual(sample, image_of(sample, element, read_image), "broken_image")
+                parts.append(VisualBlock("image", pixels.add(image, TEMPORAL)))
             elif isinstance(element, VideoElement):
                 clip = self._read(sample, element, "question")
                 pixels.frame_times_s += map(float, clip.times_s)
@@ -222,44 +231,22 @@ class SampleEncoder:
                 parts.append(VisualBlock("video", pixels.add(clip, len(clip.times_s)), step))
         return Turn(message.role, parts)
 
-    def _read(self, sample: Sample, element: VideoElement, rule: str) -> _Visual:
-        path = resolve_media(element.video, sample)
-        window = (element.video_start, element.video_end)
-        options: dict[str, Any] = {"limits": self.limits, "rule": rule, "frame_times": self.frame_times}
+    def _read(self, sample: Sample, element: VideoElement, rule: Rule) -> _Visual:
         read = self.decode_cache.read_clip if self.decode_cache else read_clip
-        if pos := element.pos:
-            # A long list of offsets as one number: all of it must be equal.
-            offsets = hashlib.sha256(repr(pos).encode()).hexdigest()
-            request = {"packed": offsets, **clip_request(None, None, **options)}
-            return self._visual(
-                sample, path, request, lambda: read_packed(path, pos, limits=self.limits), "broken_video"
-            )
-        request = clip_request(*window, **options)
-        return self._visual(sample, path, request, lambda: read(path, *window, **options), "broken_video")
+        options: dict[str, Any] = {"limits": self.limits, "rule": rule, "frame_times": self.frame_times, "read": read}
+        return self._visual(sample, video_of(sample, element, **options), "broken_video")
 
-    def _read_image(self, sample: Sample, element: ImageElement) -> _Visual:
-        """An image as two equal frames, which a patch spans."""
-        path = resolve_media(element.image, sample)
-
-        def read() -> Clip:
-            frames, times_s = read_image(path).repeat(TEMPORAL, 1, 1, 1), np.zeros(TEMPORAL)
-            return Clip(frames, times_s, FramePlan(np.zeros(TEMPORAL, np.int64), times_s))
-
-        return self._visual(sample, path, {"image": True}, read, "broken_image")
-
-    def _visual(
-        self, sample: Sample, path: str, request: dict[str, Any], read: Callable[[], Clip], cause: str
-    ) -> _Visual:
+    def _visual(self, sample: Sample, media: Media, cause: str) -> _Visual:
         """A clip or image, decoded at once unless the vision cache knows it. Raises AnnotationError of `cause`."""
 
         def decode() -> Clip:
             with _errors_of(sample, cause):
-                return read()
+                return media.read()
 
         made_of: dict[str, Any] = {}
         if self.vision_cache:
             with _errors_of(sample, cause):
-                made_of = self.vision_cache.made_of(path, request)
+                made_of = self.vision_cache.made_of(media.path, media.request())
             kept = self.vision_cache.find(made_of)
             if kept:
                 return _Visual(kept.times_s, kept.frame_s, lambda: decode().frames, made_of, kept)

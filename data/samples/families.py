@@ -1,10 +1,12 @@
 """Families of models that stream here, and what reading data depends on in each."""
 
 from dataclasses import dataclass
-
-from transformers import PretrainedConfig
+from typing import TYPE_CHECKING
 
 from data.video.frame_plan import FRAME_FACTOR
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ QWEN2_VL = Family("qwen2_vl")
 MODEL_TYPES = (QWEN2_VL.model_type, "qwen2_5_vl")
 
 
-def family_of(config: PretrainedConfig | None) -> Family:
+def family_of(config: "PretrainedConfig | None") -> Family:
     """The family of a checkpoint's config; without one, Qwen2-VL. Raises ValueError for one that cannot stream here."""
     if config is None or config.model_type == QWEN2_VL.model_type:
         return QWEN2_VL

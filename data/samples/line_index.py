@@ -159,7 +159,8 @@ def _write(path: Path, identity: bytes, out: BinaryIO) -> None:
         # The offset after the last sample closes the list: the seek line's own offset, where there is one.
         n_samples = n_lines - _is_seek_line(file, last, n_lines, path) if n_lines else 0
     if not n_samples:
-        raise UserError(f"{path}: holds no samples; give a JSONL file with one sample a line")
+        empty = "" if end else "is empty (0 bytes): it "
+        raise UserError(f"{path}: {empty}holds no samples; give a JSONL file with one sample a line")
     if n_samples == n_lines:
         block.append(end)
     if block:

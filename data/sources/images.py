@@ -9,9 +9,9 @@ import numpy as np
 
 from data.sources.source import Source
 from data.video.container import VideoError
-from data.video.frame_folder import list_images, read_folder_image
+from data.video.frame_folder import list_images
 from data.video.frame_plan import FPS, FRAME_FACTOR, VideoLimits, exact_seconds
-from data.video.images import frame_size
+from data.video.images import frame_size, read_picture
 from data.video.live import TimedFrame
 from data.video.pixels import Resizer
 
@@ -45,7 +45,7 @@ class ImagesSource(Source):
                 return
             index = math.floor(time * self._fps)
             if index != shown:
-                rgb = read_folder_image(self._paths[index])
+                rgb = read_picture(self._paths[index])
                 resize = resize or Resizer(self._size(rgb, n_times), self._float_resize)
                 shown, frame = index, resize(rgb)
             yield TimedFrame(float(time), frame)

@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from utils.errors import UserError
 
@@ -29,6 +29,9 @@ NO_PROTOCOL = "none"  # a whitelist that allows nothing: FFmpeg has no protocol 
 
 RAW = re.compile(r"raw:(\d{1,5})x(\d{1,5})@(\d+(?:[./]\d+)?)(?::(\w+))?")
 RAW_FORMATS = ("rgb24", "bgr24", "rgba", "bgra", "gray", "yuv420p", "yuyv422", "nv12")
+
+SECRET = re.compile(r"[^=?&;/#]+=[^&;/#]*")  # a field of a URL, also of its path, where some cameras have them
+SECRET_NAME = re.compile(r"pass|pwd|token|secret|key|auth|sig|cred", re.IGNORECASE)
 
 # What a lavfi graph may be made of. Other filters can read files and open URLs (movie, subtitles, drawtext, ...).
 DRAWN = {"color", "gradients", "life", "mandelbrot", "nullsrc", "rgbtestsrc", "smptebars", "smptehdbars", "testsrc"}
@@ -120,26 +123,44 @@ def _lavfi(text: str) -> SourceSpec:
 
 
 def _url(text: str) -> SourceSpec:
-    scheme = text.partition("://")[0].lower()
+    scheme, name = text.partition("://")[0].lower(), shown_url(text)
     if scheme == "file":
-        raise UserError(f"{text}: write a local file as its path, without file://")
+        raise UserError(f"{name}: write a local file as its path, without file://")
     if scheme not in PROTOCOLS:
-        raise UserError(f"{text}: {scheme}:// is not read; known are {', '.join(f'{s}://' for s in PROTOCOLS)}")
+        raise UserError(f"{name}: {scheme}:// is not read; known are {', '.join(f'{s}://' for s in PROTOCOLS)}")
+    if not _host(text) or "@" in urlsplit(text).fragment:
+        raise UserError(
+            f"{name}: names no server; a URL looks like {scheme}://USER:PASSWORD@HOST:PORT/PATH, and in a "
+            "password # is written %23, / %2F, ? %3F, @ %40"
+        )
     options = {"protocol_whitelist": PROTOCOLS[scheme]}
     if PROTOCOLS[scheme] == RTP:
         options["rtsp_flags"] = "prefer_tcp"  # RTP over TCP loses no packets and passes firewalls
-    return SourceSpec("url", text, _without_password(text), options=options)
+    return SourceSpec("url", text, name, options=options)
 
 
-def _without_password(url: str) -> str:
+def _host(url: str) -> str | None:
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise UserError(f"{url}: no URL: {error}") from error
-    if not host:
-        raise UserError(f"{url}: names no server; a URL looks like {parts.scheme}://HOST/PATH")
-    if parts.password is None:
-        return url
-    place = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{place}"))
+        _ = parts.port  # raises where it is no number
+        return parts.hostname
+    except ValueError:
+        return None
+
+
+def shown_url(url: str) -> str:
+    """A URL as people may read it: without the password of its user, and without those that cameras take elsewhere."""
+    beginning, _, rest = url.partition("://")
+    authority = re.match(r"[^/?#]*", rest)[0]
+    if "@" not in authority and (_host(url) is None or "@" in rest.partition("#")[2]):
+        authority = rest  # a password with # or / in it reaches to the last @
+    user, at, _ = authority.rpartition("@")
+    if at:
+        rest = f"{user.partition(':')[0]}:***@{rest[len(user) + 1 :]}" if ":" in user else rest
+    return f"{beginning}://{SECRET.sub(_masked, rest)}"
+
+
+def _masked(found: re.Match) -> str:
+    names = found[0].split("=")[:-1]
+    secret = next((at for at, name in enumerate(names) if SECRET_NAME.search(unquote(name))), None)
+    return found[0] if secret is None else "=".join([*names[: secret + 1], "***"])

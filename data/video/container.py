@@ -12,8 +12,10 @@ import numpy as np
 
 from data.video.file_clock import FileClock
 from data.video.frame_plan import FrameTable
+from data.video.mp4_boxes import is_encrypted, what_is_missing
 from data.video.packets import PacketOrder
 from utils.errors import UserError
+from utils.file_kinds import VIDEO_MP4, file_kind, is_unfinished
 
 log = logging.getLogger(__name__)
 
@@ -44,20 +46,44 @@ class Listing:
 
 
 def open_video(path: str | os.PathLike) -> av.container.InputContainer:
-    """Open a local video file. Raises VideoError where it is missing, no file, empty, or not a video."""
+    """Open a local video file. Raises VideoError where it is missing, no file, or not a video that can be read."""
     path = Path(path)
     if not path.exists():
         raise VideoError(f"{path}: no such file; check the path and the folder that it is relative to")
     if not path.is_file():
         raise VideoError(f"{path}: not a file but a {'folder' if path.is_dir() else 'device'}; give a video file")
-    if path.stat().st_size == 0:
-        raise VideoError(f"{path}: the file is empty (0 bytes); download or copy it again")
     try:
-        return open_container(str(path), path, options={"protocol_whitelist": "file"})
+        _refuse_unplayable(path)
+        # FFmpeg takes what stands before a colon for a protocol, but not in an absolute path.
+        return open_container(os.path.abspath(path), path, options={"protocol_whitelist": "file"})
+    except VideoError as error:  # a file cut off within its index seems to have no video
+        missing = file_kind(path) is VIDEO_MP4 and what_is_missing(path)
+        raise (VideoError(f"{path}: {missing}; get the file again") if missing else error) from None
     except FFMPEG_ERRORS as error:
-        raise VideoError(
-            f"{path}: cannot be opened as a video: {reason(error)}; it is truncated, damaged or no video"
-        ) from error
+        raise VideoError(f"{path}: cannot be opened as a video: {_why_not(path, error)}") from error
+
+
+def _refuse_unplayable(path: Path) -> None:
+    """Raise VideoError for what FFmpeg would read as something that it is not."""
+    kind = file_kind(path)
+    if kind and not kind.may_play:
+        raise VideoError(f"{path}: {kind.instead_of('a video', 'give a video file')}")
+    if kind is VIDEO_MP4 and is_encrypted(path):
+        raise VideoError(f"{path}: its pictures are encrypted (DRM); only a copy without protection can be read")
+
+
+def _why_not(path: Path, error: Exception) -> str:
+    """What a file is that FFmpeg cannot open, or what it lacks, and what to do."""
+    if isinstance(error, PermissionError):
+        return f"{reason(error)}; check its permissions"
+    kind = file_kind(path)
+    if kind is VIDEO_MP4 and (missing := what_is_missing(path)):
+        return f"{missing}; get the file again"
+    if is_unfinished(path):
+        return f"its name is that of a download in progress ({path.suffix}); let it finish"
+    if kind and kind.remedy:
+        return kind.instead_of("a video", "get it again")
+    return f"{reason(error)}; it is truncated, damaged or no video"
 
 
 def open_container(address, name: str | os.PathLike, **arguments) -> av.container.InputContainer:

@@ -41,6 +41,8 @@ class VideoLimits:
     total_pixels: int = 24576 * SIZE_FACTOR**2  # 19267584, of a clip
     max_frames: int = 480
     max_pixels: int | None = None  # of a frame; set by the live loop, in place of what total_pixels gives
+    min_frames: int = QUESTION_MIN_FRAMES  # of a question's clip, as far as its window holds them
+    fps: float = FPS  # of a question's clip; a stream has FPS
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str] | None = None, base: "VideoLimits | None" = None) -> "VideoLimits":
@@ -50,6 +52,15 @@ class VideoLimits:
         env = os.environ if env is None else env
         set_here = {field: _positive(name, env[name]) for name, field in ENVIRONMENT.items() if env.get(name)}
         return dataclasses.replace(base or cls(), **set_here)
+
+    def question_count(self, n_window: int, average_fps: float) -> int:
+        """How many of n_window frames a question about them gets: even, but 1 where there is only one."""
+        return question_count(n_window, average_fps, self.max_frames, self.fps, self.min_frames)
+
+    def most_pixels(self, n_frames: int) -> float:
+        """Pixels that a frame may have in a clip of n_frames (after padding)."""
+        share = min(MAX_FRAME_PIXELS, self.total_pixels / n_frames * FRAME_FACTOR)
+        return self.max_pixels or max(share, int(1.05 * self.min_pixels))
 
     def size_hw(self, height: int, width: int, n_frames: int) -> tuple[int, int]:
         """Return the size to which a frame of height x width is resized in a clip of n_frames (after
@@ -61,9 +72,7 @@ class VideoLimits:
         """
         from qwen_vl_utils.vision_process import smart_resize  # imports torch, for which --help need not wait
 
-        largest = self.max_pixels or max(
-            min(MAX_FRAME_PIXELS, self.total_pixels / n_frames * FRAME_FACTOR), int(1.05 * self.min_pixels)
-        )
+        largest = self.most_pixels(n_frames)
         smallest = min(self.min_pixels, largest)
         try:
             size = smart_resize(height, width, factor=SIZE_FACTOR, min_pixels=smallest, max_pixels=largest)
@@ -179,22 +188,24 @@ def plan_question(
 ) -> FramePlan:
     """Choose frames spread evenly over the window start_s <= t <= end_s; None leaves that side open.
 
-    Their number is that of `smart_nframes` of qwen_vl_utils: about 2 a second, at least 4, at most max_frames
-    and what the window holds, even. average_fps: the container's figure; without it, the table's mean. A
+    Their number is that of `smart_nframes` of qwen_vl_utils: about limits.fps a second, at least min_frames, at most
+    max_frames and what the window holds, even. average_fps: the container's figure; without it, the table's mean. A
     frame's time is its start, under end32 its end. Raises ValueError where the window holds no frame.
     """
     times = table.end_times32() if frame_times == "end32" else table.start_ticks * float(table.time_base)
     times = times if start_s is None and end_s is None else np.clip(times, start_s, end_s)
     window = _window_frames(table, start_s, end_s, frame_times)
     fps = average_fps or table.mean_fps
-    n_frames = question_count(len(window), fps, limits.max_frames)
+    n_frames = limits.question_count(len(window), fps)
     chosen = window[np.linspace(0, len(window) - 1, n_frames).round().astype(np.int64)]
     return _padded(chosen, times[chosen].astype(np.float64), len(window) / fps / n_frames)
 
 
-def question_count(n_window: int, average_fps: float, max_frames: int) -> int:
-    """Return how many of n_window frames a question about them gets: even, but 1 where there is only one."""
-    wanted = max(n_window / average_fps * FPS, QUESTION_MIN_FRAMES)
+def question_count(
+    n_window: int, average_fps: float, max_frames: int, fps: float = FPS, min_frames: int = QUESTION_MIN_FRAMES
+) -> int:
+    """Return how many of n_window frames make `fps` a second: even, but 1 where there is only one."""
+    wanted = max(n_window / average_fps * fps, min_frames)
     n_frames = min(wanted, max_frames // FRAME_FACTOR * FRAME_FACTOR, n_window)
     return max(int(n_frames) // FRAME_FACTOR * FRAME_FACTOR, min(n_window, FRAME_FACTOR))
 

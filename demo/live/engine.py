@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from demo.arguments import NANO_CHECKPOINT, LiveModelArguments
 from utils.arguments import helped
-from utils.errors import UserError
 
 if TYPE_CHECKING:
     from models.streaming.engine import Engine
@@ -20,13 +19,10 @@ MEASURED_HW = (360, 640)  # of the picture on which the cost of a step is measur
 class StreamEngineArguments(LiveModelArguments):
     """Model that speaks, how it runs, and how much is asked of it."""
 
-    max_lag_s: float = helped(2.0, "frames that wait longer are dropped where newer ones have come")
-    max_load: float = helped(0.9, "share of the time that the model may work; then others are refused or have to wait")
-
-    def check(self) -> None:
-        """Raise UserError for values that cannot work."""
-        if not self.max_lag_s > 0 or not self.max_load > 0:
-            raise UserError(f"--max_lag_s {self.max_lag_s} --max_load {self.max_load}: must be above 0")
+    max_lag_s: float = helped(2.0, "frames that wait longer are dropped where newer ones have come", gt=0)
+    max_load: float = helped(
+        0.9, "share of the time that the model may work; then others are refused or have to wait", gt=0
+    )
 
 
 @contextmanager

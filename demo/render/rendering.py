@@ -67,7 +67,7 @@ class Rendering:
         upright, decoder, n_all = UprightFrames(), self._video.codec_context, self._n_frames()
         # Where a track begins later than the other, MP4 states it in units of the whole file's: the frames' own here.
         options = {"movflags": "+faststart", "movie_timescale": str(max(1000, self._video.time_base.denominator))}
-        with av.open(str(out), "w", format="mp4", options=options) as container:
+        with av.open(str(out.absolute()), "w", format="mp4", options=options) as container:
             writer = FrameWriter(
                 container, self._video, self._first, self._pixel_aspect, self._picture, self.options.crf
             )

@@ -111,8 +111,10 @@ def _short_clock(seconds: float) -> str:
 class SubtitleFileArguments:
     """Files that are read and written, and when captions stand."""
 
-    commentary: str = field(metadata={"positional": True, "help": "JSON file of a commentary"})
-    out: str = field(metadata={"positional": True, "help": "file to write: .srt, .vtt, .txt or .json"})
+    commentary: str = field(metadata={"positional": True, "help": "JSON file of a commentary", "path": "file"})
+    out: str = field(
+        metadata={"positional": True, "help": "file to write: .srt, .vtt, .txt or .json", "path": "output_file"}
+    )
     captions_at: CaptionsAt = field(
         default="end",
         metadata={"help": "show words when their step was spoken (end), or from the beginning of its seconds (start)"},

@@ -40,11 +40,11 @@ class RenderOptions:
         "end", "show words when their step was spoken (end), or from the beginning of its seconds (start)"
     )
     chat: bool = helped(True, "show questions and answers as bubbles")
-    font_size: float | None = helped(None, "of captions, in pixels; default: a twentieth of the height")
+    font_size: float | None = helped(None, "of captions, in pixels; default: a twentieth of the height", gt=0)
     font: str | None = helped(
         None, "font file; default: DejaVu Sans, or an installed font that has characters which DejaVu lacks"
     )
-    crf: int = helped(20, "quality of H.264, 0 (lossless) to 51 (worst)")
+    crf: int = helped(20, "quality of H.264, 0 (lossless) to 51 (worst)", le=51)
     speech: Literal["none", "auto", "espeak-ng", "piper"] = helped(
         "none", "also speak: auto takes the engine that is installed"
     )
@@ -55,9 +55,11 @@ class RenderOptions:
 class FileArguments:
     """Files that are read and written."""
 
-    video: str = field(metadata={"positional": True, "help": "video file"})
-    commentary: str = field(metadata={"positional": True, "help": "JSON file of its commentary"})
-    out: str = field(metadata={"positional": True, "metavar": "OUT.mp4", "help": "MP4 file to write"})
+    video: str = field(metadata={"positional": True, "help": "video file", "path": "file"})
+    commentary: str = field(metadata={"positional": True, "help": "JSON file of its commentary", "path": "file"})
+    out: str = field(
+        metadata={"positional": True, "metavar": "OUT.mp4", "help": "MP4 file to write", "path": "output_file"}
+    )
     overwrite: bool = helped(False, "replace OUT.mp4 where it is there already")
 
 

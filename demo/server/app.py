@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse, format_sse_event
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from demo.live.access import AuthMiddleware
 from demo.live.api_error import ApiError
@@ -148,6 +149,11 @@ def _add_problems(app: FastAPI) -> None:
     @app.exception_handler(UserError)
     async def mistaken(_: Request, error: UserError) -> JSONResponse:
         return ApiError(422, str(error)).response()
+
+    @app.exception_handler(ClientDisconnect)
+    async def broken_off(request: Request, _: ClientDisconnect) -> Response:
+        log.warning("a client broke off: %s %s", request.method, request.url.path)
+        return Response(status_code=400)  # which nobody reads
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:

@@ -7,6 +7,7 @@ from pathlib import Path
 from demo.live.limits import FRAME_BYTES, FRAME_PIXELS
 from utils.arguments import helped
 from utils.errors import UserError
+from utils.flag_values import check_values
 
 TOKEN_VARIABLE = "LIVECC_TOKEN"
 MIN_TOKEN = 8  # characters
@@ -30,23 +31,19 @@ class ServerOptions:
             "help": "what clients may name: folders, files, URLs (with / at the end all below), camera:0; default: none"
         },
     )
-    max_sessions: int = helped(64, "streams that are open at once; fewer where the model is too slow for so many")
-    max_frame_bytes: int = helped(FRAME_BYTES, "bytes of one JPEG")
-    max_frame_pixels: int = helped(FRAME_PIXELS, "pixels of one JPEG before it is made smaller")
-    max_frames_per_second: float = helped(60.0, "frames that a session may send; 2 a second are looked at")
-    session_timeout_s: float = helped(300.0, "a session that no client sends to or reads from so long is closed")
+    max_sessions: int = helped(64, "streams that are open at once; fewer where the model is too slow for so many", ge=1)
+    max_frame_bytes: int = helped(FRAME_BYTES, "bytes of one JPEG", ge=1)
+    max_frame_pixels: int = helped(FRAME_PIXELS, "pixels of one JPEG before it is made smaller", ge=1)
+    max_frames_per_second: float = helped(60.0, "frames that a session may send; 2 a second are looked at", ge=1)
+    session_timeout_s: float = helped(300.0, "a session that no client sends to or reads from so long is closed", gt=0)
     save_dir: str | None = helped(
         None, "sessions are saved here at the end and on request; after a new start clients can continue them"
     )
-    max_saved: int = helped(256, "saved sessions up to which a client may save another one")
+    max_saved: int = helped(256, "saved sessions up to which a client may save another one", ge=1)
 
     def check(self) -> None:
         """Raise UserError for values that cannot work."""
-        for name in ("max_sessions", "max_frame_bytes", "max_frame_pixels", "max_frames_per_second", "max_saved"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name} {getattr(self, name)}: must be 1 or more")
-        if not self.session_timeout_s > 0:
-            raise UserError(f"--session_timeout_s {self.session_timeout_s}: must be above 0; 300 by default")
+        check_values(self)  # a deployment's options are no flags
         if self.save_dir is not None and not Path(self.save_dir).is_dir():
             raise UserError(f"--save_dir {self.save_dir}: no such folder; make it first, readable for nobody else")
         if self.token and self.token_file:

@@ -24,6 +24,7 @@ from demo.server.options import ServerOptions
 from demo.server.protocol import NewSession
 from demo.server.sessions import open_sessions
 from utils.errors import UserError
+from utils.flag_values import check_values
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +171,7 @@ def application(args: dict) -> serve.Application:
         raise UserError(
             f"n_engines {n_engines}, and unknown: {', '.join(args) or 'nothing'}; see scripts/ray_serve.yaml"
         )
-    model.check()
+    check_values(model)
     memory.options()
     options.check()
     engine = serve.deployment(

@@ -4,6 +4,7 @@ ID.STEPS.safetensors    the session after so many steps
 ID.json                 names that file; written last and at once, so the two never contradict each other
 """
 
+import errno
 import json
 import os
 import re
@@ -49,7 +50,7 @@ class SavedSessions:
         entry = {
             "id": session.id, "file": name, "saved_unix_s": round(time.time()), "n_steps": n_steps,
             "next_s": mark.end_s, "last_seq": last_seq, "query": session.query, "records": records,
-            "forgotten": min(session.log.forgotten, last_seq),
+            "forgotten": min(session.log.forgotten, last_seq), "realtime": session.realtime,
         }  # fmt: skip
         os.replace(written, self._folder() / name)
         target = self._entry(session.id)
@@ -103,6 +104,17 @@ def steps_in(path: Path) -> int:
             return json.loads(file.metadata()["state"])["step"] + 1
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ApiError(500, f"a session was not saved: {error}") from None
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or one behind it, is of a disk that is full."""
+    if error is None:
+        return False
+    return (
+        getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        or "No space left" in str(error)
+        or (is_disk_full(error.__cause__))
+    )
 
 
 def _checked(session_id: str) -> str:

@@ -1,11 +1,11 @@
 """Server process of the API: uvicorn's settings, and how it ends."""
 
 import asyncio
-import signal
+import socket
 
 import uvicorn
 
-from demo.live.graceful_server import GRACE_S, GracefulServer
+from demo.live.graceful_server import GRACE_S, GracefulServer, stop_cleanly
 from demo.server.options import ServerOptions
 
 
@@ -19,7 +19,9 @@ def make_server(app, sessions, options: ServerOptions, host: str, port: int) -> 
     return GracefulServer(config, sessions, "listening on {address} (interface: /docs); Ctrl-C ends")
 
 
-def listen(app, sessions, options: ServerOptions, host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT (KeyboardInterrupt afterwards)."""
-    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when all is done: a clean end is status 0
-    asyncio.run(make_server(app, sessions, options, host, port).serve())
+def listen(app, sessions, options: ServerOptions, listening: socket.socket) -> None:
+    """Serve until SIGTERM, SIGHUP or SIGINT (KeyboardInterrupt afterwards)."""
+    stop_cleanly()
+    with listening:
+        host, port = listening.getsockname()[:2]
+        asyncio.run(make_server(app, sessions, options, host, port).serve(sockets=[listening]))

@@ -26,7 +26,7 @@ from demo.live.session import Mark, Session
 from demo.server.metrics import Histogram
 from demo.server.options import ServerOptions
 from demo.server.protocol import SPEECH, NewSession
-from demo.server.saved import SavedSessions
+from demo.server.saved import SavedSessions, is_disk_full
 from models.streaming.engine import Engine, EngineFull
 from models.streaming.options import RetentionOptions, StreamOptions
 from models.streaming.session import Clock
@@ -56,6 +56,7 @@ class Sessions:
         self.allowed, self.saved = AllowedSources(options.allow_source), SavedSessions(options.save_dir)
         self.sessions: dict[str, Session] = {}
         self.lags, self.gone = Histogram(), Counter()
+        self.n_unsaved = 0  # sessions that could not be saved when the server stopped
         self._opening: set[str] = set()
         # A save waits for the step in progress; it must not take the threads in which frames are decoded.
         self._savers = ThreadPoolExecutor(2, thread_name_prefix="saving")
@@ -113,7 +114,12 @@ class Sessions:
             session.touch()
             path = self.saved.new_file(session_id)
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._savers, lambda: self.saved.keep(session, session.stream.save(path)))
+            try:
+                return await loop.run_in_executor(
+                    self._savers, lambda: self.saved.keep(session, session.stream.save(path))
+                )
+            except (UserError, OSError) as error:
+                raise self._unsaved(session, error) from error
 
     async def delete(self, session_id: str, keep_saved: bool) -> dict:
         """Close a session and forget it; what is saved of it too, unless keep_saved."""
@@ -184,17 +190,21 @@ class Sessions:
         entry, path = {}, None
         if new.resume:
             entry, path = await asyncio.to_thread(self.saved.read, new.resume)
+        realtime = new.realtime if "realtime" in new.model_fields_set else entry.get("realtime", new.realtime)
         begun = Mark(entry.get("n_steps", 0), entry.get("next_s", 0.0), entry.get("last_seq", 0))
+        shown = (
+            spec.name if spec and spec.kind == "url" else new.source
+        )  # without a password; paths as clients write them
         source = None if spec is None else await asyncio.to_thread(self._open_source, spec, new, begun.end_s)
         session = Session(
-            session_id, entry.get("query", new.query), new.realtime or bool(source and source.is_live),
+            session_id, entry.get("query", new.query), realtime or bool(source and source.is_live),
             EventLog(
                 asyncio.get_running_loop(), last_seq=begun.seq, records=entry.get("records", ()),
                 forgotten=entry.get("forgotten"),
             ),
             FrameReader(self.limits, self.options.max_frame_bytes, self.options.max_frame_pixels),
             TokenBucket(self.options.max_frames_per_second),
-            begun, new.source, source, (spec.address, new.source) if spec else None,
+            begun, shown, source, (spec.address, shown) if spec else None,
         )  # fmt: skip
         options = StreamOptions(**{name: getattr(new, name) for name in SPEECH}, retention=self.retention)
         listener = self._listener(session)
@@ -212,7 +222,7 @@ class Sessions:
         policy = session.stream.session.options.retention.cache_policy
         session.log.append({
             "type": "header", "id": session_id, "model": Path(self.engine.checkpoint.name).name, "query": session.query,
-            "source": new.source, "realtime": session.realtime, "cache_policy": policy,
+            "source": shown, "realtime": session.realtime, "cache_policy": policy,
             "next_s": begun.end_s,
         })  # fmt: skip
         if source is not None:
@@ -240,6 +250,18 @@ class Sessions:
     def _require_serving(self) -> None:
         if self._closing is not None:
             raise ApiError(503, "the server is stopping", next_step="use another one, or wait", retry_s=RETRY_S)
+
+    def _unsaved(self, session: Session, error: Exception) -> ApiError:
+        """What a client is told of a save that failed: nothing of the server's paths, which its log has."""
+        if session.stream.closing or session.stream.closed:
+            return ApiError(409, f"session {session.id} ended before it was saved", next_step="open another one")
+        log.error("session %s was not saved: %s", session.id, error)
+        full = is_disk_full(error)
+        return ApiError(
+            507 if full else 500, f"session {session.id} was not saved, and goes on",
+            cause="the server's disk is full" if full else "a fault of the server; its log has it",
+            next_step="tell its operator", retry_s=60 if full else None,
+        )  # fmt: skip
 
     # ending
 
@@ -308,6 +330,7 @@ class Sessions:
         for orphan in folder.glob("stream_*"):  # opened in the very last moment; its client was refused
             orphan.unlink()
         folder.rmdir()
+        self.n_unsaved = len(live) - n_saved
         log.warning("saved %d of %d sessions in %s", n_saved, len(live), self.saved.folder)
 
 

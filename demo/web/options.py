@@ -21,7 +21,7 @@ class PageArguments:
         False, "captions follow the browser's player, which reports its time; without it, the server's clock leads"
     )
     host: str = helped("127.0.0.1", "address to listen on; 0.0.0.0 is every network that this machine is in")
-    port: int = helped(7860, "0 takes a free one")
+    port: int = helped(7860, "0 takes a free one", le=65535)
     share: bool = helped(False, "also open a public address through Gradio's tunnel; better with --auth")
     auth: str | None = helped(
         None, f"USER:PASSWORD that a browser is asked for; others can read a command line, so better: {AUTH_VARIABLE}"
@@ -34,8 +34,6 @@ class PageArguments:
 
     def check(self) -> None:
         """Raise UserError for values that cannot work."""
-        if not 0 <= self.port < 2**16:
-            raise UserError(f"--port {self.port}: must be 0 to 65535")
         if self.auth and self.auth_file:
             raise UserError("--auth and --auth_file: give one of them")
         self.credentials()
@@ -63,7 +61,9 @@ class PageArguments:
 class ViewerArguments:
     """Limits of what viewers may watch."""
 
-    max_sessions: int = helped(4, "viewers who are commented for at once; others wait in line, and see their place")
+    max_sessions: int = helped(
+        4, "viewers who are commented for at once; others wait in line, and see their place", ge=1
+    )
     examples: list[str] = field(
         default_factory=lambda: [str(path) for path in NANO_MATCHES],
         metadata={"help": "videos that everybody can choose; default: the two shipped matches"},
@@ -72,18 +72,12 @@ class ViewerArguments:
         default_factory=list,
         metadata={"help": "addresses (rtsp, rtmp, http) viewers may open; with / at the end all below; default: none"},
     )  # fmt: skip
-    max_upload_mb: int = helped(500, "of one uploaded video")
-    max_minutes: float = helped(60.0, "of one uploaded video")
-    idle_minutes: float = helped(10.0, "a commentary that is paused so long gives its place up")
+    max_upload_mb: int = helped(500, "of one uploaded video", ge=1)
+    max_minutes: float = helped(60.0, "of one uploaded video", gt=0)
+    idle_minutes: float = helped(10.0, "a commentary that is paused so long gives its place up", gt=0)
 
     def check(self) -> None:
         """Raise UserError for values that cannot work."""
-        for name in ("max_sessions", "max_upload_mb"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name} {getattr(self, name)}: must be 1 or more")
-        for name in ("max_minutes", "idle_minutes"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"--{name} {getattr(self, name)}: must be above 0")
         for url in self.allow_urls:
             if not re.match(r"(https?|rtsps?|rtmps?)://", url):
                 raise UserError(

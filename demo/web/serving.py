@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import uvicorn
 
-from demo.live.graceful_server import GRACE_S, GracefulServer
+from demo.live.graceful_server import GRACE_S, GracefulServer, stop_cleanly
 from demo.live.limits import FRAME_BYTES
 from demo.web.options import PageArguments
 from demo.web.routes import create_page_app
@@ -25,29 +25,13 @@ def make_page_server(registry: TabRegistry, page: PageArguments, hosts: tuple[st
     return GracefulServer(config, registry, "open {address} in a browser; Ctrl-C ends")
 
 
-async def listen(registry: TabRegistry, page: PageArguments) -> None:
-    """Serve until SIGTERM or SIGINT (KeyboardInterrupt afterwards). Raises UserError where the port is not free."""
-    try:
-        listening = bind(page.host, page.port)
-    except UserError:
-        await registry.close()
-        raise
+async def listen(registry: TabRegistry, page: PageArguments, listening: socket.socket) -> None:
+    """Serve until SIGTERM, SIGHUP or SIGINT (KeyboardInterrupt afterwards)."""
+    stop_cleanly()
     with listening:
         address = open_tunnel(listening.getsockname()[1]) if page.share else None
         server = make_page_server(registry, page, (urlsplit(address).hostname,) if address else ())
         await server.serve(sockets=[listening])
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens. Raises UserError where that cannot be."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise UserError(
-            f"--host {host} --port {port}: cannot listen there ({error.strerror or error}); another program may have "
-            "the port: give another one, or 0 for a free one"
-        ) from error
 
 
 def open_tunnel(port: int) -> str:

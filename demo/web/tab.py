@@ -236,7 +236,8 @@ class Tab:
         if kind == "step" and current:
             self._take_step(run, record)
         elif kind in ("piece", "answer"):
-            self._take_answer(run.questions, record)
+            if current or "unanswered" not in record:  # else the next commentary is asked (begin)
+                self._take_answer(run.questions, record)
         elif kind == "error" and current:
             self.tell("error", message=record["message"])
         elif kind == "end" and current:
@@ -313,6 +314,8 @@ class Tab:
         if not questions.take(record):
             return
         said = {name: record[name] for name in ("question", "text", "seconds") if name in record}
+        if "unanswered" in record:
+            said["text"] = f"({record['unanswered']})"
         self.tell(record["type"], id=questions.page_id(record["id"]), **said)
         if record["type"] == "answer":
             self.history.add_answer(questions.asked[record["id"]][0], record["question"], record["text"])

@@ -374,8 +374,8 @@ BENCHMARKS = (
         name="ovo_official_compares_logits",
         promise="OVO-Bench's official answers are generated",
         file="evaluation/ovobench/task.py",
-        old='"official": _make_official_item}',
-        new='"official": _make_item}',
+        old='"official": _make_official_item, "online"',
+        new='"official": _make_item, "online"',
         tests=("tests/test_ovobench.py",),
     ),
     Mutation(
@@ -440,9 +440,9 @@ STAGES = (
     Mutation(
         name="word_in_pieces_timed_by_its_last",
         promise="a word in pieces is one word, with the time of its first piece",
-        file="data/production/words/caption_files.py",
-        old="            tokens[-1] = (start, begun + words.pop(0))",
-        new="            tokens[-1] = (at, begun + words.pop(0))",
+        file="data/production/words/spoken_words.py",
+        old="            tokens[-1] = Token(start, until, begun + words.pop(0))",
+        new="            tokens[-1] = Token(at, until, begun + words.pop(0))",
         tests=("tests/test_production_captions.py::test_word_times_of_live_streams",),
     ),
     Mutation(
@@ -456,17 +456,17 @@ STAGES = (
     Mutation(
         name="loss_by_what_else_is_read",
         promise="a loss does not depend on what else is in the batch, bit for bit",
-        file="data/production/language_model/causal_lm.py",
-        old="functional.pad(part, (0, 0, 0, n_rows - len(part)))",
-        new="part",
+        file="data/production/language_model/block_reader.py",
+        old="        for stop in [*range(start + WIDTH, end + 1, WIDTH), len(ids)]:",
+        new="        for stop in [end, len(ids)]:",
         tests=(f"{LM_LOSS}test_a_loss_does_not_depend_on_what_else_is_read",),
     ),
     Mutation(
         name="earlier_speech_read_for_each_clip",
         promise="what was said before is read once for all clips of a video",
-        file="data/production/language_model/causal_lm.py",
-        old="(whole if self.reads_whole or text.first < MIN_SHARED else shared)",
-        new="(whole if text.first >= 0 else shared)",
+        file="data/production/language_model/block_reader.py",
+        old="        self._cache, self._kept = cache, ids[:end]",
+        new="        self._cache, self._kept = DynamicCache(), []",
         tests=(f"{LM_LOSS}test_earlier_speech_is_read_once",),
     ),
     Mutation(

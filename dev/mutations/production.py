@@ -13,6 +13,7 @@ ENDPOINT = "utils/endpoint.py"
 
 INPUT_TESTS = "tests/test_production_inputs.py"
 CAPTION_TESTS = "tests/test_production_captions.py"
+FORMS_TESTS = "tests/test_caption_forms.py"
 WORD_TESTS = "tests/test_production_words.py"
 RUN_TESTS = "tests/test_production_run.py"
 RAY_TESTS = "tests/test_production_ray.py"
@@ -26,26 +27,26 @@ INPUTS = (
     Mutation(
         name="captions_in_the_wrong_language",
         promise="Captions are read in the first of the languages asked for that a video has.",
-        file="data/production/inputs/folder_input.py",
-        old="                return place, (exact.index(language)",
-        new="                return -place, (exact.index(language)",
+        file="data/production/inputs/caption_names.py",
+        old="                return place, kind ==",
+        new="                return -place, kind ==",
         tests=(f"{INPUT_TESTS}::test_the_first_language_of_which_there_are_captions_is_read",),
         quick=True,
     ),
     Mutation(
         name="rolled_lines_said_twice",
         promise="A line that rolls through several cues of automatic captions is read once.",
-        file="data/production/words/caption_files.py",
-        old="        n_old = _n_rolled(before, shown) if rolls else 0",
-        new="        n_old = 0",
+        file="data/production/words/repeated_cues.py",
+        old="        n_old = _n_rolled(before, shown)\n        n_old = next(",
+        new="        n_old = 0\n        n_old = next(",
         tests=(f"{CAPTION_TESTS}::test_every_word_comes_out_once_and_in_order",),
     ),
     Mutation(
         name="captions_lose_their_hours",
         promise="Captions have the times that their file states.",
-        file="data/production/words/caption_files.py",
-        old="    return ((int(hours or 0) * 60 + int(minutes)) * 60 + int(seconds))",
-        new="    return (int(minutes) * 60 + int(seconds))",
+        file="data/production/words/caption_times.py",
+        old="    for part in parts:",
+        new="    for part in parts[-2:]:",
         tests=(f"{CAPTION_TESTS}::test_plain_captions_are_those_that_ffmpeg_reads",),
     ),
     Mutation(
@@ -58,13 +59,136 @@ INPUTS = (
     ),
 )
 
+FORMS = (
+    Mutation(
+        name="title_taken_for_a_part",
+        promise="A title that ends like a format's code is a video.",
+        file="data/production/inputs/folder_listing.py",
+        old='        if not name.startswith(f"{stem}."):\n            return True',
+        new="        return True",
+        tests=(f"{INPUT_TESTS}::test_unmerged_parts_are_told_from_titles_that_end_like_them",),
+    ),
+    Mutation(
+        name="three_letter_codes_unknown",
+        promise="Captions are known by languages of three letters too.",
+        file="data/production/inputs/caption_names.py",
+        old="CODES.get(base, base)",
+        new="base",
+        tests=(f"{INPUT_TESTS}::test_names_of_captions",),
+    ),
+    Mutation(
+        name="captions_passed_over_in_silence",
+        promise="A video says which captions lie there and why none was taken.",
+        file="data/production/inputs/folder_input.py",
+        old='            record.extra["no_captions"] = _named(not_taken)',
+        new="            pass",
+        tests=(f"{INPUT_TESTS}::test_a_video_says_which_captions_lie_there_and_why_none_was_taken",),
+    ),
+    Mutation(
+        name="language_of_the_video",
+        promise="A record's language is that of the captions that were read.",
+        file="data/production/inputs/folder_input.py",
+        old="        record.language = spoken",
+        new="        record.language = record.language or spoken",
+        tests=(f"{INPUT_TESTS}::test_the_language_is_that_of_the_captions_but_of_a_translation",),
+    ),
+    Mutation(
+        name="section_on_the_videos_clock",
+        promise="Words of a section that was cut out of a video have the section's own times.",
+        file="data/production/words/section.py",
+        old="round(edge - start_s, 3)",
+        new="round(edge, 3)",
+        tests=(f"{INPUT_TESTS}::test_captions_of_a_section_are_on_its_clock",),
+    ),
+    Mutation(
+        name="video_as_long_as_its_sound",
+        promise="A video is as long as its picture.",
+        file="data/production/inputs/folder_input.py",
+        old="            if end is not None:",
+        new="            if end is None:",
+        tests=(f"{INPUT_TESTS}::test_a_video_is_as_long_as_its_picture",),
+    ),
+    Mutation(
+        name="marked_words_in_the_first_cue",
+        promise="Where a word is marked in each cue, it is spoken while it is marked.",
+        file="data/production/words/repeated_cues.py",
+        old="            pieces.append(Piece(at, literal(text[places[a] : stop]), until))",
+        new="            pieces.append(Piece(None, literal(text[places[a] : stop]), until))",
+        tests=(f"{FORMS_TESTS}::test_marked_words_have_the_times_of_their_marks",),
+    ),
+    Mutation(
+        name="word_cues_as_captions",
+        promise="A file with a cue for each word says each as often as it is there, at its time.",
+        file="data/production/words/caption_files.py",
+        old="        cues = time_words(cues)",
+        new="        cues = list(cues)",
+        tests=(f"{FORMS_TESTS}::test_a_cue_for_each_word_has_its_time_and_what_is_said_again_is_said_again",),
+    ),
+    Mutation(
+        name="repeated_lines_uncounted",
+        promise="Words of a line that is shown again are counted.",
+        file="data/production/words/repeated_cues.py",
+        old='            left_out["repeated"] += n_words',
+        new='            left_out["repeated"] += 0',
+        tests=(f"{FORMS_TESTS}::test_a_line_without_marks_lasts_until_it_is_shown_for_the_last_time",),
+    ),
+    Mutation(
+        name="songs_end_with_their_cue",
+        promise="A song goes on to the cue that closes it.",
+        file="data/production/words/songs.py",
+        old="        open_from = i if stays_open else None",
+        new="        open_from = None",
+        tests=(f"{FORMS_TESTS}::test_songs_and_sounds_are_left_out_over_several_cues",),
+    ),
+    Mutation(
+        name="ordinary_words_taken_for_names",
+        promise="Words before a colon are left out only where they are a speaker's name.",
+        file="data/production/words/speaker_names.py",
+        old="        if words & ORDINARY:\n            return False",
+        new="",
+        tests=(f"{FORMS_TESTS}::test_names_before_a_colon_are_not_spoken_and_other_words_are",),
+    ),
+    Mutation(
+        name="microseconds_read_as_milliseconds",
+        promise="Times are read in every form in which people write them.",
+        file="data/production/words/caption_times.py",
+        old='round(int(fraction.ljust(9, "0")) / 1e6)',
+        new='int(fraction.ljust(3, "0"))',
+        tests=(f"{FORMS_TESTS}::test_forms_of_times",),
+    ),
+    Mutation(
+        name="joiners_removed",
+        promise="The joiners by which Persian, Sinhala and emoji are written stay.",
+        file="data/production/words/cues.py",
+        old="\\u200b\\u200e",
+        new="\\u200b-\\u200e",
+        tests=(f"{FORMS_TESTS}::test_brackets_and_joiners_of_speech_stay_and_tags_and_marks_of_direction_go",),
+    ),
+    Mutation(
+        name="words_behind_the_picture_kept",
+        promise="No clip goes on behind the end of the picture.",
+        file=CLIPS,
+        old="    seen, behind = transcript.split_at(record.duration_s)",
+        new="    seen, behind = transcript.split_at(None)",
+        tests=(f"{WORD_TESTS}::test_a_window_that_ends_behind_the_picture_is_cut_and_says_how_many_words_were_lost",),
+    ),
+    Mutation(
+        name="nothing_made_ends_with_status_0",
+        promise="A run that lets nothing through ends with a status of its own.",
+        file=RUN,
+        old="    return status or NOTHING_MADE",
+        new="    return status",
+        tests=(f"{RUN_TESTS}::test_a_run_that_lets_nothing_through_says_why_and_ends_with_its_own_status",),
+    ),
+)
+
 CUTTING = (
     Mutation(
         name="clips_last_word_lost",
         promise="Every word of a video comes out once, in a clip or in a rejected part; the published code lost one.",
         file=CLIPS,
-        old="        words = transcript.words(part.start, part.stop)",
-        new="        words = transcript.words(part.start, max(part.stop - 1, part.start + 1))",
+        old="record.part(number, words.words(part.start, part.stop), start_s, end_s)",
+        new="record.part(number, words.words(part.start, max(part.stop - 1, part.start + 1)), start_s, end_s)",
         tests=(f"{WORD_TESTS}::test_the_last_word_and_a_clip_that_starts_at_the",),
         quick=True,
     ),
@@ -195,9 +319,9 @@ RUNS = (
     Mutation(
         name="resumed_run_does_a_record_twice",
         promise="Where a few records of a shard differ, only these are worked on.",
-        file=STORE,
-        old="        return self._results.get(digest)",
-        new="        return None",
+        file="data/production/runner/step_run.py",
+        old="        results = [self._earlier.get(digest) for digest in batch.digests]",
+        new="        results = [None for _ in batch.digests]",
         tests=(f"{RUN_TESTS}::test_nothing_runs_twice_and_a_change_runs_what_depends_on_it",),
     ),
     Mutation(
@@ -284,8 +408,8 @@ RUNS = (
         name="failures_end_with_status_0",
         promise="The exit status is 3 where records failed.",
         file=RUN,
-        old="    return 3 if result.n_failed else 0",
-        new="    return 0",
+        old="    status, counts = FAILED if result.n_failed else 0, result.progress.counts",
+        new="    status, counts = 0, result.progress.counts",
         tests=(f"{RUN_TESTS}::test_failures_are_recorded_and_retried_alone",),
     ),
     Mutation(
@@ -316,16 +440,16 @@ RUNS = (
         name="report_counts_another_stages_rejects",
         promise="The report says which stage rejected how many records, and why.",
         file="data/production/runner/progress.py",
-        old="        count = self.counts[report.step]\n        count.add(report)",
-        new="        count = self.counts[report.link]\n        self.counts[max(report.step - 1, 0)].add(report)",
+        old="        count.add(report.marker)",
+        new="        self.counts[max(report.step - 1, 0)].add(report.marker)",
         tests=(f"{REPORT_TESTS}::test_counts_are_those_of_the_files",),
     ),
     Mutation(
         name="report_runs_what_a_title_says",
         promise="Texts from strangers are escaped in the report.",
-        file="data/production/report/page.py",
-        old='    facts = " \\u00b7 ".join(escape(text) for text in',
-        new='    facts = " \\u00b7 ".join(str(text) for text in',
+        file="data/production/report/page.html",
+        old='{{ example.facts|join(" · ") }}',
+        new='{{ example.facts|join(" · ")|safe }}',
         tests=(f"{REPORT_TESTS}::test_the_page_is_safe_and_shows_the_run",),
     ),
 )
@@ -335,8 +459,8 @@ ON_RAY = (
         name="ray_runs_on_this_machine_instead",
         promise="--engine ray works in actors of the cluster.",
         file=ENGINES,
-        old="        return RayRunner(ray_address, num_workers, retry_failed, most)",
-        new="        return LocalRunner(num_workers, retry_failed)",
+        old="        return RayRunner(arguments)",
+        new="        return LocalRunner(arguments)",
         tests=(f"{RAY_TESTS}::test_work_goes_over_two_nodes",),
     ),
     Mutation(
@@ -362,8 +486,8 @@ ON_RAY = (
         name="ray_forgets_retry_failed",
         promise="--retry_failed tries failed records again on a cluster too.",
         file=ENGINES,
-        old="fn_constructor_args=(inside, str(folder.resolve()), self.retry_failed, run),",
-        new="fn_constructor_args=(inside, str(folder.resolve()), False, run),",
+        old="WorkerSetup(group, folder.resolve(), retry_failed=self.arguments.retry_failed)",
+        new="WorkerSetup(group, folder.resolve())",
         tests=(f"{RAY_TESTS}::test_failed_records_are_tried_again_on_a_cluster_and_only_those",),
     ),
 )
@@ -385,16 +509,16 @@ MODEL_STAGES = (
         name="lm_loss_over_the_context_too",
         promise="lm_loss is the mean loss of the transcript's tokens alone, given title and earlier speech.",
         file="data/production/language_model/causal_lm.py",
-        old='self._plain(f" {answer}" if begun else answer)], len(given))',
-        new='self._plain(f" {answer}" if begun else answer)], 1)',
+        old="        return ScoredText(ids, len(given), ",
+        new="        return ScoredText(ids, 1, ",
         tests=("tests/test_production_lm_loss.py::test_what_the_model_is_given_and_what_is_scored",),
     ),
     Mutation(
         name="lm_loss_of_the_token_before",
         promise="A transcript's loss is the model's own for its tokens.",
         file="data/production/language_model/causal_lm.py",
-        old="        targets = torch.tensor([i for text in texts for i in text.ids[text.n_given :]])",
-        new="        targets = torch.tensor([i for text in texts for i in text.ids[text.n_given - 1 : -1]])",
+        old="self._loss(rows, texts[i].ids[texts[i].n_given :])",
+        new="self._loss(rows, texts[i].ids[texts[i].n_given - 1 : -1])",
         tests=("tests/test_production_lm_loss.py::test_losses_are_those_of_one_text_at_a_time",),
     ),
     Mutation(
@@ -634,4 +758,4 @@ MONEY = (
     ),
 )
 
-PRODUCTION: tuple[Mutation, ...] = (*INPUTS, *CUTTING, *RUNS, *ON_RAY, *MODEL_STAGES, *QUALITY, *MONEY)
+PRODUCTION: tuple[Mutation, ...] = (*INPUTS, *FORMS, *CUTTING, *RUNS, *ON_RAY, *MODEL_STAGES, *QUALITY, *MONEY)

@@ -11,6 +11,7 @@ ATTACKS = "tests/test_app_attacks.py::"
 VIEWERS = "tests/test_app_viewers.py::"
 PAGE = "tests/test_app.py::"
 CLI = "tests/test_cli.py::"
+FLAGS = "tests/test_wrong_flags.py::"
 SUBTITLES = "tests/test_render_subtitles.py::"
 
 WHO = (
@@ -726,6 +727,73 @@ TAKEN_HOME = (
 )  # fmt: skip
 
 IN_THE_TERMINAL = (
+    Mutation(
+        name="passwords_in_a_query_shown",
+        promise="passwords are printed in no form",
+        file="data/sources/spec.py",
+        old="SECRET.sub(_masked, rest)",
+        new="rest",
+        tests=("tests/test_sources.py::test_passwords_are_not_shown",),
+        quick=True,
+    ),
+    Mutation(
+        name="accepted_question_forgotten",
+        promise="a question that was accepted always gets a record",
+        file="models/streaming/engine.py",
+        old="        self._leave_unanswered(stream)\n",
+        new="",
+        tests=("tests/test_engine.py::test_an_accepted_question_always_gets_a_record",),
+    ),
+    Mutation(
+        name="full_disk_blamed_on_the_client",
+        promise="a full disk is the server's fault, and its path is not shown",
+        file="demo/server/sessions.py",
+        old="                raise self._unsaved(session, error) from error",
+        new="                raise",
+        tests=("tests/test_serve_restart.py::test_a_full_disk_is_not_the_clients_fault",),
+    ),
+    Mutation(
+        name="port_in_use_told_after_loading",
+        promise="a port in use is told before the model is loaded",
+        file="demo/serve.py",
+        old="    listening = bind(where.host, where.port)  # first: a port in use is told before the model is loaded\n"
+        "    sessions = open_sessions(model, memory, options)",
+        new="    sessions = open_sessions(model, memory, options)\n    listening = bind(where.host, where.port)",
+        tests=("tests/test_serve_restart.py::test_a_port_in_use_is_told_before_the_model_is_loaded",),
+    ),
+    Mutation(
+        name="errors_of_libraries_with_tracebacks",
+        promise="what a library says of a value or a path is one line and a status",
+        file="utils/errors.py",
+        old="    except (*BAD_INPUT, *FAILURES) as error:",
+        new="    except UserError as error:",
+        tests=(f"{FLAGS}test_errors_of_libraries_are_one_line",),
+        quick=True,
+    ),
+    Mutation(
+        name="flags_that_take_any_number",
+        promise="every flag refuses numbers outside its limits before anything is done",
+        file="utils/flag_values.py",
+        old="        if not getattr(operator, name)(value, limit):",
+        new='        if name == "ge" and not getattr(operator, name)(value, limit):',
+        tests=(f"{FLAGS}test_wrong_values_end_with_one_message",),
+    ),
+    Mutation(
+        name="closed_terminal_loses_its_record",
+        promise="SIGTERM and a closed terminal end a viewing as Ctrl-C does",
+        file="utils/stop_signals.py",
+        old="            signal.signal(number, _stop)",
+        new="            signal.signal(number, signal.SIG_DFL)",
+        tests=(f"{CLI}test_interrupt_ends_the_record",),
+    ),
+    Mutation(
+        name="escape_codes_on_a_dumb_terminal",
+        promise="under TERM=dumb or NO_COLOR no escape code is written",
+        file="demo/terminal.py",
+        old="    if typed and styled:",
+        new="    if typed:",
+        tests=(f"{CLI}test_a_plain_terminal_gets_no_escape_codes",),
+    ),
     Mutation(
         name="interrupted_json_lines_without_an_end",
         promise="however a viewing ends, the last JSON line is its end record",

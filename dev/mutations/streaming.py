@@ -40,9 +40,8 @@ PICTURES = (
         name="neighbours_tokens",
         promise="streams of one batch do not say each other's words",
         file="models/streaming/requests.py",
-        old="        return choose_tokens(logits, counts, [request.choice for request in requests])",
-        new="        chosen = choose_tokens(logits, counts, [request.choice for request in requests])\n"
-        "        return chosen[1:] + chosen[:1]",
+        old="        return [not_finite() if token == NO_TOKEN else token for token in tokens]",
+        new="        return tokens[1:] + tokens[:1]",
         tests=(f"{TOGETHER}[full-own storage]",),
     ),
     Mutation(
@@ -118,8 +117,8 @@ POSITIONS = (
         name="recorded_position_mode_ignored",
         promise="a checkpoint runs with the positions that it was trained with",
         file="data/samples/checkpoint_config.py",
-        old='(recorded, "from its config.json")',
-        new='(None, "from its config.json")',
+        old="    if wanted or recorded:",
+        new="    recorded = None\n    if wanted or recorded:",
         tests=("tests/test_load.py::test_position_mode",),
     ),
     Mutation(
@@ -465,9 +464,35 @@ LOADING = (
         name="missing_weights_accepted",
         promise="a checkpoint without all its weights is refused",
         file="models/load.py",
-        old='    if report["missing_keys"]:',
-        new="    if False:",
+        old='        if keys := sorted(report[f"{what}_keys"]):',
+        new='        if (keys := sorted(report[f"{what}_keys"])) and what != "missing":',
         tests=("tests/test_load.py::test_missing_weights_are_refused",),
+    ),
+    Mutation(
+        name="unused_weights_accepted",
+        promise="a checkpoint with weights that its config has no place for is refused",
+        file="models/load.py",
+        old='        if keys := sorted(report[f"{what}_keys"]):',
+        new='        if (keys := sorted(report[f"{what}_keys"])) and what == "missing":',
+        tests=("tests/test_load.py::test_folders_that_cannot_be_loaded_are_one_message",),
+    ),
+    Mutation(
+        name="livecc_known_by_its_folder_alone",
+        promise="LiveCC's weights get their positions wherever they lie",
+        file="data/samples/weights_origin.py",
+        old='            yield f"{owner}/{model}", "by the hub\'s folder", False',
+        new="            pass",
+        tests=("tests/test_load.py::test_weights_are_known_wherever_they_lie",),
+        quick=True,
+    ),
+    Mutation(
+        name="guessed_positions_in_a_whisper",
+        promise="a guess of the position mode is a warning",
+        file="data/samples/checkpoint_config.py",
+        old='        logger.warning("warning: %s',
+        new='        logger.info("warning: %s',
+        tests=("tests/test_load.py::test_weights_are_known_wherever_they_lie",),
+        quick=True,
     ),
     Mutation(
         name="recorded_limits_ignored",
@@ -480,6 +505,23 @@ LOADING = (
 )
 
 TIME = (
+    Mutation(
+        name="nan_is_spoken",
+        promise="logits that are not finite end a stream with a message",
+        file="models/streaming/decoding.py",
+        old="    return tokens.masked_fill(broken, NO_TOKEN).tolist()",
+        new="    return tokens.tolist()",
+        tests=("tests/test_engine.py::test_choose_tokens_marks_rows_without_finite_logits",),
+        quick=True,
+    ),
+    Mutation(
+        name="nan_ends_every_stream",
+        promise="a stream whose logits are not finite ends without the others",
+        file="models/streaming/requests.py",
+        old="        return [not_finite() if token == NO_TOKEN else token for token in tokens]",
+        new="        if NO_TOKEN in tokens:\n            raise not_finite()\n        return list(tokens)",
+        tests=("tests/test_engine.py::test_logits_that_are_not_finite_end_their_stream_and_no_other",),
+    ),
     Mutation(
         name="clock_does_not_wait",
         promise="with a clock a film is commented at its own pace",

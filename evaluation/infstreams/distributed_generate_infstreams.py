@@ -18,17 +18,20 @@ from pathlib import Path
 if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from evaluation.infstreams.game_predictor import GameMemory, GamePredictor
 from evaluation.infstreams.task import GameArguments, GameWindow, covers, cut, load_task, load_windows, write_events
+from evaluation.predictors.live_memory import LiveMemory
+from evaluation.predictors.load import load_live
 from evaluation.predictors.predictor import Predictor
 from evaluation.predictors.predictor_arguments import PredictorArguments
 from evaluation.runner.command import run_task
 from evaluation.runner.predictions import prediction, report_predictions, write_predictions
 from evaluation.runner.run import FAILED, EvaluationArguments, ask_items, is_first_process
+from evaluation.scoring.settings_path import settings_path
 from evaluation.tasks.item import Item
 from evaluation.tasks.task import Task
 from utils.arguments import parse_arguments
 from utils.errors import run_command
+from utils.fingerprint import digest
 
 SLACK_S = 1  # words are timed less exactly than frames
 BASELINE = "gpt-4o-2024-08-06"
@@ -44,11 +47,13 @@ def comment_games(
     games: GameArguments, limit: int | None, task: Task, predictor: Predictor, folder: Path, resume: bool
 ) -> int:
     """Comment on the games and write what was said in each window; returns the exit status."""
-    windows = load_windows(games.windows_path, limit)
-    rows = list(ask_items(task, predictor, folder, resume).rows(task.items))
+    windows = load_windows(games.windows_path, limit, games.skipped())
+    store = ask_items(task, predictor, folder, resume)
+    rows = list(store.rows(task.items))
     heard = [hear(window, task.items, rows) for window in windows]
     if is_first_process():
-        path, events = folder / f"{predictor.name}.jsonl", folder / "windows.jsonl"
+        events, n_heard = folder / "windows.jsonl", sum(error is None for _, error in heard)
+        path = settings_path(folder, predictor.name, ".jsonl", digest([task.protocol, store.settings])[:8], n_heard)
         write_predictions(
             path,
             [
@@ -78,10 +83,10 @@ def hear(window: GameWindow, items: Sequence[Item], rows: Sequence[dict]) -> tup
 def main() -> int:
     """Run the command; returns its exit status."""
     games, model, memory, run = parse_arguments(
-        GameArguments, PredictorArguments, GameMemory, EvaluationArguments, description=__doc__.splitlines()[0]
+        GameArguments, PredictorArguments, LiveMemory, EvaluationArguments, description=__doc__.splitlines()[0]
     )
     work = functools.partial(comment_games, games, run.limit)
-    return run_task(load_task, games, (model, memory), run, Path(__file__).parent / "livecc", GamePredictor.load, work)
+    return run_task(load_task, games, (model, memory), run, Path(__file__).parent / "livecc", load_live, work)
 
 
 if __name__ == "__main__":

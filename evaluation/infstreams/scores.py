@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import NoReturn
 
-from evaluation.scoring.preference import summary
+from evaluation.scoring.preference import headline_problem, summary
 from utils.errors import UserError
 
-__all__ = ["MEAN_OVER", "PROTOCOLS", "PUBLISHED", "read", "summary"]
+__all__ = ["MEAN_OVER", "PROTOCOLS", "PUBLISHED", "headline_problem", "read", "summary"]
 
 PROTOCOLS = {
     "infinite": ("a game is commented on in one go, and a window is what was said in it",),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from data.samples.words import SILENCE
 from evaluation.tasks.item import ClipPlan, Commentary, Item
-from evaluation.tasks.lines import BenchmarkLine, find_video, read_benchmark
+from evaluation.tasks.lines import BenchmarkLine, LineArguments, VideoFolders, bad_lines_kept, read_benchmark
 from evaluation.tasks.prompts import PromptTemplates
 from evaluation.tasks.task import Task
 from utils.arguments import helped
@@ -23,15 +23,25 @@ VIDEO_COMMAND = "hf download mit-han-lab/Inf-Stream-Eval --repo-type dataset --l
 
 
 @dataclass
-class GameArguments:
+class GameArguments(LineArguments):
     """The windows, their games, and how they are commented."""
 
-    windows_path: str = field(metadata={"help": "the benchmark's file of windows (JSON lines: video, title, content)"})
-    video_dir: str | None = helped(None, "folder of the games; default: that of the windows' file")
+    windows_path: str = field(
+        metadata={
+            "help": "the windows that are judged (temp_score_clips.jsonl; JSON lines: video, title, content)",
+            "path": "file",
+        }
+    )
+    video_dir: str | None = helped(None, "folder of the games; default: that of the windows' file", path="folder")
     start_s: float = helped(1000.0, "second of each game at which the commentary starts")
-    chunk_s: float | None = helped(None, "start anew after so many seconds (published: 100); default: never")
-    max_new_tokens: int = helped(20, "most tokens a step")
-    repetition_penalty: float = helped(1.05, "divides the scores of tokens that are still in the context")
+    chunk_s: float | None = helped(None, "start anew after so many seconds (published: 100); default: never", gt=0)
+    max_new_tokens: int = helped(20, "most tokens a step", ge=1)
+    repetition_penalty: float = helped(1.05, "divides the scores of tokens that are still in the context", gt=0)
+    metadata_path: str | None = helped(
+        None,
+        "the games' own file (eval_all_metadata.jsonl): to where each is commented; default: to its last window",
+        path="file",
+    )
 
     def __post_init__(self) -> None:
         if self.start_s < 0 or (self.chunk_s is not None and not self.chunk_s >= 1):
@@ -72,14 +82,18 @@ class GameWindow:
         }  # fmt: skip
 
 
-def load_windows(path: str | Path, limit: int | None = None) -> list[GameWindow]:
-    """The windows of a file; `limit`: the first ones. Raises UserError where a line is none."""
+def load_windows(path: str | Path, limit: int | None = None, skipped: list[str] | None = None) -> list[GameWindow]:
+    """The windows of a file; `limit`: the first ones. skipped: gains what is wrong with lines that are left out.
+
+    Raises UserError where a line is no window and nothing is skipped, and where none is left.
+    """
     windows: list[GameWindow] = []
     numbers: dict[str, int] = {}
-    for line in read_benchmark(path, limit):
-        video = str(line["video"])
-        numbers[video] = numbers.get(video, 0) + 1
-        windows.append(_window(line, video, numbers[video]))
+    for line in read_benchmark(path, limit, skipped):
+        with bad_lines_kept(skipped):
+            video = str(line["video"])
+            numbers[video] = numbers.get(video, 0) + 1
+            windows.append(_window(line, video, numbers[video]))
     if not windows:
         raise UserError(f"{path}: no windows in it; get the benchmark with: {VIDEO_COMMAND}")
     return windows
@@ -103,15 +117,34 @@ def load_task(arguments: GameArguments, templates: PromptTemplates, limit: int |
     """An item for every game, or for every chunk of it, up to its last window. Raises UserError."""
     query = templates.fill("infstreams")
     ask = Commentary(query, arguments.max_new_tokens, arguments.repetition_penalty)
+    skipped = arguments.skipped()
+    videos = VideoFolders([arguments.video_folder], nested=True)
+    ends = last_seconds(arguments.metadata_path, skipped)
     items = []
-    for video, windows in by_game(load_windows(arguments.windows_path, limit)).items():
-        path, problem = find_video(video, [arguments.video_folder])
-        for start_s, end_s in stretches(arguments, windows):
+    for video, windows in by_game(load_windows(arguments.windows_path, limit, skipped)).items():
+        path, problem = videos.find(video, Path(video).name)
+        for start_s, end_s in stretches(arguments, windows, ends.get(Path(video).stem, 0.0)):
             clip = None if path is None else ClipPlan(str(path), start_s, end_s, rule="stream")
             items.append(Item(f"{Path(video).stem}_{start_s:g}", Path(video).stem, ask, None, clip, problem=problem))
     if all(item.clip is None for item in items):
         raise UserError(f"{items[0].problem}; the benchmark comes with: {VIDEO_COMMAND}")
-    return Task("infstreams", "chunk" if arguments.chunk_s else "infinite", items, None, templates.hashes)
+    protocol = "chunk" if arguments.chunk_s else "infinite"
+    return Task("infstreams", protocol, items, None, templates.hashes, skipped=skipped)
+
+
+def last_seconds(path: str | None, skipped: list[str] | None) -> dict[str, float]:
+    """Game -> second at which its last words end, by the games' own file; nothing without one."""
+    ends: dict[str, float] = {}
+    for line in read_benchmark(path, None, skipped) if path else ():
+        with bad_lines_kept(skipped):
+            words = line["content"]
+            try:
+                end_s = max(float(end) for _, end, _ in words)
+            except (TypeError, ValueError) as error:
+                raise UserError(f"{line.where}: content must be a list of [start_s, end_s, words] ({error})") from error
+            name = Path(str(line["video"])).stem
+            ends[name] = max(end_s, ends.get(name, 0.0))
+    return ends
 
 
 def by_game(windows: Sequence[GameWindow]) -> dict[str, list[GameWindow]]:
@@ -125,9 +158,13 @@ def by_game(windows: Sequence[GameWindow]) -> dict[str, list[GameWindow]]:
     return games
 
 
-def stretches(arguments: GameArguments, windows: Sequence[GameWindow]) -> list[tuple[float, float]]:
-    """(start_s, end_s) of what is commented in one go. Raises UserError where a window starts earlier."""
+def stretches(
+    arguments: GameArguments, windows: Sequence[GameWindow], least_end_s: float = 0.0
+) -> list[tuple[float, float]]:
+    """(start_s, end_s) of what is commented in one go, to the last window or beyond. Raises UserError where a window
+    starts before it."""
     first, last = min(window.begin for window in windows), float(max(window.end for window in windows))
+    last = max(last, least_end_s)
     if first < arguments.start_s:
         raise UserError(
             f"{windows[0].video}: a window starts at {first} s, before --start_s {arguments.start_s:g}; lower it"

@@ -1,7 +1,8 @@
 """Judging of commentary pairs by closeness to the human's: both orders, verdicts read strictly, rows kept.
 
 A judge is anything that is called with a pair and returns its verdict's text: a model behind an endpoint (ApiJudge), an
-open model in this process (evaluation/judge/local_judge.py), or rules (the nano world's).
+open model in this process (evaluation/judge/local_judge.py), or rules (the nano world's). What it thought before is no
+verdict. A reply that was cut off or says nothing is a failure.
 """
 
 import re
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from evaluation.scoring.preference import DECIDED, ORDERS
 from evaluation.scoring.results import ItemResult
 from evaluation.tasks.prompts import PromptTemplates
+from evaluation.tasks.reading import final_answer
 from utils.endpoint import SEED, Endpoint, RequestFailed, user_message
 from utils.errors import UserError
 from utils.fingerprint import digest
@@ -88,19 +90,24 @@ def judge_prompt(templates: PromptTemplates, pair: CommentaryPair) -> str:
 class ApiJudge:
     """A model behind an endpoint."""
 
-    def __init__(self, endpoint: Endpoint, templates: PromptTemplates):
-        self.endpoint, self.templates = endpoint, templates
+    def __init__(self, endpoint: Endpoint, templates: PromptTemplates, max_tokens: int = MAX_VERDICT_TOKENS):
+        self.endpoint, self.templates, self.max_tokens = endpoint, templates, max_tokens
         judge_prompt(templates, CommentaryPair("", "", "", ""))  # an unfit template is an error now
         self.settings = {
             "judge": endpoint.model, "templates": templates.hashes, "temperature": 0, "seed": SEED,
-            "max_tokens": MAX_VERDICT_TOKENS,
+            "max_tokens": max_tokens, **({"extra_body": endpoint.extra} if endpoint.extra else {}),
         }  # fmt: skip
 
     def __call__(self, pair: CommentaryPair) -> str:
-        reply = self.endpoint.complete([user_message([judge_prompt(self.templates, pair)])], MAX_VERDICT_TOKENS)
+        reply = self.endpoint.complete([user_message([judge_prompt(self.templates, pair)])], self.max_tokens)
         if reply.refused:
             raise JudgeRefusal(reply.text)
-        return reply.text
+        return final_answer(reply.text, reply.cut, more_tokens(self.max_tokens))
+
+
+def more_tokens(max_tokens: int) -> str:
+    """What to do about verdicts that were cut off."""
+    return f"raise --max_verdict_tokens {max_tokens}"
 
 
 def read_verdict(text: str) -> Verdict:

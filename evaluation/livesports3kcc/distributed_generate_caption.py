@@ -11,7 +11,6 @@ answer.
 """
 
 import functools
-import os
 import sys
 from pathlib import Path
 
@@ -20,6 +19,7 @@ if not __package__:  # run as a file: import from the repository's root
 
 from evaluation.livesports3kcc.distributed_generate_livecc import judge_command
 from evaluation.livesports3kcc.task import EventCaptionArguments, load_captions
+from evaluation.predictors.load import load_captioner
 from evaluation.predictors.predictor import Predictor
 from evaluation.predictors.predictor_arguments import CaptionerArguments
 from evaluation.runner.command import run_task
@@ -38,18 +38,6 @@ def caption(next_step: str, task: Task, predictor: Predictor, folder: Path, resu
     finally:
         if endpoint := getattr(predictor, "endpoint", None):
             print(f"{endpoint.place}: {endpoint.budget.summary()}")
-
-
-def load_captioner(arguments: tuple[CaptionerArguments, EndpointArguments], device: str | None = None) -> Predictor:
-    """The captioner that a command names: a model of transformers, or one behind an endpoint (its second arguments)."""
-    captioner, endpoint = arguments
-    if captioner.api_model is None:
-        from evaluation.predictors.captioner import Captioner  # torch and transformers only for those who need them
-
-        return Captioner.load(captioner, device)
-    from evaluation.predictors.api_captioner import ApiCaptioner
-
-    return ApiCaptioner.connect(captioner, endpoint, n_processes=int(os.environ.get("WORLD_SIZE", "1")))
 
 
 def main() -> int:

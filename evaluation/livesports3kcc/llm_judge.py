@@ -25,13 +25,15 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-from evaluation.judge.judge import ApiJudge, Contest, Judge, Judging
+from evaluation.judge.judge import MAX_VERDICT_TOKENS, ApiJudge, Contest, Judge, Judging
 from evaluation.livesports3kcc.events import COMMAND, HUB_ID, SportsEvent, event_name, load_events
 from evaluation.livesports3kcc.task import find_event_video
 from evaluation.runner.run import FAILED
 from evaluation.scoring.benchmarks import scores_of
+from evaluation.scoring.preference import PRINTED, baseline_share, headline_problem
 from evaluation.scoring.results import BenchmarkRun
 from evaluation.scoring.score_lines import print_runs
+from evaluation.scoring.settings_path import settings_path
 from evaluation.tasks.item import ClipPlan
 from evaluation.tasks.lines import read_benchmark
 from evaluation.tasks.prompts import PromptTemplates
@@ -52,14 +54,19 @@ class JudgeArguments:
     """What is compared with what, by whom, and where the rows go."""
 
     model_id: str = field(metadata={"help": "name of the model whose commentary is judged"})
-    prediction_jsonl: str = field(metadata={"help": "its commentary: lines with video_id, event_id, pred"})
-    output_dir: str = field(metadata={"help": "rows, results and kept replies"})
-    num_workers: int = helped(16, "requests at a time")
+    prediction_jsonl: str = field(
+        metadata={"help": "its commentary: lines with video_id, event_id, pred", "path": "file"}
+    )
+    output_dir: str = field(metadata={"help": "rows, results and kept replies", "path": "output_folder"})
+    num_workers: int = helped(16, "requests at a time", ge=1)
     judge: Literal["api", "local", "nano"] = helped(
         "api", "local: an open model in this process; nano: the rules of the nano world, for its commentaries only"
     )
     judge_model: str = helped("gpt-4o-2024-08-06", "the judge behind the endpoint; OpenAI's only with its date")
     judge_model_path: str | None = helped(None, "folder or hub id of the model for --judge local")
+    max_verdict_tokens: int = helped(
+        MAX_VERDICT_TOKENS, "most tokens of a verdict; a judge that thinks needs thousands: one cut off is a failure"
+    )
     device: str | None = helped(None, "where --judge local runs; default: the fastest here")
     baseline_jsonl: str = helped(str(BASELINE_FILE), "the baseline's captions, lines as those of --prediction_jsonl")
     baseline_id: str = helped("GPT-4o", "name of the baseline")
@@ -69,9 +76,11 @@ class JudgeArguments:
     protocol: str | None = helped(None, "the protocol that the commentary was made under; default: the benchmark's")
     video_dir: str | None = helped(None, "folder of the videos, for the pictures of evaluation/report.py")
     annotations: str = helped(HUB_ID, "events with the human's words: hub id, its copy, or a .jsonl, .json, .parquet")
-    limit: int | None = helped(None, "only the first N events")
+    limit: int | None = helped(None, "only the first N events", ge=1)
     resume: bool = helped(True, "--resume False forgets rows and replies of earlier runs")
-    template_dir: str | None = helped(None, "folder whose judge.txt replaces that of evaluation/templates")
+    template_dir: str | None = helped(
+        None, "folder whose judge.txt replaces that of evaluation/templates", path="folder"
+    )
 
     def __post_init__(self) -> None:
         known = scores_of(self.benchmark).PROTOCOLS
@@ -81,8 +90,9 @@ class JudgeArguments:
         for flag, name in (("model_id", self.model_id), ("baseline_id", self.baseline_id)):
             if not re.fullmatch(r"[\w.][\w.+@ -]*", name):
                 raise UserError(f"--{flag} {name!r}: it becomes part of a file's name; use letters, digits and ._+@-")
-        if self.num_workers < 1:
-            raise UserError(f"--num_workers {self.num_workers}: give 1 or more")
+        for name in ("num_workers", "max_verdict_tokens"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name} {getattr(self, name)}: give 1 or more")
         if self.judge == "local" and not self.judge_model_path:
             raise UserError("--judge local needs --judge_model_path, a checkpoint's folder or hub id")
 
@@ -118,7 +128,8 @@ def make_judge(
     if arguments.judge == "local":
         from evaluation.judge.local_judge import LocalJudge  # torch and transformers only for those who need them
 
-        return LocalJudge(arguments.judge_model_path, templates, arguments.device), None
+        tokens = arguments.max_verdict_tokens
+        return LocalJudge(arguments.judge_model_path, templates, arguments.device, tokens), None
     if arguments.judge == "nano":
         from evaluation.nano.rule_judge import RuleJudge  # the nano world only for those who judge it
 
@@ -131,7 +142,7 @@ def make_judge(
             "win rates of different judges do not compare; give a dated one, such as gpt-4o-2024-08-06 (a server of "
             "your own, named by --api_base, may serve any name)"
         )
-    return ApiJudge(endpoint, templates), endpoint
+    return ApiJudge(endpoint, templates, arguments.max_verdict_tokens), endpoint
 
 
 def judge_events(
@@ -155,12 +166,13 @@ def judge_events(
             print(f"{arguments.judge_model} at {endpoint.place}: {endpoint.budget.summary()}", file=sys.stderr)
     if endpoint and endpoint.served - {arguments.judge_model}:
         print(f"the endpoint calls its model {', '.join(sorted(endpoint.served))}", file=sys.stderr)
-    published = folder / f"{arguments.baseline_id}_{arguments.model_id}.jsonl"
-    write_whole(published, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    settings = {**judge.settings, "baseline": arguments.baseline_id, "n_events": len(contests)}
+    settings = {**judge.settings, "baseline": arguments.baseline_id}
     results = judging.results(contests, rows)
     setting = f"vs-{arguments.baseline_id}"
     run = BenchmarkRun(arguments.benchmark, arguments.protocol, arguments.model_id, setting, results, settings)
+    name = f"{arguments.baseline_id}_{arguments.model_id}"
+    published = settings_path(folder, name, ".jsonl", run.key, len(rows))
+    write_whole(published, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     run.write(folder)
     return run
 
@@ -169,9 +181,14 @@ def report_judgements(run: BenchmarkRun, baseline: str) -> int:
     """Print the scores and what has no judgement; returns the exit status."""
     print_runs([run])
     results = run.results
-    rate = sum(result.value for result in results) / len(results)
+    problem = headline_problem(results)
     failed = [result for result in results if result.failed]
-    print(f"Winning Rate for {run.model} vs. {baseline}: {rate:.2%}", file=sys.stderr)
+    if problem:
+        print(f"No winning rate for {run.model} vs. {baseline}: {problem}", file=sys.stderr)
+    else:
+        rate = sum(result.value for result in results) / len(results)
+        print(f"Winning Rate for {run.model} vs. {baseline}: {rate:.2%}", file=sys.stderr)
+        print(f"{baseline} wins {baseline_share(results):.2%}; {PRINTED}", file=sys.stderr)
     if failed:
         causes = "; ".join(f"{result.id}: {result.shown['error']}" for result in failed[:3])
         print(
@@ -179,7 +196,7 @@ def report_judgements(run: BenchmarkRun, baseline: str) -> int:
             f"{', ...' if len(failed) > 3 else ''}); run again to have them judged",
             file=sys.stderr,
         )
-    return FAILED if failed else 0
+    return FAILED if failed or problem else 0
 
 
 def _read_texts(path: str) -> dict[str, str | None]:

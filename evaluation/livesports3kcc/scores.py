@@ -4,11 +4,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from evaluation.scoring.preference import summary
+from evaluation.scoring.preference import headline_problem, summary
 from evaluation.scoring.results import BenchmarkRun, ItemResult
 from utils.errors import UserError
 
-__all__ = ["MEAN_OVER", "PROTOCOLS", "PUBLISHED", "read", "summary"]
+__all__ = ["MEAN_OVER", "PROTOCOLS", "PUBLISHED", "headline_problem", "read", "summary"]
 
 PROTOCOLS = {
     "livecc": (

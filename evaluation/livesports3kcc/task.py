@@ -42,8 +42,8 @@ class CommentaryArguments(EventArguments):
     """What a streaming model is asked."""
 
     not_instruct_model: bool = helped(False, "for base models: only earlier speech, or the title where there is none")
-    max_new_tokens: int = helped(32, "most tokens a step")
-    repetition_penalty: float = helped(1.15, "divides the scores of tokens that are already in the context")
+    max_new_tokens: int = helped(32, "most tokens a step", ge=1)
+    repetition_penalty: float = helped(1.15, "divides the scores of tokens that are already in the context", gt=0)
 
     def __post_init__(self) -> None:
         check_tokens(self.max_new_tokens)
@@ -55,7 +55,7 @@ class CommentaryArguments(EventArguments):
 class EventCaptionArguments(EventArguments):
     """What an offline model is asked."""
 
-    max_new_tokens: int = helped(512, "most tokens of a caption")
+    max_new_tokens: int = helped(512, "most tokens of a caption", ge=1)
     protocol: Literal["official", "livecc"] = helped(
         "official", "official: frames of the event; livecc: frames of the whole video, as in the published code"
     )

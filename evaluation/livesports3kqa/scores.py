@@ -10,8 +10,10 @@ from evaluation.scoring.tables import Category, Table, by_categories, overall
 from utils.errors import UserError
 
 PROTOCOLS = {
-    "livecc": ("the answer is the option letter with the highest logit after 'Answer:'",),
-    "official": ("the answer is written, and the first option letter that stands alone in it counts",),
+    "livecc": ("the answer is the option letter with the highest logit after 'Answer:', as the authors do it",),
+    "official": (
+        "the answer is written, and the first option letter that stands alone in it counts: nobody else's way to read",
+    ),
 }
 MEAN_OVER = ()
 PUBLISHED = ()

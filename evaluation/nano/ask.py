@@ -34,12 +34,13 @@ class AskArguments:
     annotations: str = field(
         metadata={"help": "commentary.jsonl of data.nano.corpus, split test: streams and questions"}
     )
-    repetition_penalty: float = helped(1.0, "1.0: none")
+    media_root: str | None = helped(None, "folder in which videos are looked for before beside the file", path="folder")
+    repetition_penalty: float = helped(1.0, "1.0: none", gt=0)
 
 
 def load_task(arguments: AskArguments, templates: PromptTemplates, limit: int | None = None) -> Task:
     """The questions of every sample. Raises UserError for a file that is none."""
-    file = AnnotationFile(arguments.annotations)
+    file = AnnotationFile(arguments.annotations, arguments.media_root)
     commentary = Commentary(DEFAULT_QUERY, MAX_TOKENS, arguments.repetition_penalty)
     items = [item for i in range(len(file))[:limit] for item in make_items(file[i], i, commentary)]
     return Task("nano", "nano", items, is_the_letter, templates.hashes)
@@ -48,6 +49,8 @@ def load_task(arguments: AskArguments, templates: PromptTemplates, limit: int | 
 def make_items(sample: Sample, number: int, commentary: Commentary) -> list[Item]:
     """The questions of one sample; those that are of no other kind are for the state of play."""
     video = sample.video
+    if video.frames:
+        raise sample.error("a list of frames is not asked about; give a film", cause="broken_video")
     plan = ClipPlan(resolve_media(video.video, sample), video.video_start, video.video_end, rule="stream")
     texts = [message.elements[0].text for message in sample.questions]
     return [

@@ -54,7 +54,7 @@ class BenchmarkArguments:
     """From where to where."""
 
     corpus: str = field(metadata={"help": "folder made by data.nano.corpus, split test"})
-    output_dir: str = field(metadata={"help": "folder to fill"})
+    output_dir: str = field(metadata={"help": "folder to fill", "path": "output_folder"})
     seed: int = helped(0, "of wrong options and their order")
 
 

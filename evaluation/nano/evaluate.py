@@ -44,8 +44,10 @@ class EvaluateArguments:
     """What is streamed, what is shown, and where the answers go."""
 
     model_name_or_path: str = field(metadata={"help": "checkpoint folder"})
-    events: str = field(metadata={"help": "events.jsonl of data.nano.corpus: the held-out clips and their truth"})
-    output_dir: str = field(metadata={"help": "answers and scores go here"})
+    events: str = field(
+        metadata={"help": "events.jsonl of data.nano.corpus: the held-out clips and their truth", "path": "file"}
+    )
+    output_dir: str = field(metadata={"help": "answers and scores go here", "path": "output_folder"})
     view: Literal["video", "noise", "other_video"] = helped(
         "video", "what the model sees: the clip, noise in its place, or another clip"
     )
@@ -53,9 +55,9 @@ class EvaluateArguments:
         "stream", "caption: all frames first, then the whole timed commentary as one answer"
     )
     query: str = helped(DEFAULT_QUERY, "what the model is asked")
-    max_new_tokens: int = helped(24, "tokens of one step")
-    repetition_penalty: float = helped(1.0, "1.0: none; lines of a match repeat themselves")
-    limit: int | None = helped(None, "only the first N clips")
+    max_new_tokens: int = helped(24, "tokens of one step", ge=1)
+    repetition_penalty: float = helped(1.0, "1.0: none; lines of a match repeat themselves", gt=0)
+    limit: int | None = helped(None, "only the first N clips", ge=1)
     num_workers: int = helped(0, "processes of one thread each; 0: one per core")
 
 

@@ -11,33 +11,30 @@ a kill, and MODEL_PROTOCOL.result.json at the end. Exit status 3 where a query h
 """
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from evaluation.ovobench.task import OVOBenchArguments, load_task
-from evaluation.predictors.predictor_arguments import PredictorArguments
+from evaluation.predictors.live_memory import LiveMemory
+from evaluation.predictors.load import load_answerer, load_watcher
+from evaluation.predictors.predictor_arguments import AnswererArguments
 from evaluation.runner.command import run_task
 from evaluation.runner.run import EvaluationArguments
-from utils.arguments import helped, parse_arguments
+from utils.arguments import parse_arguments
 from utils.errors import run_command
-
-
-@dataclass
-class OVOBenchPredictorArguments(PredictorArguments):
-    """Which model answers, and how it runs."""
-
-    model_name_or_path: str = helped("chenjoya/LiveCC-7B-Instruct", "folder or hub id of a Qwen2-VL checkpoint")
 
 
 def main() -> int:
     """Run the command; returns its exit status."""
-    benchmark, model, run = parse_arguments(
-        OVOBenchArguments, OVOBenchPredictorArguments, EvaluationArguments, description=__doc__.splitlines()[0]
+    benchmark, model, memory, run = parse_arguments(
+        OVOBenchArguments, AnswererArguments, LiveMemory, EvaluationArguments, description=__doc__.splitlines()[0]
     )
-    return run_task(load_task, benchmark, model, run, Path(__file__).parent / "results")
+    default = Path(__file__).parent / "results"
+    if benchmark.online:
+        return run_task(load_task, benchmark, (model, memory), run, default, load_watcher)
+    return run_task(load_task, benchmark, model, run, default, load_answerer)
 
 
 if __name__ == "__main__":

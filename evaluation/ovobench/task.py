@@ -1,15 +1,17 @@
 """OVO-Bench: questions about a video that is still running, each at its time; forward tasks ask again and again."""
 
 import math
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from evaluation.ovobench.annotations import TASK_GROUPS, ovobench_task
-from evaluation.tasks.item import Choice, ClipPlan, Item, Written
-from evaluation.tasks.lines import BenchmarkLine, find_video, read_benchmark
-from evaluation.tasks.multiple_choice import choice, lettered, listed_options, with_letters, written_choice
+from evaluation.ovobench.scores import is_right
+from evaluation.scoring.protocol import AUTHORS, OURS, SEED, Parts
+from evaluation.tasks.item import Choice, ClipPlan, Item, MidStream, Written
+from evaluation.tasks.lines import BenchmarkLine, LineArguments, VideoFolders, make_items, read_benchmark
+from evaluation.tasks.multiple_choice import choice, lettered, listed_options, with_letters
+from evaluation.tasks.online import OnlineArguments, mid_stream, with_recent_frames
 from evaluation.tasks.prompts import PromptTemplates
 from evaluation.tasks.task import Task, is_the_letter
 from utils.arguments import helped
@@ -20,7 +22,9 @@ ANSWER_PREFIX = "The answer is:\n"
 COUNTS = tuple("0123456789")
 YES_NO = ("No", "Yes")
 OFFICIAL_FRAMES = 64
+OFFICIAL_PIXELS = 360 * 420  # of a frame: qwen_vl_utils' most for a video that is given as a file
 OFFICIAL_TOKENS = 256
+ONLINE_TOKENS = 64
 REMEDY = (
     "get the benchmark's source videos: hf download JoeLeelyf/OVO-Bench --repo-type dataset --local-dir FOLDER, join "
     "its src_videos.tar.part* and unpack them there (clips that were cut before are not used)"
@@ -28,10 +32,10 @@ REMEDY = (
 
 
 @dataclass
-class OVOBenchArguments:
+class OVOBenchArguments(LineArguments, OnlineArguments):
     """The benchmark's folder, and what is asked."""
 
-    benchmark_dir: str = field(metadata={"help": f"folder of the videos' folders and {LINES}"})
+    benchmark_dir: str = field(metadata={"help": f"folder of the videos' folders and {LINES}", "path": "folder"})
     protocol: Literal["livecc", "official"] = helped(
         "livecc", "livecc: logits, CRR clips from ask_time; official: written, clips from 0"
     )
@@ -45,13 +49,21 @@ def load_task(arguments: OVOBenchArguments, templates: PromptTemplates, limit: i
             f"{folder / LINES}: no such file; make it with: python evaluation/ovobench/transfer_annotation_format.py "
             f"--input {folder / 'ovo_bench_new.json'} --output {folder / LINES}"
         )
-    make = {"livecc": _make_item, "official": _make_official_item}[arguments.protocol]
-    items = [make(line, folder, templates) for line in read_benchmark(folder / LINES, limit)]
-    value = is_the_letter if arguments.protocol == "livecc" else official_value
-    return Task("ovobench", arguments.protocol, items, value, templates.hashes)
+    make = {"livecc": _make_item, "official": _make_official_item, "online": _make_online_item}[arguments.way]
+    skipped, videos = arguments.skipped(), VideoFolders([folder], REMEDY)
+    lines = read_benchmark(folder / LINES, limit, skipped)
+    items = make_items(lines, lambda line: [make(line, videos, templates)], skipped)
+    value = is_the_letter if arguments.way == "livecc" else official_value
+    parts = {
+        "livecc": Parts(templates.origin(), SEED, SEED, AUTHORS),
+        "official": Parts(templates.origin(), AUTHORS, AUTHORS, AUTHORS),
+        "online": Parts(templates.origin(), OURS, AUTHORS, AUTHORS),
+    }[arguments.way]
+    task = Task("ovobench", arguments.way, items, value, templates.hashes, parts=parts, skipped=skipped)
+    return with_recent_frames(task, arguments.recent_frames)
 
 
-def _make_item(line: BenchmarkLine, folder: Path, templates: PromptTemplates) -> Item:
+def _make_item(line: BenchmarkLine, videos: VideoFolders, templates: PromptTemplates) -> Item:
     """A query as the seed asks it: one token among the answers of its kind."""
     task, time_s = ovobench_task(line), line.seconds("realtime")
     start_s = line.seconds("ask_time") if task == "CRR" else 0.0
@@ -63,18 +75,30 @@ def _make_item(line: BenchmarkLine, folder: Path, templates: PromptTemplates) ->
     else:
         answers = COUNTS if task == "REC" else YES_NO
         ask = Choice(forward_prompt(line, templates), ANSWER_PREFIX, answers, spaced=False)
-    return _item(line, folder, ask, window)
+    return _item(line, videos, ask, window)
 
 
-def _make_official_item(line: BenchmarkLine, folder: Path, templates: PromptTemplates) -> Item:
+def _make_official_item(line: BenchmarkLine, videos: VideoFolders, templates: PromptTemplates) -> Item:
     """A query as the benchmark's authors ask it: 64 frames of all that went before, and a written answer."""
+    ask = Written(official_prompt(line, templates), OFFICIAL_TOKENS)
+    end_s = float(math.ceil(line.seconds("realtime")))
+    frames = {"min_frames": OFFICIAL_FRAMES, "max_frames": OFFICIAL_FRAMES, "max_pixels": OFFICIAL_PIXELS}
+    return _item(line, videos, ask, {"end_s": end_s, **frames})
+
+
+def _make_online_item(line: BenchmarkLine, videos: VideoFolders, templates: PromptTemplates) -> Item:
+    """A query put to a stream that has been watched from its start to the query's time."""
+    ask = mid_stream(official_prompt(line, templates), ONLINE_TOKENS)
+    return _item(line, videos, ask, {"end_s": line.seconds("realtime"), "rule": "stream"})
+
+
+def official_prompt(line: BenchmarkLine, templates: PromptTemplates) -> str:
+    """What the authors ask, in the words of the templates: options stand on one line, "A. one; B. two;"."""
     options = _options(line)
-    if options:
-        ask = written_choice(templates, line["question"], options, OFFICIAL_TOKENS)
-    else:
-        ask = Written(forward_prompt(line, templates), OFFICIAL_TOKENS)
-    window = {"end_s": float(math.ceil(line.seconds("realtime"))), "max_frames": OFFICIAL_FRAMES}
-    return _item(line, folder, ask, window)
+    if not options:
+        return forward_prompt(line, templates)
+    listed = "".join(f"{option}; " for option in with_letters(options)).strip()
+    return templates.fill("ovobench_choice", question=line["question"], options=listed)
 
 
 def forward_prompt(line: BenchmarkLine, templates: PromptTemplates) -> str:
@@ -89,15 +113,8 @@ def forward_prompt(line: BenchmarkLine, templates: PromptTemplates) -> str:
 
 
 def official_value(item: Item, response: str) -> float:
-    """1 where a written answer is right: letters, Yes and No where they occur in it, a count as all its digits joined.
-
-    An answer without any is wrong. utils/OVOBenchScore.py of the benchmark's repository.
-    """
-    if item.tags["task"] == "REC":
-        return float("".join(re.findall(r"[0-9]+", response)) == item.truth)
-    if item.truth in YES_NO and response == item.truth[0]:
-        return 1.0
-    return float(item.truth in response)
+    """1 where a written answer is right, as the authors read it."""
+    return is_right(item.tags["task"], response, item.truth)
 
 
 def _options(line: BenchmarkLine) -> dict[str, str]:
@@ -105,9 +122,9 @@ def _options(line: BenchmarkLine) -> dict[str, str]:
     return {} if TASK_GROUPS[ovobench_task(line)] == "forward" else lettered(listed_options(line), line)
 
 
-def _item(line: BenchmarkLine, folder: Path, ask: Choice | Written, window: dict) -> Item:
+def _item(line: BenchmarkLine, videos: VideoFolders, ask: Choice | Written | MidStream, window: dict) -> Item:
     task = ovobench_task(line)
-    path, problem = find_video(line["video"], [folder], REMEDY)
+    path, problem = videos.find(line["video"])
     shown = {"question": ask.text, "video": line["video"], "time_s": line.seconds("realtime")}
     if options := _options(line):
         shown |= {"question": line["question"], "options": with_letters(options)}

@@ -26,8 +26,8 @@ from utils.files import write_whole
 class TransferArguments:
     """The published file, and where the lines go."""
 
-    input: str = field(metadata={"help": "ovo_bench_new.json of the benchmark"})
-    output: str = field(metadata={"help": "ovo-bench-formatted.jsonl, best beside it"})
+    input: str = field(metadata={"help": "ovo_bench_new.json of the benchmark", "path": "file"})
+    output: str = field(metadata={"help": "ovo-bench-formatted.jsonl, best beside it", "path": "output_file"})
 
 
 def main(argv: list[str] | None = None) -> None:

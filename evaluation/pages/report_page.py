@@ -16,6 +16,7 @@ from data.preview.page import STYLE as SHARED_STYLE
 from evaluation.pages import report_samples
 from evaluation.pages.report_plot import COLOURS, plot
 from evaluation.pages.report_samples import SampleView
+from evaluation.scoring.protocol import described
 from evaluation.scoring.results import causes_of
 from evaluation.scoring.score_lines import floors_of, interval_of, percent, signed
 from evaluation.scoring.scored_runs import ScoredRun, pairs_of
@@ -43,7 +44,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "percent": percent, "signed": signed, "interval": interval_of, "floors": floors_of, "thousands": "{:,}".format,
         "worth": report_samples.worth, "confidence": report_samples.confidence, "verdict": report_samples.verdict,
-        "steps": report_samples.spoken_steps,
+        "steps": report_samples.spoken_steps, "described": described,
     }  # fmt: skip
     environment.tests |= {"listed": lambda value: isinstance(value, list | tuple), "right": report_samples.is_right}
     return environment
@@ -54,6 +55,7 @@ def _benchmark(name: str, scored: Sequence[ScoredRun], samples: Sequence[SampleV
     alone = [[one.headline if i == j else None for j in range(len(scored))] for i, one in enumerate(scored)]
     return {
         "name": name,
+        "headline": next((one.headline.name for one in scored if one.headline), "score"),
         "scored": scored,
         "plot": Markup(plot([one.name for one in scored], alone)),
         "protocols": {one.run.protocol: one.differences for one in scored if one.differences},

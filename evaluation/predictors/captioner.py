@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,12 @@ from data.samples.families import MODEL_TYPES, family_of
 from data.samples.positions import PositionTracker
 from data.video.frame_plan import FRAME_FACTOR, SIZE_FACTOR, Clip
 from evaluation.predictors.clip_writer import ClipWriter
-from evaluation.predictors.predictor_arguments import CaptionerArguments, model_id
-from evaluation.tasks.item import Written
-from models.load import preferred_device
+from evaluation.predictors.option_scores import option_values
+from evaluation.predictors.predictor_arguments import CaptionerArguments, FrameArguments, model_id
+from evaluation.scoring.protocol import OURS, Origin
+from evaluation.tasks.item import Answer, Choice, Written
+from evaluation.tasks.reading import final_answer
+from models.load import chosen_device
 from utils.errors import UserError
 from utils.fingerprint import checkpoint_fingerprint
 
@@ -30,10 +34,15 @@ class Captioner(ClipWriter):
 
     own_errors = (RuntimeError, ValueError, MemoryError)  # what one clip can do to a model, out of memory among it
 
-    def __init__(self, model: Any, processor: Any, name_or_path: str, max_images: int = 32):
+    def __init__(
+        self, model: Any, processor: Any, name_or_path: str, max_images: int = 32, frames: FrameArguments | None = None
+    ):
         self.model, self.processor = model, processor
         self.takes_video = getattr(processor, "video_processor", None) is not None
-        super().__init__(model_id(name_or_path), limits_of(model.config), None if self.takes_video else max_images)
+        own = limits_of(model.config)
+        limits = frames.limits(own) if frames else own
+        parts: dict[str, Origin] = {} if self.takes_video and limits == own else {"frames": OURS}
+        super().__init__(model_id(name_or_path), limits, None if self.takes_video else max_images, parts)
         self.position_mode = None
         if model.config.model_type in MODEL_TYPES:
             self.position_mode = choose_position_mode(model.config, name_or_path)
@@ -50,7 +59,7 @@ class Captioner(ClipWriter):
     def load(cls, arguments: CaptionerArguments, device: str | None = None) -> "Captioner":
         """Load the model that a command names; device: in place of the one it names. Raises UserError."""
         name = arguments.model_name_or_path
-        device = torch.device(device or arguments.device or preferred_device())
+        device = chosen_device(device or arguments.device)
         dtype = getattr(torch, arguments.dtype or ("float32" if device.type == "cpu" else "bfloat16"))
         try:
             processor = AutoProcessor.from_pretrained(name)
@@ -62,20 +71,35 @@ class Captioner(ClipWriter):
             raise UserError(f"{name}: cannot be loaded as an image-text-to-text model ({reason})") from error
         if not getattr(processor, "chat_template", None):
             raise UserError(f"{name}: its processor has no chat template; give a model that was trained to be asked")
-        return cls(model.eval(), processor, name, arguments.max_images)
+        return cls(model.eval(), processor, name, arguments.max_images, arguments)
 
     @torch.inference_mode()
     def write(self, clip: Clip, ask: Written) -> str:
-        """A greedy answer, to its end or the limit."""
-        inputs = self.inputs(clip, ask.text)
+        """A greedy answer, to its end or the limit, without what was thought before it. Raises Unfinished."""
+        inputs = self.inputs(clip, ask.text, ask.prefix)
         n_prompt = inputs["input_ids"].shape[1]
         written = self.model.generate(
             **inputs, max_new_tokens=ask.max_new_tokens, do_sample=False, temperature=None, top_p=None, top_k=None
         )
-        return self.processor.tokenizer.decode(written[0, n_prompt:], skip_special_tokens=True).strip()
+        said = self.processor.tokenizer.decode(written[0, n_prompt:], skip_special_tokens=True)
+        return final_answer(said, False, "give a model that does not think: the benchmark allows few tokens")
 
-    def inputs(self, clip: Clip, text: str) -> dict[str, Any]:
-        """Model inputs for a clip and a request, on the model's device."""
+    @torch.inference_mode()
+    def choose(self, clip: Clip, ask: Choice) -> Answer:
+        """The option with the highest logit after the prefix; log-likelihoods where an option has several tokens."""
+        inputs = self.inputs(clip, ask.text, ask.prefix)
+        encode = functools.partial(self.processor.tokenizer.encode, add_special_tokens=False)
+        tokens = [encode(f" {option}" if ask.spaced else option) for option in ask.options]
+
+        def logits_after(said: Sequence[int]) -> Tensor:
+            return self.model(**_continued(inputs, said)).logits[0, -1].float()
+
+        values = option_values(logits_after, tokens)
+        scores = {option: round(value, 6) for option, value in zip(ask.options, values, strict=True)}
+        return Answer(max(scores, key=scores.get), logits=scores)
+
+    def inputs(self, clip: Clip, text: str, prefix: str = "") -> dict[str, Any]:
+        """Model inputs for a clip, a request and the beginning of a reply, on the model's device."""
         frames = {"type": "video"} if self.takes_video else {"type": "image"}
         n_elements = 1 if self.takes_video else len(clip.frames)
         content = [*[frames] * n_elements, {"type": "text", "text": text}]
@@ -83,7 +107,7 @@ class Captioner(ClipWriter):
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
         )
         pictures = self.video(clip) if self.takes_video else {"images": list(clip.frames)}
-        inputs = self.processor(text=[prompt], **pictures, return_tensors="pt").to(self.model.device)
+        inputs = self.processor(text=[prompt + prefix], **pictures, return_tensors="pt").to(self.model.device)
         given = {name: self._cast(value) for name, value in inputs.items() if name in self._accepted}
         positions = self.positions(given)
         return given if positions is None else {**given, "position_ids": positions}
@@ -130,3 +154,21 @@ class Captioner(ClipWriter):
 
     def _cast(self, value: Any) -> Any:
         return value.to(self.model.dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def _continued(inputs: dict[str, Any], said: Sequence[int]) -> dict[str, Any]:
+    """Inputs of a prompt that goes on with some tokens of text."""
+    if not said:
+        return inputs
+    ids = inputs["input_ids"]
+    more = torch.tensor([list(said)], device=ids.device)
+    longer = {**inputs, "input_ids": torch.cat([ids, more], 1)}
+    if "attention_mask" in inputs:
+        longer["attention_mask"] = torch.cat([inputs["attention_mask"], torch.ones_like(more)], 1)
+    if "mm_token_type_ids" in inputs:
+        longer["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(more)], 1)
+    if "position_ids" in inputs:
+        positions = inputs["position_ids"]
+        steps = torch.arange(1, len(said) + 1, device=ids.device)
+        longer["position_ids"] = torch.cat([positions, positions[..., -1:] + steps], -1)
+    return longer

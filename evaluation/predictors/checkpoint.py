@@ -1,7 +1,6 @@
 """A Qwen2-VL checkpoint as a predictor: a clip is decoded, encoded and prefilled once for all that is asked of it."""
 
 import dataclasses
-import functools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -13,11 +12,13 @@ from torch import Tensor
 from data.samples.conversation import Turn, VisualBlock
 from data.samples.words import SILENCE
 from data.video.clip import VideoError, VideoFile
-from data.video.frame_folder import read_frame_folder
-from data.video.frame_plan import Clip
-from evaluation.predictors.open_video import OpenVideo
+from data.video.frame_plan import Clip, VideoLimits
+from evaluation.predictors.open_video import OpenVideo, read_plan
+from evaluation.predictors.option_scores import option_values
+from evaluation.predictors.polling import poll
 from evaluation.predictors.predictor_arguments import PredictorArguments, model_id
-from evaluation.tasks.item import Answer, Choice, ClipPlan, Commentary, Item, MidStream, Written, group_by_clip
+from evaluation.scoring.protocol import OURS, Origin
+from evaluation.tasks.item import Answer, Choice, ClipPlan, Commentary, Item, MidStream, Polled, Written, group_by_clip
 from models.load import Checkpoint, load_checkpoint
 from models.streaming.options import RetentionOptions, StreamOptions
 from models.streaming.prefix import PrefixReader
@@ -30,16 +31,25 @@ from utils.fingerprint import checkpoint_fingerprint
 class CheckpointPredictor:
     """Answers choices, written answers, commentaries and questions in mid-stream with one model.
 
-    fingerprint: of the checkpoint's files (utils/fingerprint.py).
+    fingerprint: of the checkpoint's files (utils/fingerprint.py). limits: in place of the checkpoint's own.
     """
 
-    def __init__(self, checkpoint: Checkpoint, name: str, fingerprint: str, compat: Literal["livecc"] | None = None):
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        name: str,
+        fingerprint: str,
+        compat: Literal["livecc"] | None = None,
+        limits: VideoLimits | None = None,
+    ):
         self.checkpoint, self.name, self.compat = checkpoint, name, compat
+        self.limits = limits or checkpoint.limits
+        self.own_parts: dict[str, Origin] = {"frames": OURS} if self.limits != checkpoint.limits else {}
         self.settings = {
             "fingerprint": fingerprint,
             "position_mode": checkpoint.position_mode,
             "dtype": str(checkpoint.model.dtype).removeprefix("torch."),
-            "video_limits": asdict(checkpoint.limits),
+            "video_limits": asdict(self.limits),
             "compat": compat,
         }
 
@@ -54,15 +64,20 @@ class CheckpointPredictor:
         )
         use_threads(checkpoint.model)
         fingerprint = checkpoint_fingerprint(checkpoint.folder)
-        return cls(checkpoint, model_id(arguments.model_name_or_path), fingerprint, arguments.compat)
+        limits = arguments.limits(checkpoint.limits)
+        return cls(checkpoint, model_id(arguments.model_name_or_path), fingerprint, arguments.compat, limits)
 
     def answer(self, items: Sequence[Item]) -> Iterator[tuple[Item, Answer | Exception]]:
         """Answer items of one video. Memory holds one clip at a time, however many are asked about."""
         with OpenVideo() as opened:
-            for plan, asked in group_by_clip(items).items():
+            polled = [item for item in items if isinstance(item.ask, Polled)]
+            for item in polled:
+                yield item, self._poll(opened, item)
+            rest = [item for item in items if not isinstance(item.ask, Polled)]
+            for plan, asked in group_by_clip(rest).items():
                 started = time.perf_counter()
                 try:
-                    clip = self.read(plan, None if plan.folder_fps is not None else opened.of(plan))
+                    clip = self.read(plan, opened.of(plan))
                 except VideoError as error:
                     yield from ((item, error) for item in asked)
                     continue
@@ -70,21 +85,20 @@ class CheckpointPredictor:
                     seconds, started = time.perf_counter() - started, time.perf_counter()
                     yield item, dataclasses.replace(answer, seconds=round(seconds, 4))
 
+    def _poll(self, opened: OpenVideo, item: Item) -> Answer | Exception:
+        def write(plan: ClipPlan, ask: Written) -> str:
+            block, features = self.encode(self.read(plan, opened.of(plan)))
+            reader = PrefixReader(self.checkpoint, block, features)
+            return self._reply(reader, self.prompt_ids(ask, block), ask).response
+
+        try:
+            return poll(item.clip, item.ask, write)
+        except VideoError as error:
+            return error
+
     def read(self, plan: ClipPlan, video: VideoFile | None) -> Clip:
         """The frames of a plan; video: its file, open, or None for a folder. Raises VideoError."""
-        limits = self.checkpoint.limits
-        if plan.max_frames is not None:
-            limits = dataclasses.replace(limits, max_frames=min(limits.max_frames, plan.max_frames))
-        if plan.folder_fps is not None:
-            return read_frame_folder(plan.video, plan.folder_fps, plan.start_s, plan.end_s, limits=limits)
-        return video.clip(
-            plan.start_s,
-            plan.end_s,
-            limits=limits,
-            rule=plan.rule,
-            frame_times=plan.frame_times,
-            float_resize=self.compat is not None,
-        )
+        return read_plan(plan, video, self.limits, float_resize=self.compat is not None)
 
     def _answers(self, clip: Clip, items: Sequence[Item]) -> Iterator[tuple[Item, Answer]]:
         """Answers about one clip: what is streamed, then the rest over one prefix."""
@@ -92,20 +106,20 @@ class CheckpointPredictor:
         rest = [item for item in items if isinstance(item.ask, Choice | Written)]
         if not rest:
             return
-        block, features = self.encode(clip.frames, clip.plan.frame_s)
+        block, features = self.encode(clip)
         reader = PrefixReader(self.checkpoint, block, features)
         # In the order of their ids, neighbours have the longest beginnings in common: the video, then subtitles.
         for ids, item in sorted(((self.prompt_ids(item.ask, block), item) for item in rest), key=lambda pair: pair[0]):
             yield item, self._reply(reader, ids, item.ask)
 
-    def encode(self, frames: Tensor, frame_s: float) -> tuple[VisualBlock, Tensor]:
-        """A clip, uint8 [T, 3, H, W], of frames `frame_s` seconds apart, as the model's block and features."""
-        return self.checkpoint.batch.execute([VisionRequest(frames, frame_s)])[0]
+    def encode(self, clip: Clip) -> tuple[VisualBlock, Tensor]:
+        """A clip as the model's block and features."""
+        return self.checkpoint.batch.execute([VisionRequest(clip.frames, clip.plan.frame_s)])[0]
 
     def prompt_ids(self, ask: Choice | Written, block: VisualBlock) -> list[int]:
         """System turn, the clip and the question, and how the answer begins."""
         chat = self.checkpoint.chat
-        prefix = chat.text_ids(ask.prefix) if isinstance(ask, Choice) else []
+        prefix = chat.text_ids(ask.prefix) if ask.prefix else []
         return [
             *chat.system_ids(),
             *chat.turn_ids(Turn("user", [block, ask.text])),
@@ -154,8 +168,4 @@ class CheckpointPredictor:
 @torch.inference_mode()
 def option_scores(reader: PrefixReader, ids: list[int], options: Sequence[list[int]]) -> list[float]:
     """Logits of options of one token each; log-likelihoods where one has more."""
-    if all(len(option) == 1 for option in options):
-        logits = reader.logits(ids)
-        return [float(logits[option[0]]) for option in options]
-    after = functools.cache(lambda said: reader.logits([*ids, *said]).log_softmax(-1))
-    return [sum(float(after(tuple(option[:i]))[token]) for i, token in enumerate(option)) for option in options]
+    return option_values(lambda said: reader.logits([*ids, *said]), options)

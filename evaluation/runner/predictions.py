@@ -8,8 +8,10 @@ from pathlib import Path
 
 from evaluation.predictors.predictor import Predictor
 from evaluation.runner.run import FAILED, ask_items, is_first_process
+from evaluation.scoring.settings_path import settings_path
 from evaluation.tasks.task import Task
 from utils.files import write_whole
+from utils.fingerprint import digest
 
 
 def generate(task: Task, predictor: Predictor, folder: Path, resume: bool, next_step: str = "") -> int:
@@ -17,10 +19,12 @@ def generate(task: Task, predictor: Predictor, folder: Path, resume: bool, next_
 
     next_step: the command that judges the file; {model}, {file} and {folder} in it are filled.
     """
-    rows = list(ask_items(task, predictor, folder, resume).rows(task.items))
+    store = ask_items(task, predictor, folder, resume)
+    rows = list(store.rows(task.items))
     errors = [row["error"] for row in rows]
     if is_first_process():
-        path = folder / f"{predictor.name}.jsonl"
+        answered = sum(row["error"] is None for row in rows)
+        path = settings_path(folder, predictor.name, ".jsonl", digest([task.protocol, store.settings])[:8], answered)
         pairs = zip(task.items, rows, strict=True)
         write_predictions(
             path,

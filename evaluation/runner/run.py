@@ -1,4 +1,4 @@
-"""The runner: items of one video go to the model together; answers go to the store; any number of processes share.
+"""The runner: items of one video file go to the model together; answers go to the store; any number of processes share.
 
 A process locks a video, asks what is not answered yet, and goes on to the next that nobody holds. When none is left it
 waits for those that others hold and takes over what a dead one has left. So processes may be started, killed and
@@ -12,7 +12,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -36,11 +36,13 @@ MAX_ATTEMPTS = 2  # a failed item is tried once more
 class EvaluationArguments:
     """What part of a benchmark is asked, and where its answers go."""
 
-    output_dir: str | None = helped(None, "answers and results; default: beside the script")
-    limit: int | None = helped(None, "only the first N lines of the benchmark")
+    output_dir: str | None = helped(None, "answers and results; default: beside the script", path="output_folder")
+    limit: int | None = helped(None, "only the first N lines of the benchmark", ge=1)
     num_workers: int = helped(0, "processes; 0: one for each GPU; torchrun's number where it starts them")
     resume: bool = helped(True, "--resume False forgets the answers of earlier runs")
-    template_dir: str | None = helped(None, "folder whose templates replace those of evaluation/templates")
+    template_dir: str | None = helped(
+        None, "folder whose templates replace those of evaluation/templates", path="folder"
+    )
 
 
 def evaluate_task(task: Task, predictor: Predictor, folder: Path, resume: bool = True) -> list[BenchmarkRun]:
@@ -72,17 +74,22 @@ def ask_items(task: Task, predictor: Predictor, folder: Path, resume: bool = Tru
 
 
 def run_of(task: Task, predictor: Predictor, store: AnswerStore, setting: str) -> BenchmarkRun:
-    """Build the run of one setting from the store's rows."""
+    """Build the run of one setting from the store's rows; what the model does its own way is its own part."""
     items = [item for item in task.items if item.setting == setting]
     results = [task.result(item, row) for item, row in zip(items, store.rows(items), strict=True)]
-    return BenchmarkRun(task.benchmark, task.protocol, predictor.name, setting, results, store.settings)
+    settings = store.settings | ({"skipped_lines": len(task.skipped)} if task.skipped else {})
+    if task.parts is None:
+        return BenchmarkRun(task.benchmark, task.protocol, predictor.name, setting, results, settings)
+    parts = task.parts.changed(predictor.own_parts)
+    name = parts.name(task.protocol)
+    return BenchmarkRun(task.benchmark, name, predictor.name, setting, results, settings, asdict(parts))
 
 
 class Runner:
     """Asks items until each is answered or has failed MAX_ATTEMPTS times in this run."""
 
     def __init__(self, items: Sequence[Item], predictor: Predictor, store: AnswerStore, locks: FileLocks):
-        self.groups = group_by_video(items)
+        self.groups = group_by_file(items)
         self.predictor, self.store, self.locks = predictor, store, locks
         self.before = {item.name: store.n_attempts(item) for item in items}  # this run began
         self.causes: Counter[str] = Counter()
@@ -92,14 +99,15 @@ class Runner:
         """Ask everything once; then again what failed; then wait for what others hold."""
         with self.bar:
             for most, wait in ((1, False), (MAX_ATTEMPTS, False), (MAX_ATTEMPTS, True)):
-                for video, items in self.groups.items():
-                    if self._open(items, most) and self.locks.acquire(video, wait):
+                for items in self.groups.values():
+                    lock = lock_name(items[0])
+                    if self._open(items, most) and self.locks.acquire(lock, wait):
                         try:
                             self.store.refresh()  # another process may have asked by now
                             while asked := self._open(items, most):
                                 self._ask(asked)
                         finally:
-                            self.locks.release(video)
+                            self.locks.release(lock)
                         self._show()
 
     def _open(self, items: Sequence[Item], most: int) -> list[Item]:
@@ -155,12 +163,17 @@ def check_names(task: Task) -> None:
         )
 
 
-def group_by_video(items: Iterable[Item]) -> dict[str, list[Item]]:
-    """Items by video, in the order of its first item."""
+def group_by_file(items: Iterable[Item]) -> dict[str, list[Item]]:
+    """Items by their video's file, in the order of its first item; those without one by their video's id."""
     groups: dict[str, list[Item]] = {}
     for item in items:
-        groups.setdefault(item.video_id, []).append(item)
+        groups.setdefault(item.clip.video if item.clip else item.video_id, []).append(item)
     return groups
+
+
+def lock_name(item: Item) -> str:
+    """Name of the lock on an item's video, on whichever machine and in whichever folder the file lies."""
+    return f"{item.video_id} {Path(item.clip.video).name}" if item.clip else item.video_id
 
 
 def is_first_process() -> bool:
@@ -173,8 +186,7 @@ def exit_status(runs: Sequence[BenchmarkRun]) -> int:
     n_failed = sum(result.failed for run in runs for result in run.results)
     if n_failed and is_first_process():
         print(
-            f"{n_failed} items have no answer; they count as wrong. Their errors are in the result files; the same "
-            "command asks them again.",
+            f"{n_failed} items have no answer. Their errors are in the result files; the same command asks them again.",
             file=sys.stderr,
         )
     return FAILED if n_failed else 0

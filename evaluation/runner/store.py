@@ -14,7 +14,7 @@ from typing import Any
 
 from evaluation.tasks.item import Answer, Item
 from utils.files import write_whole
-from utils.fingerprint import digest
+from utils.fingerprint import digest, fingerprint
 from utils.journal import Journal
 
 
@@ -31,6 +31,7 @@ class AnswerStore:
         self.settings, self.settings_key = settings, digest(settings)
         self._journal = Journal(folder, "answers")
         self._keys: dict[str, str] = {}  # item's name -> key
+        self._videos: dict[str, list] = {}  # path -> identity
         self._rows: dict[str, dict] = {}  # key -> the latest row, an answer before an error
         described = folder / f"settings-{self.settings_key}.json"
         if not described.exists():
@@ -40,10 +41,15 @@ class AnswerStore:
     def key(self, item: Item) -> str:
         """Key of an answer to this item under these settings."""
         if item.name not in self._keys:
-            clip = None if item.clip is None else {**asdict(item.clip), "video": _identity(Path(item.clip.video))}
+            clip = None if item.clip is None else {**asdict(item.clip), "video": self._identity(item.clip.video)}
             ask = {"kind": type(item.ask).__name__, **asdict(item.ask)}
             self._keys[item.name] = digest([self.settings_key, item.id, item.setting, clip, ask])
         return self._keys[item.name]
+
+    def _identity(self, video: str) -> list:
+        if video not in self._videos:
+            self._videos[video] = _identity(Path(video))
+        return self._videos[video]
 
     def refresh(self) -> None:
         """Read what this and other processes have appended."""
@@ -106,8 +112,8 @@ class AnswerStore:
 
 
 def _identity(video: Path) -> list:
-    """Name and size (of a folder: entries) of a video: the same wherever a machine keeps it, and another once it is
-    another."""
+    """Name of a video and fingerprint of its bytes (of a folder: names and sizes in it): the same wherever a machine
+    keeps it, and another once it is another."""
     if video.is_dir():
-        return [video.name, sum(1 for _ in video.iterdir())]
-    return [video.name, video.stat().st_size if video.is_file() else None]
+        return [video.name, digest(sorted([entry.name, entry.stat().st_size] for entry in video.iterdir()))]
+    return [video.name, fingerprint(video) if video.is_file() else None]

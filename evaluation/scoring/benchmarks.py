@@ -18,7 +18,9 @@ class Scores(Protocol):
 
     PROTOCOLS: protocol -> how it differs from the other one. MEAN_OVER: categories whose groups weigh alike in the
     headline (stats.score). PUBLISHED: patterns of published result files, for `read`. summary: tables, the first row
-    of the first is the headline. read: a published file as a result; raises UserError where it is none.
+    of the first is the headline. read: a published file as a result; raises UserError where it is none. A module may
+    also have `headline_problem` (results -> why there is no headline, "" where there is one) and `find_sets` (folder ->
+    what `read` takes in it, for results that are several files).
     """
 
     PROTOCOLS: dict[str, tuple[str, ...]]

@@ -16,28 +16,60 @@ from evaluation.scoring.tables import Table, overall
 
 ORDERS = ("ab", "ba")
 DECIDED = ("model", "baseline")
+VERDICTS = (*DECIDED, "tie")  # published judgements say "tie" of everything without a winner
+MOST_WITHOUT_VERDICT = 0.03  # share of judgements; beyond it a win rate says more of the failures than of the model
+PRINTED = "in print, judge and prompt move one model's win rate by 6 points and more: 41.5, 45.6, 47.2 and 54.4"
 QUARTERS = ("shortest quarter", "second quarter", "third quarter", "longest quarter")
 
 Measure = Callable[[ItemResult], float | None]
 
 
 def summary(results: Sequence[ItemResult]) -> list[Table]:
-    """Win rate (0.5 would be the baseline's equal), the judge's biases, and win rate by relative length."""
-    tables = [overall("win rate", results, note="wins / (2 x events); the baseline's equal has 50")]
+    """Win rate beside the baseline's (the rest has no winner), the judge's biases, and win rate by relative length."""
+    note = f"wins / (2 x events); the baseline wins {baseline_share(results):.2%}, and the rest has no winner"
+    tables = [overall("win rate", results, note=note)]
     return [*tables, *(table for table in (judge_table(results), length_table(results)) if table.rows)]
+
+
+def headline_problem(results: Sequence[ItemResult]) -> str:
+    """Why there is no win rate to speak of; "" where there is one."""
+    share = share_without_verdict(results)
+    if share <= MOST_WITHOUT_VERDICT:
+        return ""
+    return (
+        f"{share:.1%} of the judgements have no verdict (failed, refused or unparsable), and at most "
+        f"{MOST_WITHOUT_VERDICT:.0%} may: look at the verdicts in the rows, mend the judge, and run again"
+    )
+
+
+def share_without_verdict(results: Sequence[ItemResult]) -> float:
+    """Share of the judgements that name neither a winner nor a tie."""
+    without = sum(result.shown.get(order, "failed") not in VERDICTS for result in judged(results) for order in ORDERS)
+    return without / max(1, len(ORDERS) * len(results))
+
+
+def baseline_share(results: Sequence[ItemResult]) -> float:
+    """Share of the judgements that the baseline wins."""
+    won = sum(result.shown[order] == "baseline" for result in judged(results) for order in ORDERS)
+    return won / max(1, len(ORDERS) * len(results))
+
+
+def judged(results: Sequence[ItemResult]) -> list[ItemResult]:
+    """Results that say how each order ended."""
+    return [result for result in results if all(order in result.shown for order in ORDERS)]
 
 
 def judge_table(results: Sequence[ItemResult]) -> Table:
     """The judge's biases, independent of the texts; judgements without a winner are in the last rows only."""
-    judged = [result for result in results if "ab" in result.shown]
+    known = judged(results)
     rows = [
-        _share("the one shown first wins", judged, _first_wins, Floor("no bias", 0.5)),
-        _share("both orders agree", judged, _agrees),
-        _share("model wins when first", judged, lambda result: _wins(result, "ab")),
-        _share("model wins when second", judged, lambda result: _wins(result, "ba")),
+        _share("the one shown first wins", known, _first_wins, Floor("no bias", 0.5)),
+        _share("both orders agree", known, _agrees),
+        _share("model wins when first", known, lambda result: _wins(result, "ab")),
+        _share("model wins when second", known, lambda result: _wins(result, "ba")),
         *(
-            _share(f"no winner: {reason}", judged, lambda result, reason=reason: _ends(result, reason))
-            for reason in _reasons(judged)
+            _share(f"no winner: {reason}", known, lambda result, reason=reason: _ends(result, reason))
+            for reason in _reasons(known)
         ),
     ]
     return Table("Judge", [row for row in rows if row])

@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evaluation.scoring.settings_path import settings_path
 from utils.errors import UserError
 from utils.files import write_whole
+from utils.fingerprint import digest
 
 FORMAT = "livecc-result-1"
 N_EXAMPLES = 5
@@ -19,9 +21,10 @@ UNKNOWN = "no cause is kept"
 class ItemResult:
     """One item's result.
 
-    value: its score, 0 to 1; a failed item has 0 and stays in the denominator. cluster: the video, by which error bars
-    are clustered. tags: category -> group. answer: what was said, None where nothing was; truth: what was right.
-    shown: what a page shows beside it (question, options, commentary, reference).
+    value: its score, 0 to 1; a failed item has 0. counted: whether the denominator of its protocol has it; failed items
+    have left it only where the benchmark's authors leave them out. cluster: the video, by which error bars are
+    clustered. tags: category -> group. answer: what was said, None where nothing was; truth: what was right. shown:
+    what a page shows beside it (question, options, commentary, reference).
     """
 
     id: str
@@ -32,11 +35,16 @@ class ItemResult:
     answer: Any = None
     truth: Any = None
     shown: dict[str, Any] = field(default_factory=dict)
+    counted: bool = True
 
 
 @dataclass(frozen=True)
 class BenchmarkRun:
-    """Results of one model on one setting of one benchmark. settings: all that decided the answers (store.py)."""
+    """Results of one model on one setting of one benchmark.
+
+    settings: all that decided the answers (store.py). parts: whose prompt, frames, reading and denominator they have
+    (protocol.py).
+    """
 
     benchmark: str
     protocol: str
@@ -44,16 +52,18 @@ class BenchmarkRun:
     setting: str
     results: list[ItemResult]
     settings: dict[str, Any] = field(default_factory=dict)
+    parts: dict[str, str] = field(default_factory=dict)
 
     @property
-    def file_name(self) -> str:
-        """Name of the run's file."""
-        parts = (self.model, self.setting, self.protocol)
-        return "_".join(part for part in parts if part) + ".result.json"
+    def key(self) -> str:
+        """8 hex digits of all that sets it apart from runs of the same name: its settings and parts."""
+        return digest([self.benchmark, self.protocol, self.setting, self.settings, self.parts])[:8]
 
     def write(self, folder: Path) -> Path:
-        """Write the run's file into a folder; returns its path."""
-        path, kept = folder / self.file_name, {"format": FORMAT, **asdict(self)}
+        """Write the run's file into a folder, beside those of other settings and of more items; returns its path."""
+        stem = "_".join(part for part in (self.model, self.setting, self.protocol) if part)
+        path = settings_path(folder, stem, ".result.json", self.key, len(self.results))
+        kept = {"format": FORMAT, **asdict(self)}
         settings = kept.pop("settings")
         kept |= {"outcomes": kept.pop("results"), "settings": settings}  # the format's name for results
         write_whole(path, json.dumps(kept, ensure_ascii=False, indent=1) + "\n")

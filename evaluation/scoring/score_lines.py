@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 
+from evaluation.scoring.protocol import described
 from evaluation.scoring.results import BenchmarkRun
 from evaluation.scoring.scored_runs import RunPair, ScoredRun, pairs_of
 from evaluation.scoring.stats import Estimate, Score
@@ -16,11 +17,14 @@ def text_lines(scored: ScoredRun) -> Iterator[str]:
     """A run for a terminal: what it is, how it was asked, and its tables."""
     run = scored.run
     yield printable("  ".join(part for part in (run.benchmark, run.model, run.setting) if part))
+    yield printable(f"parts: {described(run.parts)}")
     yield printable(f"protocol {run.protocol}" + (":" if scored.differences else ""))
     yield from (f"  - {difference}" for difference in scored.differences)
     if scored.n_failed:
-        yield f"{scored.n_failed} of {len(run.results)} items have no answer; they count as wrong"
-    width = max(len(printable(row.name)) for table in scored.tables for row in table.rows) + 2
+        yield f"{scored.n_failed} of {len(run.results)} items have no answer"
+    if scored.n_left_out:
+        yield f"{scored.n_left_out} items are left out, as the authors leave them out"
+    width = max((len(printable(row.name)) for table in scored.tables for row in table.rows), default=0) + 2
     for table in scored.tables:
         yield ""
         yield from _table_lines(table, width)
@@ -34,7 +38,7 @@ def pair_line(pair: RunPair) -> str:
     parts = [
         f"{names}: {signed(c.difference.value)} {interval_of(c.difference)}".strip(),
         f"on {c.n} items: {c.wins} better, {c.losses} worse, {c.ties} alike",
-        f"sign test p = {c.p_value:.2g}",
+        f"sign test p = {c.p_value:.2g}, by whole videos p = {c.flip_p_value:.2g}",
     ]
     if left_out:
         parts.append(f"{left_out} items are in one only and left out")
@@ -49,8 +53,9 @@ def records(scored: ScoredRun) -> Iterator[dict]:
     what = {name: getattr(run, name) for name in ("benchmark", "model", "setting", "protocol")}
     head = scored.headline
     yield {
-        "kind": "result", **what, "differences": scored.differences, "n": len(run.results),
-        "n_failed": scored.n_failed, "score": head.value, "interval": head.interval,
+        "kind": "result", **what, "parts": run.parts, "differences": scored.differences, "n": len(run.results),
+        "n_failed": scored.n_failed, "n_left_out": scored.n_left_out, "score": head and head.value,
+        "interval": head and head.interval, "note": scored.tables[0].note,
     }  # fmt: skip
     for table in scored.tables:
         for row in table.rows:
@@ -62,7 +67,7 @@ def records(scored: ScoredRun) -> Iterator[dict]:
 def pair_record(pair: RunPair) -> dict:
     """Format a comparison as a record."""
     c = pair.comparison
-    counts = ("n", "wins", "losses", "ties", "p_value", "only_first", "only_second")
+    counts = ("n", "wins", "losses", "ties", "p_value", "flip_p_value", "only_first", "only_second")
     return {
         "kind": "comparison", "benchmark": pair.first.run.benchmark, "first": pair.first.name,
         "second": pair.second.name, "difference": c.difference.value, "interval": c.difference.interval,

@@ -3,13 +3,14 @@
 import itertools
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from evaluation.scoring.benchmarks import benchmark_names, scores_of
+from evaluation.scoring.protocol import asked_protocol
 from evaluation.scoring.results import BenchmarkRun, ItemResult
-from evaluation.scoring.stats import Comparison, Score, compare_results
+from evaluation.scoring.stats import Comparison, Score, compare_results, score
 from evaluation.scoring.tables import Table
 from utils.errors import UserError
 
@@ -25,13 +26,33 @@ class ScoredRun:
 
     @cached_property
     def tables(self) -> list[Table]:
-        """The benchmark's tables that have rows; the first row of the first is the headline."""
-        return [table for table in scores_of(self.run.benchmark).summary(self.run.results) if table.rows]
+        """The benchmark's tables, over the items that count; the first row of the first is the headline."""
+        counted = [result for result in self.run.results if result.counted]
+        if not counted:
+            return [Table("Overall", [], "no item has an answer that the protocol counts")]
+        first, *others = (table for table in scores_of(self.run.benchmark).summary(counted) if table.rows)
+        if self.headline_problem:
+            return [Table(first.title, [], f"no {first.rows[0].name}: {self.headline_problem}"), *others]
+        if self.n_left_out:
+            all_of_them = score("left-out items as wrong", self.run.results, scores_of(self.run.benchmark).MEAN_OVER)
+            first = replace(first, rows=[*first.rows, all_of_them])
+        return [first, *others]
 
     @property
-    def headline(self) -> Score:
-        """Headline score of the run."""
-        return self.tables[0].rows[0]
+    def headline(self) -> Score | None:
+        """Headline score of the run; None where too much is missing for one."""
+        return next(iter(self.tables[0].rows), None)
+
+    @cached_property
+    def headline_problem(self) -> str:
+        """Why there is no headline; "" where there is one."""
+        find = getattr(scores_of(self.run.benchmark), "headline_problem", None)
+        return find(self.run.results) if find else ""
+
+    @property
+    def n_left_out(self) -> int:
+        """Number of items that the protocol's denominator leaves out."""
+        return sum(not result.counted for result in self.run.results)
 
     @property
     def n_failed(self) -> int:
@@ -40,8 +61,8 @@ class ScoredRun:
 
     @property
     def differences(self) -> tuple[str, ...]:
-        """How the run's protocol differs from the benchmark's other one."""
-        return scores_of(self.run.benchmark).PROTOCOLS.get(self.run.protocol, ())
+        """How the run's protocol differs from the benchmark's others."""
+        return scores_of(self.run.benchmark).PROTOCOLS.get(asked_protocol(self.run.protocol), ())
 
     @property
     def name(self) -> str:
@@ -60,16 +81,32 @@ class RunPair:
 
 
 def pairs_of(scored: Sequence[ScoredRun]) -> list[RunPair]:
-    """Every two runs of one benchmark that share items, compared in the order given."""
+    """Every two runs of one benchmark that share items, compared in the order given.
+
+    Items are matched by their ids; where two harnesses have none in common, by their questions and options.
+    """
     pairs = []
     for first, second in itertools.combinations(scored, 2):
         if first.run.benchmark != second.run.benchmark:
             continue
         mean_over = scores_of(first.run.benchmark).MEAN_OVER
-        comparison = compare_results(first.run.results, second.run.results, mean_over)
+        comparison = compare_results(first.run.results, second.run.results, mean_over) or compare_results(
+            _by_question(first.run.results), _by_question(second.run.results), mean_over
+        )
         if comparison:
             pairs.append(RunPair(first, second, comparison, _unlike(first.run, second.run)))
     return pairs
+
+
+def _by_question(results: Sequence[ItemResult]) -> list[ItemResult]:
+    """Results named by question and options; those that are there twice, or without a question, are left out."""
+    named = [
+        replace(result, id=f"{result.shown['question']} {result.shown.get('options', '')}")
+        for result in results
+        if result.shown.get("question")
+    ]
+    counts = Counter(result.id for result in named)
+    return [result for result in named if counts[result.id] == 1]
 
 
 def _unlike(first: BenchmarkRun, second: BenchmarkRun) -> tuple[str, ...]:
@@ -100,25 +137,28 @@ def find(folder: Path, benchmark: str | None) -> list[tuple[Path, str | None]]:
     if ours:
         return [(path, benchmark) for path in ours]
     names = [benchmark] if benchmark else benchmark_names()
-    patterns = {name: scores_of(name).PUBLISHED for name in names}
-    published = [
-        (path, name)
-        for path in sorted(folder.rglob("*"))
-        for name, globs in patterns.items()
-        if any(path.match(glob) for glob in globs)
-    ]
+    published = sorted((path, name) for name in names for path in _published_in(folder, name))
     if not published:
         what = f" and nothing that {benchmark} publishes" if benchmark else ""
         raise UserError(f"{folder}: no {PATTERN} in it{what}; run an evaluation first, or give its --output_dir")
     return published
 
 
+def _published_in(folder: Path, benchmark: str) -> list[Path]:
+    """What a benchmark's reader takes in a folder: files, or folders of files that belong together."""
+    module = scores_of(benchmark)
+    if find_sets := getattr(module, "find_sets", None):
+        return find_sets(folder)
+    return [path for path in folder.rglob("*") if any(path.match(glob) for glob in module.PUBLISHED)]
+
+
 def _read(path: Path, benchmark: str | None) -> BenchmarkRun:
     if path.name.endswith(PATTERN.removeprefix("*")):
         return BenchmarkRun.read(path)
-    if benchmark is None:
+    named = [name for name in benchmark_names() if any(path.match(glob) for glob in scores_of(name).PUBLISHED)]
+    if benchmark is None and len(named) != 1:
         raise UserError(f"{path}: not called {PATTERN}, and no benchmark is named whose published file it could be")
-    return scores_of(benchmark).read(path)
+    return scores_of(benchmark or named[0]).read(path)
 
 
 def _is_sound(result: ItemResult) -> bool:

@@ -9,11 +9,15 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from scipy.special import bdtr, stdtrit  # scipy.stats has the same, and takes a second longer to import
 
 from evaluation.scoring.results import ItemResult
 
 CONFIDENCE = 0.95
+EXACT_CLUSTERS = 16  # up to so many, all flips are counted
+N_FLIPS, FLIPS_AT_ONCE = 20_000, 1_000
+ROUNDING = 1e-12  # what rounding leaves of nothing
 LONGEST_ANSWER = 24  # characters of a constant answer that a floor's name shows
 
 Group = tuple[str, ...]
@@ -57,8 +61,9 @@ class Comparison:
     """Two runs on the items that both have.
 
     difference: of the second's score from the first's. wins, losses: items on which the second is better, worse.
-    p_value: exact two-sided sign test of wins against losses; it takes items as independent, which the interval does
-    not. only_first, only_second: items that one run alone has; they are left out.
+    p_value: exact two-sided sign test of wins against losses, which takes items as independent. flip_p_value:
+    two-sided sign-flip test of the difference, in which the items of a video change sides together. only_first,
+    only_second: items that one run alone has; they are left out.
     """
 
     difference: Estimate
@@ -67,6 +72,7 @@ class Comparison:
     losses: int
     ties: int
     p_value: float
+    flip_p_value: float
     only_first: int
     only_second: int
 
@@ -118,9 +124,11 @@ def compare_results(
     differences = [after[name].value - before[name].value for name in shared]
     wins, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
     groups = [_group(before[name], mean_over) for name in shared]
+    clusters = [before[name].cluster for name in shared]
     return Comparison(
-        estimate(differences, [before[name].cluster for name in shared], groups, bounds=(-1.0, 1.0)),
+        estimate(differences, clusters, groups, bounds=(-1.0, 1.0)),
         len(shared), wins, losses, len(shared) - wins - losses, sign_test(wins, losses),
+        sign_flip_test([w * d for w, d in zip(_weights(groups), differences, strict=True)], clusters),
         len(before) - len(shared), len(after) - len(shared),
     )  # fmt: skip
 
@@ -128,6 +136,30 @@ def compare_results(
 def sign_test(wins: int, losses: int) -> float:
     """Exact two-sided p value of the sign test (binomial with p = 0.5)."""
     return min(1.0, 2 * float(bdtr(min(wins, losses), wins + losses, 0.5)))
+
+
+def sign_flip_test(shares: Sequence[float], clusters: Sequence[str]) -> float:
+    """Two-sided p value of a sum whose clusters change signs as wholes: exact for few clusters, else of random flips.
+
+    shares: each item's part of the sum. Under the hypothesis that both runs are alike, a cluster's sum is as likely as
+    its opposite (Rosenbaum 2002, "Observational Studies", section 2.4).
+    """
+    sums: dict[str, float] = defaultdict(float)
+    for share, cluster in zip(shares, clusters, strict=True):
+        sums[cluster] += share
+    moved = np.array([total for total in sums.values() if abs(total) > ROUNDING])
+    if len(moved) == 0:
+        return 1.0
+    reached = abs(moved.sum()) - ROUNDING
+    if len(moved) <= EXACT_CLUSTERS:
+        signs = 1 - 2 * ((np.arange(1 << len(moved))[:, None] >> np.arange(len(moved))) & 1)
+        return float((np.abs(signs @ moved) >= reached).mean())
+    flips = np.random.default_rng(0)
+    n_reached = 0
+    for _ in range(N_FLIPS // FLIPS_AT_ONCE):
+        signs = flips.integers(0, 2, (FLIPS_AT_ONCE, len(moved)), np.int8) * 2 - 1
+        n_reached += int((np.abs(signs @ moved) >= reached).sum())
+    return (1 + n_reached) / (1 + N_FLIPS)
 
 
 def _group(result: ItemResult, mean_over: Sequence[str]) -> Group:
@@ -157,7 +189,7 @@ def _interval(value: float, sums: list[float], bounds: tuple[float, float]) -> t
     if n < 2:
         return None
     error = math.sqrt(n / (n - 1) * math.fsum(total * total for total in sums))
-    if error < 1e-12:  # what rounding leaves
+    if error < ROUNDING:
         return _unvaried(value, n, bounds)
     reach = t_quantile(n - 1) * error
     return max(bounds[0], value - reach), min(bounds[1], value + reach)

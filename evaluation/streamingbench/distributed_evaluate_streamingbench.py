@@ -14,7 +14,9 @@ from pathlib import Path
 if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from evaluation.predictors.predictor_arguments import PredictorArguments
+from evaluation.predictors.live_memory import LiveMemory
+from evaluation.predictors.load import load_answerer, load_watcher
+from evaluation.predictors.predictor_arguments import AnswererArguments
 from evaluation.runner.command import run_task
 from evaluation.runner.run import EvaluationArguments
 from evaluation.streamingbench.task import StreamingBenchArguments, load_task
@@ -24,10 +26,13 @@ from utils.errors import run_command
 
 def main() -> int:
     """Run the command; returns its exit status."""
-    benchmark, model, run = parse_arguments(
-        StreamingBenchArguments, PredictorArguments, EvaluationArguments, description=__doc__.splitlines()[0]
+    benchmark, model, memory, run = parse_arguments(
+        StreamingBenchArguments, AnswererArguments, LiveMemory, EvaluationArguments, description=__doc__.splitlines()[0]
     )
-    return run_task(load_task, benchmark, model, run, Path(__file__).parent / "results")
+    default = Path(__file__).parent / "results"
+    if benchmark.online:
+        return run_task(load_task, benchmark, (model, memory), run, default, load_watcher)
+    return run_task(load_task, benchmark, model, run, default, load_answerer)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Rows of a benchmark: from a file, from a folder copied from the hub, or from the hub itself."""
 
 import csv
+import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,13 +29,17 @@ class HubSet:
         return f"hf download {self.id} --repo-type dataset --local-dir {self.folder.as_posix()}"
 
 
-def read_rows(name: str, hub: HubSet, limit: int | None = None) -> list[BenchmarkLine]:
-    """The rows of a file (.jsonl, .json, .csv, .parquet), of a folder copied from the hub, or of a hub id.
+def read_rows(
+    name: str, hub: HubSet, limit: int | None = None, skipped: list[str] | None = None
+) -> list[BenchmarkLine]:
+    """The rows of a file (.jsonl, .json, .csv, .tsv, .parquet), of a folder copied from the hub, or of a hub id.
 
-    limit: only the first ones. Raises UserError where there are none, with the command that gets them.
+    limit: only the first ones. skipped: gains what is wrong with lines that are left out. Raises UserError where there
+    are none, with the command that gets them.
     """
     path = Path(name)
-    readers = {".jsonl": read_benchmark, ".json": read_benchmark, ".csv": _csv_lines, ".parquet": _parquet_lines}
+    lines = functools.partial(read_benchmark, skipped=skipped)
+    readers = {".jsonl": lines, ".json": lines, ".csv": _csv_lines, ".tsv": _csv_lines, ".parquet": _parquet_lines}
     if path.is_file() and path.suffix not in readers:
         raise UserError(f"{path}: rows are read from files that end in {', '.join(readers)}")
     if not path.exists() and (path.suffix in readers or name.count("/") != 1):
@@ -58,7 +63,7 @@ def video_folders(name: str, hub: HubSet, video_dir: str | None = None) -> list[
 def _csv_lines(path: Path, limit: int | None) -> Iterator[BenchmarkLine]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
+            reader = csv.DictReader(file, strict=True, delimiter="\t" if path.suffix == ".tsv" else ",")
             for n_read, fields in enumerate(reader):
                 if limit is not None and n_read >= limit:
                     return

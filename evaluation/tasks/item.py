@@ -12,7 +12,8 @@ class ClipPlan:
     video: a file, or a folder of frames where `folder_fps` says how many make a second. start_s, end_s: the window,
     None leaves a side open. rule (data/video/frame_plan.py): "question" spreads frames evenly, "stream" takes 2 a
     second.
-    max_frames: a limit below the checkpoint's own.
+    max_frames: a limit below the checkpoint's own. min_frames: at least so many, where the window holds them.
+    max_pixels: of a frame, in place of what the checkpoint's limit of a clip leaves for each.
     """
 
     video: str
@@ -22,6 +23,8 @@ class ClipPlan:
     frame_times: Literal["grid", "end32"] = "grid"
     max_frames: int | None = None
     folder_fps: float | None = None
+    min_frames: int | None = None
+    max_pixels: int | None = None
 
 
 @dataclass(frozen=True)
@@ -40,19 +43,21 @@ class Choice:
 
 @dataclass(frozen=True)
 class Written:
-    """Write an answer, greedily, to the end of the turn or the limit."""
+    """Write an answer, greedily, to the end of the turn or the limit. prefix: how the assistant's turn begins."""
 
     text: str
     max_new_tokens: int
+    prefix: str = ""
 
 
 @dataclass(frozen=True)
 class Commentary:
-    """Comment on the clip second by second, through the streaming loop."""
+    """Comment on the clip second by second, through the streaming loop. is_silent: watch, and say nothing."""
 
     query: str
     max_new_tokens: int = 32  # a step
     repetition_penalty: float = 1.15
+    is_silent: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,20 @@ class MidStream:
     max_new_tokens: int
 
 
-Ask = Choice | Written | Commentary | MidStream
+@dataclass(frozen=True)
+class Polled:
+    """Say whether the moment has come, at each of some times, about the clip up to it; at the first yes, answer `then`.
+
+    Its answer's steps are (time, time, "yes" or "no"), its response is what was said at the moment, "" where none came.
+    """
+
+    text: str
+    times_s: tuple[float, ...]
+    then: str
+    max_new_tokens: int
+
+
+Ask = Choice | Written | Commentary | MidStream | Polled
 
 
 @dataclass(frozen=True)

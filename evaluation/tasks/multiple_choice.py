@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from evaluation.tasks.item import Choice, Item, Written
 from evaluation.tasks.lines import BenchmarkLine
 from evaluation.tasks.prompts import PromptTemplates
+from evaluation.tasks.reading import lone_letter
 from utils.errors import UserError
 
 LETTERED = re.compile(r"\(?([A-Z])[.):]\s*(.*)", re.DOTALL)
@@ -14,15 +15,18 @@ ANSWER_PREFIX = "Answer:"
 
 
 def lettered(options: Sequence[str], line: BenchmarkLine) -> dict[str, str]:
-    """Options as letter -> text; without letters they get A, B, ... in order. Raises UserError where letters repeat."""
+    """Options as letter -> text; without letters, and where letters repeat, they get A, B, ... in order.
+
+    Real sets have both, and questions with one option. Raises UserError where there is none.
+    """
     found = [LETTERED.fullmatch(option.strip()) for option in options]
-    if all(found):
-        letters = {match[1]: match[2].strip() for match in found}
-    else:
-        letters = {chr(ord("A") + i): option.strip() for i, option in enumerate(options)}
-    if len(letters) != len(options) or len(letters) < 2:
-        raise UserError(f"{line.where}: options {list(options)} are not at least two with letters of their own")
-    return letters
+    if not options:
+        raise UserError(f"{line.where}: no options")
+    if not all(found):
+        return {chr(ord("A") + i): option.strip() for i, option in enumerate(options)}
+    if len({match[1] for match in found}) < len(options):
+        return {chr(ord("A") + i): match[2].strip() for i, match in enumerate(found)}
+    return {match[1]: match[2].strip() for match in found}
 
 
 def listed_options(line: BenchmarkLine, name: str = "options") -> list[str]:
@@ -35,6 +39,7 @@ def listed_options(line: BenchmarkLine, name: str = "options") -> list[str]:
         value = value.strip()
         try:
             value = ast.literal_eval(value) if value.startswith(("[", "(")) else value.splitlines()
+            value = None if len(value) == 1 and not line[name].strip().startswith(("[", "(")) else value
         except (ValueError, SyntaxError):
             value = None
     if not isinstance(value, list | tuple) or not all(isinstance(option, str) for option in value):
@@ -48,15 +53,18 @@ def with_letters(options: dict[str, str]) -> list[str]:
 
 
 def right_letter(options: dict[str, str], line: BenchmarkLine, name: str = "answer") -> str:
-    """The letter of the answer, which a line gives as a letter, as "A. text" or as an option's text.
+    """The letter of the answer, which a line gives as a letter, as "A. text", as an option's text, or inside <answer>.
 
     Raises UserError where it is none of the options.
     """
     answer = str(line[name]).strip()
+    if inside := re.fullmatch(r"<answer>(.*)</answer>", answer, re.DOTALL):
+        answer = inside[1].strip()
     if answer in options:
         return answer
     for letter, text in options.items():
-        if answer == text or answer in (f"{letter}. {text}", f"({letter})", f"({letter}) {text}", f"{letter}."):
+        writings = (text, f"({letter})", f"{letter}.", f"{letter}. {text}", f"({letter}) {text}", f"{letter}: {text}")
+        if answer in writings:
             return letter
     raise UserError(f"{line.where}: {name} is {answer!r}, which is none of the options {with_letters(options)}")
 
@@ -78,15 +86,16 @@ def written_choice(
     return Written(text, max_new_tokens)
 
 
-def read_letter(response: str, letters: Sequence[str]) -> str | None:
-    """The option that a written answer names: the first of the letters that stands as a word of its own."""
-    found = re.search(rf"(?<![A-Za-z0-9])([{''.join(letters)}])(?![A-Za-z0-9'])", response)
-    return found[1] if found else None
-
-
 def names_the_letter(item: Item, response: str) -> float:
-    """1 where a written answer names the right one of the options that `shown` holds."""
-    return float(read_letter(response, letters_of(item.shown["options"])) == item.truth)
+    """1 where a written answer names the right one of the options that `shown` holds, by its letter or by its text."""
+    options = item.shown["options"]
+    letters = letters_of(options)
+    letter = lone_letter(response, letters)
+    if letter is None:
+        texts = [re.sub(LETTERED, r"\2", option.strip()).strip(" .").lower() for option in options]
+        named = [letter for letter, text in zip(letters, texts, strict=True) if text and text in response.lower()]
+        letter = named[0] if len(named) == 1 else None
+    return float(letter == item.truth)
 
 
 def letters_of(options: Sequence[str]) -> list[str]:

@@ -17,8 +17,8 @@ from pathlib import Path
 if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from evaluation.tasks.lines import read_benchmark
-from evaluation.videomme.task import read_subtitles
+from evaluation.tasks.hub_rows import read_rows
+from evaluation.videomme.task import HUB, read_subtitles
 from utils.arguments import helped, parse_arguments
 from utils.errors import UserError, run_command
 from utils.files import write_whole
@@ -30,9 +30,13 @@ N_NAMED = 5  # videos without a file that are named
 class AddSubtitleArguments:
     """The benchmark's lines, the folder of subtitles, and where the lines with subtitles go."""
 
-    benchmark_path: str = field(metadata={"help": "videomme.jsonl: one question a line"})
-    subtitle_dir: str = field(metadata={"help": "folder of {videoID}.srt"})
-    output: str = field(metadata={"help": "the lines with their subtitles; may be the benchmark file itself"})
+    benchmark_path: str = field(
+        metadata={"help": "videomme.jsonl, one question a line, or the hub's table (.parquet)", "path": "file"}
+    )
+    subtitle_dir: str = field(metadata={"help": "folder of {videoID}.srt", "path": "folder"})
+    output: str = field(
+        metadata={"help": "the lines with their subtitles; may be the benchmark file itself", "path": "output_file"}
+    )
     silent: bool = helped(True, "--silent False: a video without a file is an error")
 
 
@@ -42,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     folder = Path(arguments.subtitle_dir)
     if not folder.is_dir():
         raise UserError(f"--subtitle_dir {folder}: no such folder")
-    lines = list(read_benchmark(arguments.benchmark_path))
+    lines = read_rows(arguments.benchmark_path, HUB)
     names = list(dict.fromkeys(line["videoID"] for line in lines))
     words = {name: words_of(folder, name) for name in names}
     missing = [name for name, text in words.items() if text is None]

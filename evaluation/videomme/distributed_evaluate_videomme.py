@@ -15,7 +15,8 @@ from pathlib import Path
 if not __package__:  # run as a file: import from the repository's root
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from evaluation.predictors.predictor_arguments import PredictorArguments
+from evaluation.predictors.load import load_answerer
+from evaluation.predictors.predictor_arguments import AnswererArguments
 from evaluation.runner.command import run_task
 from evaluation.runner.run import EvaluationArguments
 from evaluation.videomme.task import VideoMMEArguments, load_task
@@ -26,9 +27,9 @@ from utils.errors import run_command
 def main() -> int:
     """Run the command; returns its exit status."""
     benchmark, model, run = parse_arguments(
-        VideoMMEArguments, PredictorArguments, EvaluationArguments, description=__doc__.splitlines()[0]
+        VideoMMEArguments, AnswererArguments, EvaluationArguments, description=__doc__.splitlines()[0]
     )
-    return run_task(load_task, benchmark, model, run, Path(__file__).parent / "results")
+    return run_task(load_task, benchmark, model, run, Path(__file__).parent / "results", load_answerer)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,10 @@ from transformers.generation.logits_process import (
 )
 
 from models.streaming.options import DecodingOptions
+from utils.errors import UserError
+
+NO_TOKEN = -1
+SMALL = 1e-3  # temperature
 
 
 @dataclass(frozen=True)
@@ -31,18 +35,28 @@ class TokenChoice:
 
 
 def choose_tokens(logits: Tensor, counts: Sequence[Tensor], choices: Sequence[TokenChoice]) -> list[int]:
-    """Choose the next token id of every stream; all are read from the device at once.
+    """Choose the next token id of every stream, NO_TOKEN where its logits are not finite; all are read at once.
 
     logits: [B, V]; counts: per stream int [V], how often each token is in its context. The penalty divides positive
     logits of tokens in the context and multiplies negative ones (Keskar et al. 2019).
     """
+    broken = ~logits.amax(-1).isfinite()  # NaN wins a maximum, and tokens that are forbidden have -inf
+    logits = logits.masked_fill(broken[:, None], 0.0)  # sampling from NaN would end the whole batch
     logits = _penalised(logits.float(), counts, [choice.options.repetition_penalty for choice in choices])
     logits = _less_silent(_without_forbidden(logits, choices), choices)
     tokens = logits.argmax(-1)
     for row, choice in enumerate(choices):
         if choice.options.do_sample:
             tokens[row] = _sample(logits[row : row + 1], choice)
-    return tokens.tolist()
+    return tokens.masked_fill(broken, NO_TOKEN).tolist()
+
+
+def not_finite() -> UserError:
+    """What is said where no token can be chosen."""
+    return UserError(
+        "the model's logits are not finite (NaN), so it can say nothing: the weights are damaged, or too large for "
+        "float16; load them again, or with --dtype bfloat16 or float32"
+    )
 
 
 def _penalised(logits: Tensor, counts: Sequence[Tensor], penalties: Sequence[float]) -> Tensor:
@@ -77,6 +91,8 @@ def _less_silent(logits: Tensor, choices: Sequence[TokenChoice]) -> Tensor:
 def _sample(logits: Tensor, choice: TokenChoice) -> Tensor:
     options = choice.options
     warpers = LogitsProcessorList()
+    if options.temperature < SMALL:
+        logits = logits - logits.amax()  # else they leave the range of float32, and their softmax is NaN
     if options.temperature != 1.0:
         warpers.append(TemperatureLogitsWarper(options.temperature))
     if options.top_k:

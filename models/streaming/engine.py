@@ -69,6 +69,7 @@ class StreamJob:
     due_s: float
     finish: Callable[[Any], None]
     renews: bool = False  # due anew with each token: long answers must not hold steps up
+    asked: dict | None = None  # of an answer: the fields that its records carry
     request: Request = field(init=False)  # set by `_advance`, which begins it
 
 
@@ -318,7 +319,8 @@ class Engine:
             seconds = round(self.now() - started, 3)
             self._tell(stream, {"type": "answer", **asked, "text": "".join(pieces).strip(), "seconds": seconds})
 
-        self._begin(StreamJob(stream, session, session.answer_task(question, say, clip), started, finish, renews=True))
+        task = session.answer_task(question, say, clip)
+        self._begin(StreamJob(stream, session, task, started, finish, renews=True, asked=asked))
 
     def _begin(self, job: StreamJob) -> None:
         self.jobs.append(job)
@@ -389,6 +391,7 @@ class Engine:
             return
         if reason != "saved":  # a saved stream's frames that wait are sent again
             stream.give_up()
+        self._leave_unanswered(stream)
         self.totals["dropped"] += stream.queue.n_dropped
         final = {**stream.record(), "type": "end", "reason": reason}
         stream.closing = stream.closed = True
@@ -402,6 +405,16 @@ class Engine:
         stream.session.close()
         self._tell(stream, final)
         self.changed.notify_all()
+
+    def _leave_unanswered(self, stream: Stream) -> None:
+        """Tell of every accepted question that gets no answer: its answer's record, empty, with the reason."""
+        asked = [job.asked for job in self.jobs if job.stream is stream and job.asked]
+        for number, question, _ in stream.questions:
+            asked.append({"id": number, "question": question, "asked_s": stream.end_s})
+        stream.questions.clear()
+        why = "the stream ended first" if stream.has_seen else "nothing was seen that it could be about"
+        for one in asked:
+            self._tell(stream, {"type": "answer", **one, "text": "", "seconds": 0.0, "unanswered": why})
 
     def _tell(self, stream: Stream, record: dict) -> None:
         try:

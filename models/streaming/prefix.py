@@ -10,7 +10,7 @@ from data.samples.positions import position_ids
 from models.load import Checkpoint
 from models.streaming.cache import KVCache
 from models.streaming.decoder import Decoder, StreamRows
-from models.streaming.decoding import TokenChoice, choose_tokens
+from models.streaming.decoding import NO_TOKEN, TokenChoice, choose_tokens, not_finite
 from models.streaming.options import DecodingOptions
 
 CHUNK_TOKENS = 1024  # read at once: bounds the memory of masks and activations of a clip of 24,000 visual tokens
@@ -33,7 +33,10 @@ class PrefixReader:
 
     @torch.inference_mode()
     def logits(self, ids: Sequence[int]) -> Tensor:
-        """Prefill a prompt, ids [n] with one pad per visual token; returns logits float32 [V] of what follows it."""
+        """Prefill a prompt, ids [n] with one pad per visual token; returns logits float32 [V] of what follows it.
+
+        Raises UserError where they are not finite.
+        """
         kept = common_length(self.read, ids[:-1])  # the last token is read again: its hidden state gives the logits
         self.cache.truncate(kept)
         positions = position_ids(torch.tensor(ids), [self.block], self.checkpoint.position_mode, self._pads)
@@ -45,7 +48,10 @@ class PrefixReader:
             hidden = self._prefill(
                 torch.tensor(ids[start:stop]), positions[:, start:stop], self._features(ids, start, stop)
             )
-        return self.model.lm_head(hidden[-1]).float()
+        logits = self.model.lm_head(hidden[-1]).float()
+        if not logits.amax().isfinite():
+            raise not_finite()
+        return logits
 
     @torch.inference_mode()
     def write(self, ids: Sequence[int], max_new_tokens: int) -> list[int]:
@@ -57,6 +63,8 @@ class PrefixReader:
         choice = TokenChoice(greedy, self.checkpoint.chat.silence, forbidden_ids=tuple(self._pads.values()))
         while len(said) < max_new_tokens:
             (token,) = choose_tokens(logits[None], [], [choice])
+            if token == NO_TOKEN:
+                raise not_finite()
             if token in self.checkpoint.eos_ids:
                 break
             said.append(token)

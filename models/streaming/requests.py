@@ -19,10 +19,11 @@ from models.qwen2_vl import StreamingModel
 from models.streaming.cache import KVCache, SlotAllocation
 from models.streaming.decode_graphs import DecodeGraphs
 from models.streaming.decoder import Decoder, StreamRows
-from models.streaming.decoding import TokenChoice, choose_tokens
+from models.streaming.decoding import NO_TOKEN, TokenChoice, choose_tokens, not_finite
 from models.streaming.slot_pool import POOL_SLOTS, SlotPool
 from models.streaming.stream_state import StreamState
 from models.vision import encode_patches
+from utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Batch:
 
     @torch.inference_mode()
     def execute(self, requests: Sequence[Request]) -> list[Any]:
-        """Execute requests, those of a kind as one batch; returns their replies in order."""
+        """Execute requests, those of a kind as one batch; returns replies in order, UserError for one that failed."""
         vision = {i: request for i, request in enumerate(requests) if isinstance(request, VisionRequest)}
         decode = {i: request for i, request in enumerate(requests) if isinstance(request, DecodeRequest)}
         replies: dict[int, Any] = {}
@@ -131,7 +132,7 @@ class Batch:
         blocks = [VisualBlock("video", *of) for of in zip(grids, steps, strict=True)]
         return list(zip(blocks, features.split([block.n_tokens for block in blocks]), strict=True))
 
-    def _run_decoder(self, requests: list[DecodeRequest]) -> list[int]:
+    def _run_decoder(self, requests: list[DecodeRequest]) -> list[int | UserError]:
         admitted: list[tuple[Tensor, Tensor, SlotAllocation]] = []
         streams: list[StreamRows] = []
         at = 0
@@ -150,7 +151,16 @@ class Batch:
             logits = self.logits(ids, torch.cat(features) if features else None, positions, streams)
         logits[:, self.unspeakable] = -torch.inf
         counts = [request.state.counts for request in requests]
-        return choose_tokens(logits, counts, [request.choice for request in requests])
+        tokens = choose_tokens(logits, counts, [request.choice for request in requests])
+        return [not_finite() if token == NO_TOKEN else token for token in tokens]
+
+
+def reply_to(request: Request, batch: Batch) -> Any:
+    """The reply to a request that is executed alone. Raises UserError where it fails."""
+    (reply,) = batch.execute([request])
+    if isinstance(reply, UserError):
+        raise reply
+    return reply
 
 
 def run_alone(task: StreamTask, batch: Batch) -> Any:
@@ -161,4 +171,4 @@ def run_alone(task: StreamTask, batch: Batch) -> Any:
             request = task.send(reply)
         except StopIteration as end:
             return end.value
-        (reply,) = batch.execute([request])
+        reply = reply_to(request, batch)

@@ -17,7 +17,7 @@ from data.video.live import TimedFrame
 from models.load import Checkpoint
 from models.streaming.decoding import TokenChoice
 from models.streaming.options import StreamOptions
-from models.streaming.requests import Batch, DecodeRequest, StreamTask, VisionRequest, run_alone
+from models.streaming.requests import Batch, DecodeRequest, StreamTask, VisionRequest, reply_to, run_alone
 from models.streaming.step_queue import StepFrames, StepQueue
 from models.streaming.stream_state import StreamState
 
@@ -178,7 +178,7 @@ class StreamingSession:
         return Step(start_s, end_s, text, token_ids, timings, self.state.n_tokens)
 
     def answer_task(self, question: str, say: Callable[[str], None], clip: VisionRequest | None = None) -> StreamTask:
-        """Coroutine of `ask`, or of `watch` with a clip; `say` is called with each piece."""
+        """Coroutine of `ask`, or of `watch` with a clip; `say` is called with each piece. Returns the ids said."""
         parts, blocks, features = [question], [], None
         if clip is not None:
             block, features = yield clip
@@ -192,7 +192,7 @@ class StreamingSession:
                 say(text[len(shown) :])
                 shown = text
 
-        yield from self._speak(parts, blocks, features, show=show)
+        return (yield from self._speak(parts, blocks, features, show=show))
 
     def _pieces(self, question: str, clip: VisionRequest | None = None, close: bool = False) -> Iterator[str]:
         said: list[str] = []
@@ -206,7 +206,7 @@ class StreamingSession:
                     return
                 yield from said
                 said.clear()
-                (reply,) = self.batch.execute([request])
+                reply = reply_to(request, self.batch)
         finally:
             if close:
                 self.close()

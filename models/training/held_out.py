@@ -13,7 +13,8 @@ from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback, WandbCallback
 from transformers.trainer_callback import CallbackHandler
 
-from data.samples.annotations import AnnotationFile, Sample, resolve_media
+from data.samples.annotations import AnnotationFile, Sample
+from data.samples.media import video_of
 from data.samples.words import SILENCE, words_by_step
 from data.video.clip import read_clip
 from data.video.frame_plan import FPS
@@ -64,7 +65,12 @@ class HeldOut(TrainerCallback):
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, arguments: HeldOutArguments, output_dir: str | Path, reporters: CallbackHandler
+        self,
+        checkpoint: Checkpoint,
+        arguments: HeldOutArguments,
+        output_dir: str | Path,
+        reporters: CallbackHandler,
+        media_root: str | None = None,
     ):
         self.checkpoint, self.folder, self.reporters = checkpoint, Path(output_dir) / "held_out", reporters
         self.every = arguments.held_out_steps
@@ -72,7 +78,7 @@ class HeldOut(TrainerCallback):
             raise UserError(
                 f"--held_out_steps {self.every}, --held_out_clips {arguments.held_out_clips}: give 1 or more of each"
             )
-        file = AnnotationFile(arguments.held_out_annotations)
+        file = AnnotationFile(arguments.held_out_annotations, media_root)
         streams = (sample for sample in map(file.__getitem__, range(len(file))) if sample.is_stream)
         self.samples = list(islice(streams, arguments.held_out_clips))
         if not self.samples:
@@ -110,9 +116,7 @@ class HeldOut(TrainerCallback):
             model.train(was_training)
 
     def _stream(self, sample: Sample) -> list[SpokenStep]:
-        video = sample.video
-        path = resolve_media(video.video, sample)
-        clip = read_clip(path, video.video_start, video.video_end, limits=self.checkpoint.limits)
+        clip = video_of(sample, sample.video, limits=self.checkpoint.limits, rule="stream", read=read_clip).read()
         # A batch of its own: the storage for its cache is given back with it.
         options = StreamOptions(query=sample.query.text or DEFAULT_QUERY, max_new_tokens=MAX_NEW_TOKENS)
         session = StreamingSession(self.checkpoint, options, Batch(self.checkpoint.model, n_rows=1))

@@ -1,51 +1,38 @@
-"""Input: folders of videos, with the titles and captions that stand beside them, as yt-dlp leaves them.
+"""Input: folders of videos, with the titles and captions that stand beside them, as yt-dlp and cameras leave them.
 
     python -m data.production.run CONFIG.yaml        # with  inputs: {folder_input: {folders: [datasets/videos]}}
 
 For NAME.mp4 (.mkv, .webm, ...) the title, category, channel, language, height and length come from NAME.info.json, and
 words from NAME.en.json3, .en.vtt, .en.srt or the same without a language, the first of them that can be read. Neither
 is needed: speech recognition needs only the videos. Captions may stand in a folder of their own, under the same names
-(caption_folder). Subfolders are read too; hidden, partial and unmerged files (.part, .f137.mp4) are not.
+(caption_folder). folder_listing.py says which files belong together, caption_names.py which captions are the best.
 
 Nothing that a file says is taken as a path. A broken file is a rejected record that names it; the others go on.
 """
 
+import contextlib
 import hashlib
 import os
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import orjson
+import av
 
+from data.production.inputs.caption_names import CaptionLabel, label_of, language_code, rank_captions
+from data.production.inputs.folder_listing import VIDEO_SUFFIXES, Files, list_folder, same_name
+from data.production.inputs.info_file import BadInfo, read_info
 from data.production.record import Record
 from data.production.stage import Input
-from data.production.words.caption_files import INVISIBLE, SUFFIXES, BadCaptions, CaptionTranscript, read_captions
-from data.video.container import VideoError, decode_all, open_video, video_stream
-from data.video.pixels import upright_hw
+from data.production.words.caption_files import SUFFIXES, BadCaptions, CaptionTranscript, read_captions
+from data.production.words.section import cut_section
+from data.video.container import FFMPEG_ERRORS, VideoError, decode_all, frame_ticks, open_video, video_stream
+from data.video.file_clock import FileClock
+from data.video.pixels import shown_hw
 from utils.errors import UserError
 
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".flv", ".ts", ".mpg", ".mpeg", ".3gp", ".wmv")
-INFO_SUFFIX = ".info.json"
-UNFINISHED = re.compile(r"\.(?:part|ytdl|temp|tmp|f\d{1,4}(?:-\w+)?)$")  # of a name without its suffix
-LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{1,12})*")
-MAX_INFO_BYTES = 64 << 20  # yt-dlp's own have 1 MB; with comments some more
-MAX_TEXT = 1000  # characters of a title
-
-
-class BadInfo(Exception):
-    """A .info.json that cannot be used."""
-
-
-class Files(NamedTuple):
-    """What there is of one video: suffixes behind its stem, "" and () for what is not there."""
-
-    stem: str  # relative to the folder
-    video: str
-    info: str
-    captions: tuple[str, ...]
+SHOWN_FILES = 5  # in a message
+SECTION_SLACK_S = 5.0  # captions of a section itself end so long behind it at most
 
 
 @dataclass
@@ -74,7 +61,7 @@ class FolderOptions:
 class FolderInput(Input):
     """Videos by their names: a shard is a run of names of one folder."""
 
-    name, version, Options = "folder_input", 2, FolderOptions
+    name, version, Options = "folder_input", 3, FolderOptions
 
     def shards(self, size: int) -> Iterator[dict]:
         """Runs of `size` videos, in the order of their names."""
@@ -88,7 +75,7 @@ class FolderInput(Input):
                 yield {
                     "folder": number,
                     "files": [
-                        list(entry) if _is_writable("".join(entry[:2])) else ascii(entry.stem) for entry in files
+                        list(entry) if _is_writable(entry.stem + entry.video) else ascii(entry.stem) for entry in files
                     ],
                     "identity": self._identity(folder, files),
                 }
@@ -140,26 +127,28 @@ class FolderInput(Input):
 
     def _paths(self, folder: Path, files: Files) -> list[Path]:
         captions = Path(self.options.caption_folder or folder)
-        own = [_with(folder, files.stem, suffix) for suffix in (files.video, files.info) if suffix]
-        return own + [_with(captions, files.stem, suffix) for suffix in files.captions]
+        own = [folder / name for name in (files.video, files.info) if name]
+        return own + [captions / name for name in files.captions]
 
     def _record(self, folder: Path, files: Files) -> Record:
         # "#" parts a clip's number from its video's name.
-        name = (files.stem + files.video).replace("#", "%23")
+        name = (files.video or files.stem).replace("#", "%23")
         if len(self.options.folders) > 1:
             name = f"{folder.as_posix()}/{name}"
-        path = _with(folder, files.stem, files.video or files.info or "".join(files.captions[:1]))
+        path = folder / (files.video or files.info or "".join(files.captions[:1]))
         record = Record(name, source=str(path))
         try:
             if files.info:
-                read_info(_with(folder, files.stem, files.info), record)
+                read_info(folder / files.info, record)
             self._read_words(folder, files, record)
             if files.video:
                 record.video = str(path)
                 if self.options.open_videos:
                     _read_size(path, record)
             elif self.options.videos_required:
-                record.reject(self.name, "no_video", f"{path}: no video under this name")
+                parts = [name for name in files.others if _is_video(name)]
+                why = f"; yt-dlp has not merged {', '.join(parts)}: let it go on, or rename one" if parts else ""
+                record.reject(self.name, "no_video", f"{path}: no video under this name{why}")
         except BadInfo as fault:
             record.reject(self.name, "malformed_info", str(fault))
         except BadCaptions as fault:
@@ -169,176 +158,118 @@ class FolderInput(Input):
         return record
 
     def _read_words(self, folder: Path, files: Files, record: Record) -> None:
-        """The first captions that can be read, in the order of languages, then formats. Raises BadCaptions."""
+        """The first captions that can be read, in the order of languages, then formats; where there are none,
+        extra["no_captions"] says why of each file that lies there. Raises BadCaptions."""
+        names = {same_name(name)[len(files.stem) :]: name for name in files.captions}
         fault: BadCaptions | None = None
-        for suffix in rank_captions(files.captions, self.options.languages):
-            path = _with(Path(self.options.caption_folder or folder), files.stem, suffix)
+        not_taken: dict[str, str] = {}
+        for suffix in rank_captions(names, self.options.languages):
+            path = Path(self.options.caption_folder or folder) / names[suffix]
             try:
                 transcript = read_captions(path, self.options.caption_encoding)
             except BadCaptions as error:
-                fault = fault or error
+                not_taken[names[suffix]] = str(error).removeprefix(f"{path}: ")
+                # Anything may lie beside a video as .json.
+                fault = fault if path.suffix.lower() == ".json" else fault or error
                 continue
-            _keep_transcript(record, transcript, language_of(suffix) or transcript.language)
-            record.extra["captions"] = suffix.lstrip(".")
+            _keep_transcript(record, transcript, label_of(suffix))
+            record.extra["captions"] = suffix.lstrip("._- ")
             return
         if fault:
             raise fault
+        wanted = ", ".join(self.options.languages)
+        beside = [*files.captions, *(name for name in files.others if not _is_video(name))]
+        others = {name: _why_not(files.stem, name, wanted) for name in beside}
+        if not_taken := {**others, **not_taken}:
+            record.extra["no_captions"] = _named(not_taken)
         if self.options.captions_required:
-            where = f"{folder / files.stem}"
-            raise BadCaptions("no_captions", f"{where}: no captions in {', '.join(self.options.languages)}")
+            why = record.extra.get("no_captions", "no file of captions lies beside it")
+            raise BadCaptions("no_captions", f"{folder / files.stem}: no captions in {wanted}; {why}")
 
 
-def list_folder(folder: Path, caption_folder: Path | None = None) -> list[Files]:
-    """What there is of each video of a folder and its subfolders, in the order of their names; what has no video of its
-    own stands among them."""
-    infos, videos = set(), set()
-    for prefix, name in _walk(folder):
-        stem, suffix = os.path.splitext(name)
-        if name.endswith(INFO_SUFFIX):
-            infos.add(prefix + name.removesuffix(INFO_SUFFIX))
-        elif suffix.lower() in VIDEO_SUFFIXES and not UNFINISHED.search(stem):
-            videos.add((prefix + stem, suffix))
-    stems = infos | {stem for stem, _ in videos}
-    captions: dict[str, list[str]] = {}
-    for prefix, name in _walk(caption_folder or folder):
-        stem, suffix = os.path.splitext(name)
-        if suffix.lower() in SUFFIXES:
-            owner, suffix = _owner(prefix + stem, suffix, stems)
-            captions.setdefault(owner, []).append(suffix)
-    without_video = (stems | captions.keys()) - {stem for stem, _ in videos}
-    everything = [*videos, *((stem, "") for stem in without_video)]
-    return sorted(
-        Files(stem, video, INFO_SUFFIX if stem in infos else "", tuple(sorted(captions.get(stem, ()))))
-        for stem, video in everything
-    )
+def _is_video(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
 
 
-def _owner(stem: str, suffix: str, stems: set[str]) -> tuple[str, str]:
-    """Whose captions a file holds: NAME and ".en.vtt" of NAME.en.vtt, unless there is a video NAME.en."""
-    name, dot, language = stem.rpartition(".")
-    if stem in stems or not (dot and LANGUAGE.fullmatch(language)):
-        return stem, suffix
-    return name, f".{language}{suffix}"
+def _why_not(stem: str, name: str, wanted: str) -> str:
+    """Why a file that lies beside a video was not read as its captions."""
+    before, suffix = os.path.splitext(same_name(name)[len(stem) :])
+    label = label_of(before + suffix)
+    if before.endswith(".live_chat"):
+        return "a chat, no captions"
+    if suffix.lower() not in SUFFIXES:
+        return f"{suffix} is not read; make SubRip of it: ffmpeg -i FILE{suffix} FILE.en.srt"
+    if label is None:
+        return f"{before!r} names no language; name it {stem}.en{suffix}"
+    return f"language {label.language}, wanted {wanted}"
 
 
-def rank_captions(suffixes: Iterable[str], languages: list[str]) -> list[str]:
-    """Captions in one of the languages, or in none that is named, the best first: the language as asked for, as it was
-    spoken (en-orig), of a region (en-GB), not named; and of each the format that says most."""
-
-    def rank(suffix: str) -> tuple[int, int, int, str] | None:
-        language = language_of(suffix).lower().replace("_", "-")
-        for place, wanted in enumerate(languages):
-            wanted = wanted.lower().replace("_", "-")
-            exact = [wanted, f"{wanted}-orig"]
-            if language in exact or language.startswith(f"{wanted}-"):
-                return place, (exact.index(language) if language in exact else 2), _format(suffix), suffix
-        return (len(languages), 0, _format(suffix), suffix) if not language else None
-
-    return sorted((suffix for suffix in suffixes if rank(suffix) is not None), key=rank)
+def _named(reasons: dict[str, str]) -> str:
+    named = [f"{name}: {why}" for name, why in sorted(reasons.items())]
+    more = f"; and {len(named) - SHOWN_FILES} more" if len(named) > SHOWN_FILES else ""
+    return "; ".join(named[:SHOWN_FILES]) + more
 
 
-def language_of(suffix: str) -> str:
-    """The language in ".en.vtt"; "" where there is none."""
-    return suffix[1:].rpartition(".")[0]
-
-
-def read_info(path: Path, record: Record) -> None:
-    """Fill in what yt-dlp's .info.json says. Raises BadInfo."""
-    if not path.is_file():
-        raise BadInfo(f"{path}: not a file any more")
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_INFO_BYTES + 1)
-        if len(data) > MAX_INFO_BYTES:
-            raise BadInfo(f"{path}: over {MAX_INFO_BYTES} bytes; leave out comments (--no-write-comments)")
-        info = orjson.loads(data)
-    except OSError as error:
-        raise BadInfo(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise BadInfo(f"{path}: not JSON ({error}); get it again, or delete it") from None
-    if not isinstance(info, dict):
-        raise BadInfo(f"{path}: an object is needed, not {str(info)[:60]!r}")
-    categories = _value(path, info, "categories", list) or []
-    if info.get("_type") == "playlist":
-        record.reject("folder_input", "playlist", f"{path} is about a playlist, not a video")
-    record.title = _text(path, info, "title")
-    record.category = _clean(categories[0]) if categories and isinstance(categories[0], str) else ""
-    record.channel = _text(path, info, "channel") or _text(path, info, "uploader")
-    record.language = _text(path, info, "language")
-    record.duration_s = _number(path, info, "duration")
-    height, width = _number(path, info, "height"), _number(path, info, "width")
-    record.height, record.width = height and int(height), width and int(width)
-    kept = {"video_id": "id", "channel_id": "channel_id", "license": "license", "upload_date": "upload_date"}
-    record.extra |= {name: text for name, key in kept.items() if (text := _text(path, info, key))}
-
-
-def _keep_transcript(record: Record, transcript: CaptionTranscript, language: str) -> None:
+def _keep_transcript(record: Record, transcript: CaptionTranscript, label: CaptionLabel) -> None:
     record.words, record.captions = transcript.words, transcript.captions
-    record.language = record.language or re.sub(r"[-_].*", "", language)
+    video_language = language_code(record.language).partition("-")[0]
+    spoken = label.base or language_code(transcript.language).partition("-")[0]
+    # What a machine has translated (en-de) is not in the language that is spoken.
+    if spoken and spoken != video_language and not (video_language and label.variant == video_language):
+        if record.language:
+            record.extra["video_language"] = record.language
+        record.language = spoken
     if transcript.left_out:
         record.extra["captions_left_out"] = transcript.left_out
+    if "section" in record.extra:
+        _cut_section(record, label)
+
+
+def _cut_section(record: Record, label: CaptionLabel) -> None:
+    """Put captions of a whole video on the clock of the section that was downloaded. Those that somebody made of the
+    section itself name no language, and end with it."""
+    section = record.extra["section"]
+    entries = record.words or record.captions
+    length_s = record.duration_s
+    if not label.language and length_s is not None and entries and entries[-1][1] <= length_s + SECTION_SLACK_S:
+        return
+    record.words, n_words = cut_section(record.words, section["start_s"], section["end_s"])
+    record.captions, n_in_captions = cut_section(record.captions, section["start_s"], section["end_s"])
+    section["words_outside"] = n_words + n_in_captions
+    if not (record.words or record.captions):
+        record.extra["no_captions"] = f"all {section['words_outside']} words lie outside of its section"
 
 
 def _read_size(path: Path, record: Record) -> None:
-    """Height, width and length of a video as it is. Raises VideoError where no frame can be decoded."""
+    """Height, width and length of a video's picture as it is. Raises VideoError where no frame can be decoded."""
     with open_video(path) as container:
-        stream = video_stream(container)
-        if container.duration:
-            record.duration_s = container.duration / 1e6
-        elif stream.duration and stream.time_base:
-            record.duration_s = float(stream.duration * stream.time_base)
         frame = next(iter(decode_all(container, path)), None)
         if frame is None:
             raise VideoError(f"{path}: no frame can be decoded; the file is truncated or damaged")
-        record.height, record.width = upright_hw(frame)
+        record.height, record.width = shown_hw(frame, video_stream(container).sample_aspect_ratio)
+        seconds = _picture_s(container, path)
+        record.duration_s = record.duration_s if seconds is None else seconds
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, str]]:
-    """(folder relative to `folder` with a slash, or "", name) of every file that is not hidden, in order."""
-    for at, folders, names in os.walk(folder, onerror=_not_listed):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        inside = os.path.relpath(at, folder)
-        prefix = "" if inside == "." else f"{inside}/"
-        yield from ((prefix, name) for name in sorted(names) if not name.startswith("."))
-
-
-def _not_listed(error: OSError) -> None:
-    raise UserError(f"{error.filename}: cannot be listed ({error.strerror}); check its rights")
-
-
-def _with(folder: Path, stem: str, suffix: str) -> Path:
-    return folder / (stem + suffix)
-
-
-def _format(suffix: str) -> int:
-    return SUFFIXES.index(os.path.splitext(f"_{suffix}")[1].lower())
+def _picture_s(container: av.container.InputContainer, path: Path) -> float | None:
+    """When the last frame ends, on the file's clock; sound may go on for longer. None where no packet says it."""
+    stream, clock = video_stream(container), FileClock(container, path)
+    # What a stream states as its length may be the file's. Where the clock may jump, or nothing lies behind the seek,
+    # all is read.
+    ahead_s = 0 if clock.may_jump else (container.duration or 0) / av.time_base
+    with contextlib.suppress(*FFMPEG_ERRORS):
+        for at_s in dict.fromkeys((ahead_s, 0)):
+            container.seek(int((at_s + clock.zero_s) / stream.time_base), stream=stream)
+            timed = (packet for packet in clock.packets(stream) if packet.size and packet.pts is not None)
+            end = max((packet.pts + (packet.duration or frame_ticks(stream)) for packet in timed), default=None)
+            if end is not None:
+                return float(end * stream.time_base)
+    return container.duration / av.time_base if container.duration else None
 
 
 def _is_writable(text: str) -> bool:
     """Whether a name of the file system can stand in a file of text."""
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def _value(path: Path, info: dict[str, Any], key: str, kind: type | tuple) -> Any:
-    value = info.get(key)
-    if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-        raise BadInfo(f"{path}: {key} is {str(value)[:60]!r}; another type is needed there")
-    return value
-
-
-def _text(path: Path, info: dict[str, Any], key: str) -> str:
-    return _clean(_value(path, info, key, str) or "")
-
-
-def _number(path: Path, info: dict[str, Any], key: str) -> float | None:
-    value = _value(path, info, key, (int, float))
-    if value is not None and not 0 <= value < 1e7:
-        raise BadInfo(f"{path}: {key} is {value}; a number from 0 on is needed there")
-    return value
-
-
-def _clean(text: str) -> str:
-    return " ".join(INVISIBLE.sub("", text).split())[:MAX_TEXT]
 
 
 INPUT = FolderInput

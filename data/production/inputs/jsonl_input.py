@@ -7,6 +7,7 @@ to `extra`. A line that cannot be used is a rejected record that names file and 
 """
 
 import difflib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from operator import le
@@ -18,7 +19,7 @@ import orjson
 from data.production.record import FIELDS, Record, Rejection, to_line
 from data.production.stage import Input
 from data.production.words.packed_words import is_sorted
-from data.samples.annotations import AnnotationFile
+from data.samples.json_lines import JsonLines
 from data.samples.line_index import file_identity
 from utils.errors import UserError
 
@@ -44,6 +45,9 @@ class JsonlOptions:
     """Which files."""
 
     paths: list[str] = field(default_factory=list, metadata={"help": "JSONL files"})
+    media_root: str | None = field(
+        default=None, metadata={"help": "folder that videos are relative to; default: the working directory"}
+    )
 
 
 class JsonlInput(Input):
@@ -57,7 +61,7 @@ class JsonlInput(Input):
         if not self.options.paths:
             raise UserError("jsonl_input: no files; give paths: [FILE.jsonl, ...]")
         for path in self.options.paths:
-            file = AnnotationFile(path)
+            file = JsonLines(path)
             identity = file_identity(Path(path)).hex()
             for start in range(0, len(file), size):
                 yield {"path": path, "identity": identity, "start": start, "stop": min(start + size, len(file))}
@@ -72,9 +76,11 @@ class JsonlInput(Input):
         if file_identity(Path(path)).hex() != identity:
             raise UserError(f"{path}: changed while it was in use; run the same command again")
         if self._open != (path, identity):
-            self._open, self._file = (path, identity), AnnotationFile(path)
+            self._open, self._file = (path, identity), JsonLines(path)
         for line_no, line in self._file.lines(shard["start"], shard["stop"]):
             record = parse_line(line, path, line_no)
+            if self.options.media_root and record.video:
+                record.video, line = os.path.join(self.options.media_root, record.video), b""
             yield record, _own_line(record, line)
 
 
@@ -163,6 +169,12 @@ def _check_timed(name: str, value: Any) -> None:
         if not (isinstance(entry, list) and len(entry) == 3 and isinstance(entry[2], str)):
             raise BadLine("malformed_record", f"{name}[{i}] must be [start_s, end_s, text], not {str(entry)[:60]!r}")
         start_s, end_s = entry[:2]
+        if start_s is None or end_s is None:
+            raise BadLine(
+                "bad_time",
+                f"{name}[{i}] has no time: {str(entry)[:60]}; whisperX gives none to numbers and signs that it cannot "
+                "align: give it a time between its neighbours', or leave it out",
+            )
         if not all(type(second) in (int, float) and 0 <= second < MAX_S for second in (start_s, end_s)):
             raise BadLine("bad_time", f"{name}[{i}]: times are seconds from 0 on, not {entry[:2]}")
         if start_s > end_s:

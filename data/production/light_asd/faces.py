@@ -2,11 +2,13 @@
 
 import importlib.util
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
+from torchvision.ops import nms
 
 from utils.errors import UserError
 
@@ -85,12 +87,6 @@ class Mtcnn:
         return [np.zeros((0, 4), np.float32) if boxes is None else np.asarray(boxes, np.float32) for boxes in found]
 
 
-def best_boxes(boxes: np.ndarray, scores: Sequence[float], max_overlap: float) -> list[int]:
-    """Numbers of the boxes [n, 4] that stay when each removes those of lower score that it overlaps by more."""
-    from data.production.light_asd.tracks import overlaps
-
-    share, kept = overlaps(boxes, boxes), []
-    for i in np.argsort(-np.asarray(scores), kind="stable"):
-        if not kept or share[i, kept].max() < max_overlap:
-            kept.append(int(i))
-    return kept
+def best_boxes(boxes: np.ndarray, scores: np.ndarray, max_overlap: float) -> list[int]:
+    """Numbers of the boxes [n, 4] that stay when each removes those of lower score [n] that it overlaps by more."""
+    return nms(torch.from_numpy(boxes), torch.from_numpy(np.asarray(scores, boxes.dtype)), max_overlap).tolist()

@@ -3,6 +3,7 @@
 import functools
 
 import numpy as np
+from scipy.fft import dct
 
 RATE = 16000
 PER_SECOND = 100
@@ -24,7 +25,7 @@ def mfcc(sound: np.ndarray, n_rows: int) -> np.ndarray:
     power = np.abs(np.fft.rfft(frames, N_FFT)) ** 2 / N_FFT
     tiny = np.finfo(float).eps
     energy, filtered = power.sum(1), power @ _mel_filters().T
-    cepstrum = np.log(np.where(filtered == 0, tiny, filtered)) @ _cosines().T
+    cepstrum = dct(np.log(np.where(filtered == 0, tiny, filtered)), norm="ortho")[:, :N_COEFFICIENTS]
     cepstrum *= 1 + LIFTER / 2 * np.sin(np.pi * np.arange(N_COEFFICIENTS) / LIFTER)
     cepstrum[:, 0] = np.log(np.where(energy == 0, tiny, energy))
     return cepstrum.astype(np.float32)
@@ -41,12 +42,3 @@ def _mel_filters() -> np.ndarray:
         row[rising.astype(int)] = (rising - left) / (top - left)
         row[falling.astype(int)] = (right - falling) / (right - top)
     return filters
-
-
-@functools.cache
-def _cosines() -> np.ndarray:
-    """The first rows [13, 26] of the orthonormal DCT-II."""
-    k, n = np.arange(N_COEFFICIENTS)[:, None], np.arange(N_FILTERS)
-    rows = np.cos(np.pi * k * (2 * n + 1) / (2 * N_FILTERS)) * np.sqrt(2 / N_FILTERS)
-    rows[0] /= np.sqrt(2)
-    return rows

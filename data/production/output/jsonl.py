@@ -1,7 +1,8 @@
 """The end of a run: training files with their index, what was rejected and what failed, parquet and a data card."""
 
-import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,10 +11,10 @@ import orjson
 from data.production.append_jsonl_seeks import SeekWriter
 from data.production.record import has_failed, read_record_lines
 from data.production.runner.config import OutputOptions
-from data.production.runner.shard_files import put
+from data.production.runner.shard_files import put, saved
 from data.production.runner.step import digest_of
 from data.samples.line_index import open_index
-from utils.errors import UserError
+from utils.files import partial_file
 
 FORMAT = 2  # of the files: raise it when one changes
 HELD_OUT = "held_out"
@@ -65,10 +66,9 @@ def _write_kept(folder: Path, kept: Sequence[Path], options: OutputOptions) -> d
                 files.add(names[HELD_OUT if is_held_out else ""], orjson.dumps(sample), options.seeks)
             else:
                 files.add(f"{options.name}.jsonl", line)
-        written = files.finish()
-    for name in written:
+    for name in files.n_lines:
         open_index(folder / name)
-    return written
+    return dict(files.n_lines)
 
 
 def _write_dropped(folder: Path, dropped: Sequence[Path], options: OutputOptions) -> dict[str, int]:
@@ -78,7 +78,7 @@ def _write_dropped(folder: Path, dropped: Sequence[Path], options: OutputOptions
                 files.add("rejected.jsonl", line)
             if has_failed(line):
                 files.add("failed.jsonl", line)
-        return files.finish()
+    return dict(files.n_lines)
 
 
 def _lines(paths: Iterable[Path]) -> Iterator[bytes]:
@@ -90,41 +90,25 @@ class _Files:
     """Files by name, opened when their first line comes and moved into place when all is written."""
 
     def __init__(self, folder: Path):
-        self._folder, self._open = folder, {}
+        self._folder, self._stack = folder, ExitStack()
+        self._writers: dict[str, SeekWriter] = {}
+        self.n_lines: Counter[str] = Counter()
 
     def __enter__(self) -> "_Files":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for writer, partial, _n in self._open.values():
-            writer.close()
-            partial.unlink(missing_ok=True)
+    def __exit__(self, *error: object) -> None:
+        with saved(self._folder):
+            self._stack.__exit__(*error)
 
     def add(self, name: str, line: bytes, seeks: bool = False) -> None:
         """Write a line to the file of that name; seeks: it ends with its lines' offsets."""
-        try:
-            if name not in self._open:
-                partial = self._folder / f".{name}.{os.getpid()}.partial"
-                self._open[name] = [SeekWriter(partial, seeks), partial, 0]
-            opened = self._open[name]
-            opened[0].add(line)
-            opened[2] += 1
-        except OSError as error:
-            raise _not_written(self._folder / name, error) from error
-
-    def finish(self) -> dict[str, int]:
-        """Move all files into place; returns their numbers of lines."""
-        for name, (writer, partial, _n) in self._open.items():
-            try:
-                writer.finish()
-                os.replace(partial, self._folder / name)
-            except OSError as error:
-                raise _not_written(self._folder / name, error) from error
-        return {name: n for name, (_writer, _partial, n) in self._open.items()}
-
-
-def _not_written(path: Path, error: OSError) -> UserError:
-    return UserError(f"{path}: cannot be written ({error}); free some space and run the same command again")
+        with saved(self._folder / name):
+            if name not in self._writers:
+                partial = self._stack.enter_context(partial_file(self._folder / name))
+                self._writers[name] = self._stack.enter_context(SeekWriter(partial, seeks))
+            self._writers[name].add(line)
+        self.n_lines[name] += 1
 
 
 def _read_marker(path: Path) -> dict:

@@ -7,8 +7,8 @@ sample's messages as JSON. README.md is the card: counts, columns, and how the d
 `huggingface-cli upload NAME FOLDER --repo-type dataset`; videos are not part of it.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 
 import orjson
@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 from data.production.record import Record, from_line, read_record_lines
 from data.production.runner.config import OutputOptions
-from utils.files import write_whole
+from data.production.runner.counts import Tally
+from utils.files import partial_file, write_whole
 
 ROWS_PER_FILE = 50_000
 ROWS_AT_ONCE = 2_000
@@ -35,26 +36,35 @@ SPLITS = {"": "train", "held_out": "test"}
 
 def write_parquet(folder: Path, kept: Sequence[Path], options: OutputOptions) -> None:
     """Write the files of every split, and the card. What was there before is replaced."""
-    counts = {split: [0, 0, 0.0] for split in SPLITS}
+    counts = {}
     for split, name in SPLITS.items():
         for old in folder.glob(f"{name}-*.parquet"):
             old.unlink()
-        writer = _Writer(folder, name)
-        for batch in _batches(_records(kept, split)):
-            writer.add([_row(record) for record in batch])
-            counts[split][0] += len(batch)
-            counts[split][1] += sum(record.n_words for record in batch)
-            counts[split][2] += sum(record.seconds for record in batch)
-        writer.finish()
+        counts[split] = _write_split(folder, name, _records(kept, split))
     write_whole(folder / "README.md", data_card(options, counts))
 
 
-def data_card(options: OutputOptions, counts: dict[str, list]) -> str:
+def _write_split(folder: Path, name: str, records: Iterator[Record]) -> Tally:
+    """Write files of up to ROWS_PER_FILE rows; each is moved into place whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    count = Tally()
+    for first in records:
+        rest = chain([first], islice(records, ROWS_PER_FILE - 1))
+        path = folder / f"{name}-{count.records // ROWS_PER_FILE:05d}.parquet"
+        with partial_file(path) as partial, pq.ParquetWriter(partial, SCHEMA, compression="zstd") as file:
+            while batch := list(islice(rest, ROWS_AT_ONCE)):
+                file.write_table(pa.Table.from_pylist(list(map(_row, batch)), schema=SCHEMA))
+                count.add_all([(record.n_words, record.seconds) for record in batch])
+    return count
+
+
+def data_card(options: OutputOptions, counts: dict[str, Tally]) -> str:
     """The data card."""
-    there = {split: count for split, count in counts.items() if count[0]}
+    there = {split: count for split, count in counts.items() if count.records}
     files = "".join(f"  - split: {SPLITS[split]}\n    path: {SPLITS[split]}-*.parquet\n" for split in there)
     table = "".join(
-        f"| {SPLITS[s]} | {n:,} | {words:,} | {sec / 3600:,.1f} |\n" for s, (n, words, sec) in there.items()
+        f"| {SPLITS[split]} | {count.records:,} | {count.words:,} | {count.seconds / 3600:,.1f} |\n"
+        for split, count in there.items()
     )
     columns = "".join(f"- `{field.name}`: {field.type}\n" for field in SCHEMA)
     return f"""---
@@ -86,50 +96,12 @@ before. `messages` is the training sample as JSON.
 """
 
 
-class _Writer:
-    """Files of up to ROWS_PER_FILE rows; each is moved into place whole."""
-
-    def __init__(self, folder: Path, name: str):
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._name, self._n_files, self._n_rows = folder, name, 0, 0
-        self._file: pq.ParquetWriter | None = None
-
-    def add(self, rows: list[dict]) -> None:
-        if self._file is None:
-            self._file = pq.ParquetWriter(self._partial, SCHEMA, compression="zstd")
-        self._file.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
-        self._n_rows += len(rows)
-        if self._n_rows >= ROWS_PER_FILE:
-            self.finish()
-
-    def finish(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            os.replace(self._partial, self._folder / f"{self._name}-{self._n_files:05d}.parquet")
-            self._file, self._n_rows, self._n_files = None, 0, self._n_files + 1
-
-    @property
-    def _partial(self) -> Path:
-        return self._folder / f".{self._name}.{os.getpid()}.partial"
-
-
 def _records(kept: Iterable[Path], split: str) -> Iterator[Record]:
     for path in kept:
         for line in read_record_lines(path):
             record = from_line(line)
             if record.split == split:
                 yield record
-
-
-def _batches(records: Iterator[Record]) -> Iterator[list[Record]]:
-    batch: list[Record] = []
-    for record in records:
-        batch.append(record)
-        if len(batch) == ROWS_AT_ONCE:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _row(record: Record) -> dict:

@@ -65,9 +65,25 @@ class ShownExample:
         return self.record.start_s if self.record.start_s is not None else words[0][0] if words else 0.0
 
     @property
+    def length_s(self) -> float:
+        """Of the part that plays."""
+        return len(self.frames) / 2 if self.frames else PLAYED_S
+
+    @property
     def words(self) -> list[Timed]:
-        """Words in the part that plays."""
+        """Words that are shown: those in the part that can play."""
         return [word for word in self.record.spoken if word[0] < self.start_s + PLAYED_S]
+
+    @property
+    def n_more(self) -> int:
+        """How many words are not shown."""
+        return len(self.record.spoken) - len(self.words)
+
+    @property
+    def facts(self) -> list[str]:
+        """Title, category and window, where they are known."""
+        window = f"{self.start_s:.1f} s, {self.record.seconds:.1f} s long"
+        return [text for text in (self.record.title, self.record.category, window) if text]
 
 
 @dataclass
@@ -90,7 +106,8 @@ def collect(result: RunResult, config: RunConfig) -> Facts:
     kept, dropped, vocabulary = [], [], Counter()
     for record in sample(result.kept, SAMPLE):
         kept.append(measured(record))
-        vocabulary.update(word[2].strip(".,!?\"'").lower() for word in record.spoken)
+        words = (word[2].strip(".,!?\"'").lower() for word in record.spoken)
+        vocabulary.update(word for word in words if word)
     reasons: dict[tuple[str, str], list[ShownExample]] = {}
     for number, paths in result.dropped.items():
         for record in sample(paths, SAMPLE):
@@ -99,7 +116,6 @@ def collect(result: RunResult, config: RunConfig) -> Facts:
             if len(shown) < REASON_EXAMPLES and (record.words or record.captions or record.video):
                 shown.append(make_example(record))
     counts = result.progress.counts
-    n_dropped = sum(tally.records for count in counts for tally in count.reasons.values())
     run = json.loads((result.folder / "side" / "run.json").read_text(encoding="utf-8"))
     return Facts(
         result,
@@ -110,7 +126,7 @@ def collect(result: RunResult, config: RunConfig) -> Facts:
         vocabulary,
         reasons,
         examples_of(result, config),
-        len(kept) < counts[-1].kept.records or len(dropped) < n_dropped,
+        len(kept) < counts[-1].kept.records or len(dropped) < sum(count.n_dropped for count in counts),
     )
 
 

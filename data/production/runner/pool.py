@@ -14,26 +14,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any
 
 from data.production.runner.shard_task import ShardReport, ShardTask
-from data.production.runner.shard_worker import ShardWorker
-from data.production.runner.step import PipelineStep
+from data.production.runner.shard_worker import ShardWorker, WorkerSetup
 from utils.errors import UserError
 
 MAX_DEATHS = 3  # of processes in a row that were working on nothing yet: then it is the machine, not a record
-
-
-@dataclass(frozen=True)
-class WorkerSetup:
-    """What a process is told when it starts. gpu: which one, as CUDA_VISIBLE_DEVICES names it."""
-
-    steps: dict[int, PipelineStep]
-    folder: Path
-    gpu: str | None = None
-    n_threads: int = 1
-    retry_failed: bool = False
 
 
 @dataclass
@@ -49,7 +36,7 @@ class _Member:
 
 def run_here(setup: WorkerSetup, tasks: Iterable[ShardTask]) -> Iterator[ShardReport]:
     """The same in this process."""
-    worker = ShardWorker(setup.steps, setup.folder, "cpu", setup.n_threads, setup.retry_failed)
+    worker = ShardWorker(setup)
     for task in tasks:
         yield from worker.run(task)
     worker.close()
@@ -150,16 +137,8 @@ def _work(connection: Connection, setup: WorkerSetup) -> None:
         os.environ.setdefault(name, str(setup.n_threads))
     if setup.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = setup.gpu
-    device = "cpu" if setup.gpu is None else "cuda:0"
     try:
-        worker = ShardWorker(
-            setup.steps,
-            setup.folder,
-            device,
-            setup.n_threads,
-            setup.retry_failed,
-            lambda digests: connection.send(("trying", digests)),
-        )
+        worker = ShardWorker(setup, lambda digests: connection.send(("trying", digests)))
         while True:
             try:
                 task = connection.recv()
@@ -178,7 +157,7 @@ def _work(connection: Connection, setup: WorkerSetup) -> None:
 
 
 def _tell(connection: Connection, error: str) -> None:
-    """ShardReport why this process ends; where the owner has closed its end, another one has told it already."""
+    """Say why this process ends; where the owner has closed its end, another one has told it already."""
     with contextlib.suppress(ConnectionError):
         connection.send(("error", error))
 

@@ -3,48 +3,24 @@
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
+from data.production.runner.counts import StepCount
 from data.production.runner.shard_task import ShardReport
 from data.production.runner.step import PipelineStep
-from data.production.runner.store import Tally
 
 LOG_EVERY_S = 30.0  # where nobody watches a terminal
 
 
 @dataclass
-class StepCount:
-    """What a step has done so far."""
+class StepProgress(StepCount):
+    """What a step has done so far, of all shards. n_ran: records worked on now."""
 
     n_shards: int = 0
-    n_in: int = 0
     n_ran: int = 0
-    n_failed: int = 0
-    kept: Tally = field(default_factory=Tally)
-    reasons: dict[str, Tally] = field(default_factory=dict)
-    categories: dict[str, Tally] = field(default_factory=dict)
-
-    def add(self, report: ShardReport) -> None:
-        """StepCount a shard."""
-        marker = report.marker
-        self.n_shards += 1
-        self.n_in += marker.n_in
-        self.n_ran += report.ran
-        self.n_failed += marker.n_failed
-        self.kept.add(marker.kept.records, marker.kept.words, marker.kept.seconds)
-        for mine, other in ((self.reasons, marker.reasons), (self.categories, marker.categories)):
-            for name, tally in other.items():
-                mine.setdefault(name, Tally()).add(tally.records, tally.words, tally.seconds)
-
-    @property
-    def acceptance(self) -> float:
-        """Share of the records that went on; a record's parts count as one."""
-        n_dropped = sum(tally.records for tally in self.reasons.values())
-        n_out = self.kept.records + n_dropped
-        return self.kept.records / n_out if n_out else 1.0
 
 
 class Progress:
@@ -52,7 +28,7 @@ class Progress:
 
     def __init__(self, steps: Sequence[PipelineStep], n_shards: int, shown: bool = True):
         self.steps, self.n_shards = steps, n_shards
-        self.counts = [StepCount() for _ in steps]
+        self.counts = [StepProgress() for _ in steps]
         self._width = max(len(step.name) for step in steps)
         self._on_terminal = shown and sys.stderr.isatty()
         self._shown, self._bars, self._started, self._logged = shown, {}, {}, time.monotonic()
@@ -60,7 +36,9 @@ class Progress:
     def add(self, report: ShardReport) -> None:
         """A step is done with a shard."""
         count = self.counts[report.step]
-        count.add(report)
+        count.add(report.marker)
+        count.n_shards += 1
+        count.n_ran += report.ran
         self._started.setdefault(report.step, (time.monotonic() - report.took_s, count.n_shards - 1))
         if self._on_terminal:
             self._draw(report.step, count)
@@ -92,7 +70,7 @@ class Progress:
         speed = f"{rate:,.0f}/s, " if count.n_ran else "kept, "
         return f"{count.n_in:,} records, {speed}{count.acceptance:.0%} accepted{failures}"
 
-    def _draw(self, number: int, count: StepCount) -> None:
+    def _draw(self, number: int, count: StepProgress) -> None:
         if number not in self._bars:
             name = self.steps[number].name.ljust(self._width)
             form = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"

@@ -1,7 +1,7 @@
 """Where the work of a run is done: this machine's processes, or a Ray cluster. Both run shard_worker.py's ShardWorker
 on the same shards, which leaves everything in files; so their output is the same, byte for byte.
 
-    runner = make_runner("local", num_workers=8)
+    runner = make_runner(RunnerArguments("local", num_workers=8))
     for report in runner.run(steps, tasks, folder):  # a ShardReport for every step of every shard, as they come
         ...
 
@@ -13,7 +13,6 @@ can grow to, and the shards stream through as many groups at once as have room i
 that all machines see.
 """
 
-import json
 import os
 import pickle
 import shutil
@@ -25,10 +24,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from data.production.runner.pool import Pool, WorkerSetup, run_here
+from data.production.runner.pool import Pool, run_here
 from data.production.runner.shard_files import put
 from data.production.runner.shard_task import ShardReport, ShardTask, after
-from data.production.runner.shard_worker import ShardWorker
+from data.production.runner.shard_worker import ShardWorker, WorkerSetup
 from data.production.runner.step import PipelineStep, groups_of
 from data.production.runner.store import WorkStore
 from utils.errors import UserError
@@ -37,18 +36,57 @@ MACHINE = "CPU of a machine"
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
+@dataclass
+class RunnerArguments:
+    """Where and how carefully."""
+
+    engine: str = field(default="local", metadata={"help": "local: this machine's processes; ray: a Ray cluster"})
+    ray_address: str = field(
+        default="auto", metadata={"help": "cluster: auto, HOST:PORT or ray://HOST:PORT; local starts one here"}
+    )
+    ray_cpus: int = field(default=0, metadata={"help": "cores that the cluster can grow to; default: what it has"})
+    ray_gpus: int = field(default=0, metadata={"help": "GPUs that the cluster can grow to; default: what it has"})
+    num_workers: int = field(default=0, metadata={"help": "cores to use; 0: all"})
+    retry_failed: bool = field(default=False, metadata={"help": "try records again that failed in an earlier run"})
+    max_failed: float = field(
+        default=0.5, metadata={"help": "end the run when this share of a stage's records failed", "le": 1}
+    )
+
+
 class ShardRunner(ABC):
-    """Does the work of a run. retry_failed: records that failed before are tried again."""
+    """Does the work of a run."""
 
-    def __init__(self, num_workers: int = 0, retry_failed: bool = False):
-        self.num_workers, self.retry_failed = num_workers, retry_failed
+    def __init__(self, arguments: RunnerArguments):
+        self.arguments = arguments
 
-    @abstractmethod
     def run(self, steps: dict[int, PipelineStep], tasks: Sequence[ShardTask], folder: Path) -> Iterator[ShardReport]:
         """Take every shard through the steps (by their number in the run); reports as they come, kept ones first."""
+        store = WorkStore(folder / "work")
+        # Where nothing is left to do, a cluster need not be there.
+        is_done = all(self._kept(steps, task, store)[2] for task in tasks)
+        for wave in [steps] if is_done else self._waves(steps):
+            done, todo = [], []
+            for task in tasks:
+                reports, reached, complete = self._kept(wave, task, store)
+                if complete:
+                    yield from reports
+                (done if complete else todo).append(reached if complete else task)
+            for report in self._work(wave, todo, folder) if todo else ():
+                yield report
+                if report.step == max(wave):
+                    done.append(after(ShardTask(report.shard, ""), report))
+            tasks = sorted(done, key=lambda task: task.shard)
 
     def close(self) -> None:  # noqa: B027 - most engines hold nothing
         """Free what the runner holds."""
+
+    @abstractmethod
+    def _waves(self, steps: dict[int, PipelineStep]) -> list[dict[int, PipelineStep]]:
+        """The steps in groups, each of which takes all shards before the next one begins."""
+
+    @abstractmethod
+    def _work(self, steps: dict[int, PipelineStep], tasks: list[ShardTask], folder: Path) -> Iterator[ShardReport]:
+        """Take shards through one group."""
 
     def _kept(
         self, steps: dict[int, PipelineStep], task: ShardTask, store: WorkStore
@@ -57,7 +95,7 @@ class ShardRunner(ABC):
         reports = []
         for number, step in steps.items():
             done = store.find(step, task.shard, task.digest)
-            if done is None or (self.retry_failed and done.n_failed):
+            if done is None or (self.arguments.retry_failed and done.n_failed):
                 return reports, task, False
             reports.append(ShardReport(number, task.shard, done, str(store.kept_path(step, task.shard, done))))
             task = after(task, reports[-1])
@@ -67,29 +105,10 @@ class ShardRunner(ABC):
 class LocalRunner(ShardRunner):
     """Processes of this machine."""
 
-    def run(self, steps: dict[int, PipelineStep], tasks: Sequence[ShardTask], folder: Path) -> Iterator[ShardReport]:
-        """Take every shard through the steps."""
-        numbers, store = list(steps), WorkStore(folder / "work")
-        for group in groups_of(list(steps.values())):
-            inside = {numbers[i]: steps[numbers[i]] for i in group}
-            done, todo = [], []
-            for task in tasks:
-                reports, reached, complete = self._kept(inside, task, store)
-                if complete:
-                    yield from reports
-                    done.append(reached)
-                else:
-                    todo.append(task)
-            last = max(inside)
-            for report in self._work(inside, todo, folder):
-                yield report
-                if report.step == last:
-                    done.append(ShardTask(report.shard, report.marker.digest, kept=report.kept))
-            tasks = sorted(done, key=lambda task: task.shard)
+    def _waves(self, steps: dict[int, PipelineStep]) -> list[dict[int, PipelineStep]]:
+        return groups_of(steps)
 
     def _work(self, steps: dict[int, PipelineStep], tasks: list[ShardTask], folder: Path) -> Iterator[ShardReport]:
-        if not tasks:
-            return iter(())
         setups = self._setups(steps, folder)
         first = next(iter(steps.values()))
         if len(setups) == 1 and first.is_light:
@@ -98,53 +117,20 @@ class LocalRunner(ShardRunner):
 
     def _setups(self, steps: dict[int, PipelineStep], folder: Path) -> list[WorkerSetup]:
         """One for each worker."""
-        cores = self.num_workers or os.cpu_count() or 1
+        cores = self.arguments.num_workers or os.cpu_count() or 1
         first = next(iter(steps.values()))
         gpus = visible_gpus() if first.gpus else []
         places: list[str | None] = [gpu for gpu in gpus for _ in range(max(1, int(1 / first.gpus)))]
         if not places:
             places = [None] * max(1, cores // (first.cpus or cores))
         n_threads = max(1, (os.cpu_count() or 1) // len(places))
-        return [WorkerSetup(steps, folder, gpu, n_threads, self.retry_failed) for gpu in places]
+        return [WorkerSetup(steps, folder, gpu, n_threads, self.arguments.retry_failed) for gpu in places]
 
 
 class RayRunner(ShardRunner):
-    """A Ray cluster. address: "auto", HOST:PORT or ray://HOST:PORT of one that runs; "local": one is started here.
+    """A Ray cluster that runs already, or one that is started here."""
 
-    most: the CPU and GPU that the cluster can grow to, where that is more than it has now.
-    """
-
-    def __init__(
-        self,
-        address: str = "auto",
-        num_workers: int = 0,
-        retry_failed: bool = False,
-        most: dict[str, float] | None = None,
-    ):
-        super().__init__(num_workers, retry_failed)
-        self.address, self.most, self._is_up = address, most or {}, False
-
-    def run(self, steps: dict[int, PipelineStep], tasks: Sequence[ShardTask], folder: Path) -> Iterator[ShardReport]:
-        """Take every shard through the steps."""
-        store = WorkStore(folder / "work")
-        if all(self._kept(steps, task, store)[2] for task in tasks):
-            for task in tasks:
-                yield from self._kept(steps, task, store)[0]
-            return
-        self._connect()
-        total = self._total()
-        for wave in waves_of(steps, total):
-            done, todo = [], []
-            for task in tasks:
-                reports, reached, complete = self._kept(wave, task, store)
-                if complete:
-                    yield from reports
-                (done if complete else todo).append(reached if complete else task)
-            for report in self._stream(wave, todo, folder, total) if todo else ():
-                yield report
-                if report.step == max(wave):
-                    done.append(after(ShardTask(report.shard, ""), report))
-            tasks = sorted(done, key=lambda task: task.shard)
+    _is_up = False
 
     def close(self) -> None:
         """Leave the cluster; one started here ends."""
@@ -158,15 +144,16 @@ class RayRunner(ShardRunner):
 
         if ray.is_initialized():
             return
+        address = self.arguments.ray_address
         # Without an address, Ray would look for a cluster that is said to run here, and may long be gone.
-        place = {"address": self.address} | ({"num_cpus": self.num_workers or None} if self.address == "local" else {})
+        place = {"address": address} | ({"num_cpus": self.arguments.num_workers or None} if address == "local" else {})
         # Workers on other machines find the code where this one has it: the folder is shared.
         environment = {"env_vars": {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])}}
         try:
             ray.init(**place, include_dashboard=False, log_to_driver=False, runtime_env=environment)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UserError(
-                f"--ray_address {self.address}: no Ray cluster there ({error}); start one with `ray start --head`, or "
+                f"--ray_address {address}: no Ray cluster there ({error}); start one with `ray start --head`, or "
                 "give --ray_address local"
             ) from error
         self._is_up = True
@@ -175,29 +162,32 @@ class RayRunner(ShardRunner):
         """CPU and GPU that the cluster has, or can grow to, and the CPU of its largest machine."""
         import ray
 
-        now = ray.cluster_resources()
-        total = {name: max(now.get(name, 0.0), self.most.get(name, 0.0)) for name in ("CPU", "GPU")}
-        cpus = max(1.0, min(total["CPU"], self.num_workers or total["CPU"]))
+        now, most = ray.cluster_resources(), {"CPU": self.arguments.ray_cpus, "GPU": self.arguments.ray_gpus}
+        total = {name: max(now.get(name, 0.0), most[name]) for name in most}
+        cpus = max(1.0, min(total["CPU"], self.arguments.num_workers or total["CPU"]))
         largest = max(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
         return {**total, "CPU": cpus, MACHINE: max(1.0, min(largest, cpus))}
 
-    def _stream(
-        self, steps: dict[int, PipelineStep], tasks: list[ShardTask], folder: Path, total: dict[str, float]
-    ) -> Iterator[ShardReport]:
+    def _waves(self, steps: dict[int, PipelineStep]) -> list[dict[int, PipelineStep]]:
+        self._connect()
+        return waves_of(steps, self._total())
+
+    def _work(self, steps: dict[int, PipelineStep], tasks: list[ShardTask], folder: Path) -> Iterator[ShardReport]:
         import ray
 
+        total = self._total()
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         items = [{"state": pickle.dumps(State(task))} for task in tasks]
         rows = ray.data.from_items(items, override_num_blocks=len(items))
-        numbers, run = list(steps), uuid.uuid4().hex
-        for group in groups_of(list(steps.values())):
-            inside = {numbers[i]: steps[numbers[i]] for i in group}
-            needs, most = needs_of(next(iter(inside.values())), total)
+        run = uuid.uuid4().hex
+        for group in groups_of(steps):
+            needs, most = needs_of(next(iter(group.values())), total)
+            setup = WorkerSetup(group, folder.resolve(), retry_failed=self.arguments.retry_failed)
             rows = rows.map(
                 _RayWorker,
-                fn_constructor_args=(inside, str(folder.resolve()), self.retry_failed, run),
+                fn_constructor_args=(setup, run),
                 compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
                 num_cpus=needs["CPU"],
                 num_gpus=needs["GPU"] or None,
@@ -219,21 +209,20 @@ def needs_of(step: PipelineStep, total: dict[str, float]) -> tuple[dict[str, flo
 
 
 def waves_of(steps: dict[int, PipelineStep], total: dict[str, float]) -> list[dict[int, PipelineStep]]:
-    """Links whose actors have room in a cluster beside each other, so that shards stream through them at once. Those
+    """Steps whose actors have room in a cluster beside each other, so that shards stream through them at once. Those
     that have not come one after the other: an actor that waits for another's place would wait for ever. So would one
     that needs several cores of a machine while small ones hold a core on each; it comes alone."""
-    numbers, waves = list(steps), []
+    waves: list[dict[int, PipelineStep]] = []
     taken, has_large = {"CPU": 0.0, "GPU": 0.0}, False
-    for group in groups_of(list(steps.values())):
-        inside = {numbers[i]: steps[numbers[i]] for i in group}
-        needs, _ = needs_of(next(iter(inside.values())), total)
+    for group in groups_of(steps):
+        needs, _ = needs_of(next(iter(group.values())), total)
         is_large = needs["CPU"] > 1
         has_room = all(taken[name] + needs[name] <= total[name] for name in needs)
         if waves and has_room and not (is_large or has_large):
-            waves[-1] |= inside
+            waves[-1] |= group
             taken = {name: taken[name] + needs[name] for name in needs}
         else:
-            waves.append(inside)
+            waves.append(group)
             taken, has_large = needs, is_large
     return waves
 
@@ -253,22 +242,25 @@ class _RayWorker:
     Ray starts an actor that died again, with its row, and says nothing; so what it was trying is noted in a file.
     """
 
-    def __init__(self, steps: dict[int, PipelineStep], folder: str, retry_failed: bool, run: str):
+    def __init__(self, setup: WorkerSetup, run: str):
         import ray
 
         context = ray.get_runtime_context()
         n_threads = max(1, int(context.get_assigned_resources().get("CPU", 1)))
-        device = "cuda:0" if ray.get_gpu_ids() else "cpu"
+        gpu = str(ray.get_gpu_ids()[0]) if ray.get_gpu_ids() else None
         place = {"node": context.get_node_id(), "actor": context.get_actor_id(), "code": str(REPOSITORY)}
-        self.worker = ShardWorker(steps, Path(folder), device, n_threads, retry_failed, self._try, place)
-        self.notes = Path(folder) / "side" / "trying" / f"{run}-{min(steps)}"
+        self.worker = ShardWorker(replace(setup, gpu=gpu, n_threads=n_threads), self._try, place)
+        self.notes = setup.folder / "side" / "trying" / f"{run}-{min(setup.steps)}"
         self.task: ShardTask | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         state = pickle.loads(row["state"])
         note = self.notes / str(state.task.shard)
         try:
-            self.task = _task_after_death(state.task, note)
+            self.task = state.task
+            if note.is_file():  # an actor died on the shard: its last note is the task as it must be done now
+                died = pickle.loads(note.read_bytes())
+                self.task = replace(self.task, suspects=died.suspects, poisonous=died.poisonous)
             for report in [] if state.error else self.worker.run(self.task):
                 state.reports.append(report)
                 state.task = after(state.task, report)
@@ -285,35 +277,16 @@ class _RayWorker:
             self.worker.close()
 
     def _try(self, digests: list[bytes]) -> None:
-        died_on = {"suspects": self.task.suspects, "poisonous": self.task.poisonous, "trying": digests}
-        note = {name: [digest.hex() for digest in some] for name, some in died_on.items()}
-        put(self.notes / str(self.task.shard), json.dumps(note).encode())
+        put(self.notes / str(self.task.shard), pickle.dumps(self.task.after_death(digests)))
 
 
-def _task_after_death(task: ShardTask, note: Path) -> ShardTask:
-    """The task as it must be done now, if an actor has died on it before."""
-    try:
-        kept = json.loads(note.read_bytes())
-    except FileNotFoundError:
-        return task
-    found = {name: [bytes.fromhex(digest) for digest in digests] for name, digests in kept.items()}
-    died_on = {name: frozenset(found[name]) for name in ("suspects", "poisonous")}
-    return replace(task, **died_on).after_death(found["trying"])
-
-
-def make_runner(
-    name: str,
-    ray_address: str = "auto",
-    num_workers: int = 0,
-    retry_failed: bool = False,
-    most: dict[str, float] | None = None,
-) -> ShardRunner:
-    """The runner of that name. Raises UserError for one that is none."""
-    if name == "local":
-        return LocalRunner(num_workers, retry_failed)
-    if name == "ray":
-        return RayRunner(ray_address, num_workers, retry_failed, most)
-    raise UserError(f"--runner {name}: no such runner; choose local (this machine) or ray (a Ray cluster)")
+def make_runner(arguments: RunnerArguments) -> ShardRunner:
+    """The runner that the arguments name. Raises UserError for one that is none."""
+    if arguments.engine == "local":
+        return LocalRunner(arguments)
+    if arguments.engine == "ray":
+        return RayRunner(arguments)
+    raise UserError(f"--engine {arguments.engine}: no such engine; choose local (this machine) or ray (a Ray cluster)")
 
 
 def visible_gpus() -> list[str]:

@@ -7,6 +7,7 @@ as a whole, and a record is parsed and written once for each step, but not read 
 import gc
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -20,27 +21,35 @@ from data.production.stage import Input, Stage, Worker, load_stage
 AT_ONCE = 64  # records that go through the steps together, or as many as a stage takes
 
 
+@dataclass(frozen=True)
+class WorkerSetup:
+    """What a worker is told when it starts. steps: by their number in the run. gpu: which one, as CUDA_VISIBLE_DEVICES
+    names it, or None."""
+
+    steps: dict[int, PipelineStep]
+    folder: Path
+    gpu: str | None = None
+    n_threads: int = 1
+    retry_failed: bool = False
+
+
 class ShardWorker:
     """Takes shards through a group of steps, setting up each stage when it is first needed.
 
-    steps: by their number in the run. trying: told of each batch's digests before it is worked on. place: what is noted
-    of where that is, besides host and process.
+    trying: told of each batch's digests before it is worked on. place: what is noted of where that is, besides host and
+    process.
     """
 
     def __init__(
         self,
-        steps: dict[int, PipelineStep],
-        folder: Path,
-        device: str = "cpu",
-        n_threads: int = 1,
-        retry_failed: bool = False,
+        setup: WorkerSetup,
         trying: Callable[[list[bytes]], None] | None = None,
         place: dict[str, str] | None = None,
     ):
-        self.steps, self.device, self.n_threads, self.retry_failed = steps, device, n_threads, retry_failed
-        self.store, self.side = WorkStore(folder / "work"), folder / "side"
+        self.setup, self.steps, self.side = setup, setup.steps, setup.folder / "side"
+        self.store = WorkStore(setup.folder / "work")
         self._trying, self._place = trying or (lambda digests: None), place or {}
-        sizes = [load_stage(step.stage).batch_size for step in steps.values() if step.part == "process"]
+        sizes = [load_stage(step.stage).batch_size for step in self.steps.values() if step.part == "process"]
         self._at_once = max([AT_ONCE, *sizes])
         self._input_reader: Input | None = None
         self._stages: dict[int, Stage] = {}
@@ -63,7 +72,7 @@ class ShardWorker:
         while rest:
             step = self.steps[rest[0]]
             marker = self.store.find(step, task.shard, task.digest)
-            if marker and not (self.retry_failed and marker.n_failed):
+            if marker and not (self.setup.retry_failed and marker.n_failed):
                 reports = [
                     ShardReport(rest[0], task.shard, marker, str(self.store.kept_path(step, task.shard, marker)))
                 ]
@@ -127,7 +136,9 @@ class ShardWorker:
         self._worker(step).note(**facts, took_s=round(report.took_s, 4))
 
     def _worker(self, step: PipelineStep) -> Worker:
-        return Worker(self.device, self.n_threads, self.side / step.stage)
+        # Each worker is shown its GPU as number 0.
+        device = "cpu" if self.setup.gpu is None else "cuda:0"
+        return Worker(device, self.setup.n_threads, self.side / step.stage)
 
     def _stage(self, number: int) -> Stage:
         if number not in self._stages:

@@ -6,7 +6,6 @@ on, and where the step makes the same of a shard as before, what follows finds e
 """
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -78,14 +77,16 @@ def stage_steps(stage: Stage) -> list[PipelineStep]:
     return steps
 
 
-def groups_of(steps: Sequence[PipelineStep]) -> list[list[int]]:
-    """Numbers of the steps that one kind of worker does in a row: light ones together, each other one alone."""
-    groups: list[list[int]] = []
-    for i, step in enumerate(steps):
-        if groups and step.is_light and steps[i - 1].is_light:
-            groups[-1].append(i)
+def groups_of(steps: dict[int, PipelineStep]) -> list[dict[int, PipelineStep]]:
+    """Steps that one kind of worker does in a row, by number: light ones together, each other one alone."""
+    groups: list[dict[int, PipelineStep]] = []
+    was_light = False
+    for number, step in steps.items():
+        if step.is_light and was_light:
+            groups[-1][number] = step
         else:
-            groups.append([i])
+            groups.append({number: step})
+        was_light = step.is_light
     return groups
 
 

@@ -9,9 +9,10 @@ from itertools import chain, compress
 import xxhash
 
 from data.production.record import Record, from_line, to_line
+from data.production.runner.counts import StepCount, Tally
 from data.production.runner.shard_task import ShardReport, ShardTask
 from data.production.runner.step import PipelineStep
-from data.production.runner.store import Marker, Tally, WorkStore
+from data.production.runner.store import Marker, WorkStore
 from data.production.stage import RecordFailed, Stage, StopRun
 
 DETAIL_CHARACTERS = 500
@@ -83,12 +84,8 @@ class StepRun:
     stage: Callable[[], Stage]
     trying: Callable[[list[bytes]], None]
     before: Marker | None = None
-    kept: Tally = field(default_factory=Tally)
-    reasons: dict[str, Tally] = field(default_factory=dict)
-    categories: dict[str, Tally] = field(default_factory=dict)
-    n_in: int = 0
+    count: StepCount = field(default_factory=StepCount)
     n_ran: int = 0
-    n_failed: int = 0
     size: int = 0
     took_s: float = 0.0
 
@@ -120,9 +117,9 @@ class StepRun:
     def finish(self, task: ShardTask) -> ShardReport:
         """Move the files into place and mark the step as marker. task: the shard as this step finds it."""
         attempt = self.before.attempt + 1 if self.before else 0
-        reasons = dict(sorted(self.reasons.items()))
-        numbers = (self.n_in, self.size, self.kept, reasons, self.n_failed, self.categories)
-        marker = Marker(task.digest, self._digest.hexdigest(), attempt, *numbers)
+        self.count.reasons = dict(sorted(self.count.reasons.items()))
+        place = {"input": task.digest, "digest": self._digest.hexdigest(), "attempt": attempt, "size": self.size}
+        marker = Marker(**vars(self.count), **place)
         self.store.keep(self.step, task.shard, marker, self._files)
         kept = str(self.store.kept_path(self.step, task.shard, marker))
         return ShardReport(self.number, task.shard, marker, kept, self.n_ran, self.took_s)
@@ -133,19 +130,18 @@ class StepRun:
 
     def _keep(self, outcome: BatchResult, digests: list[bytes], n_in: int) -> None:
         """Write and count what became of n_in records; digests: of their lines, where they have some."""
-        made = outcome.made
+        made, rejected, count = outcome.made, outcome.rejected, self.count
         self._files.add(digests, outcome.kept, outcome.dropped)
         self._digest.update(b"".join(made.digests))
-        self.n_in += n_in
         self.size += sum(map(len, made.lines)) + len(made.lines)
-        self.kept.add_all(made.count())
+        count.n_in += n_in
+        count.n_failed += sum(record.rejection.failed for record in rejected)
+        count.kept.add_all(made.count())
         for name, numbers in grouped([record.category for record in made.read()], made.numbers).items():
-            if name in self.categories or len(self.categories) < MAX_CATEGORIES:
-                self.categories.setdefault(name, Tally()).add_all(numbers)
-        rejected = outcome.rejected
-        self.n_failed += sum(record.rejection.failed for record in rejected)
+            if name in count.categories or len(count.categories) < MAX_CATEGORIES:
+                count.categories.setdefault(name, Tally()).add_all(numbers)
         for name, numbers in grouped([record.rejection.reason for record in rejected], _numbers_of(rejected)).items():
-            self.reasons.setdefault(name, Tally()).add_all(numbers)
+            count.reasons.setdefault(name, Tally()).add_all(numbers)
 
     def _judged(self, batch: RecordBatch) -> BatchResult:
         stage, records = self.stage(), batch.read()

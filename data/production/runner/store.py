@@ -8,56 +8,29 @@
 INPUT is the digest of the shard's input, 0 the attempt that the marker names. Every file is moved into place whole.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import orjson
 
 from data.production.record import has_failed, read_record_lines
+from data.production.runner.counts import StepCount, Tally
 from data.production.runner.shard_files import PART_TYPE, ShardFiles, put
 from data.production.runner.step import PipelineStep
 
-
-@dataclass
-class Tally:
-    """Numbers of records, of their words, and their seconds."""
-
-    records: int = 0
-    words: int = 0
-    seconds: float = 0.0
-
-    def add_all(self, numbers: Sequence[tuple[int, float]]) -> None:
-        """Count records by their numbers of words and seconds."""
-        words, seconds = zip(*numbers, strict=True) if numbers else ((), ())
-        self.add(len(numbers), sum(words), sum(seconds))
-
-    def add(self, records: int, words: int, seconds: float) -> None:
-        """Count more; seconds are whole milliseconds, so that sums are the same in any order."""
-        self.records += records
-        self.words += words
-        self.seconds = round(self.seconds + seconds, 3)
+# Kept and dropped lines of a record of the input, by the digest of its line.
+EarlierResults = dict[bytes, tuple[list[bytes], list[bytes]]]
 
 
 @dataclass
-class Marker:
+class Marker(StepCount):
     """What a step made of a shard: the content of its marker. input, digest: of the records before and after it."""
 
-    input: str
-    digest: str
-    attempt: int
-    n_in: int
-    size: int  # bytes of the kept file
-    kept: Tally
-    reasons: dict[str, Tally]  # of dropped records
-    n_failed: int
-    categories: dict[str, Tally] = field(default_factory=dict)  # of kept records
-
-    @property
-    def n_dropped(self) -> int:
-        """Records that do not go on."""
-        return sum(tally.records for tally in self.reasons.values())
+    input: str = ""
+    digest: str = ""
+    attempt: int = 0
+    size: int = 0  # bytes of the kept file
 
 
 class WorkStore:
@@ -98,18 +71,30 @@ class WorkStore:
         """The file of records that do not."""
         return self._base(step, shard, marker.input, f".{marker.attempt}.dropped.jsonl")
 
-    def earlier(self, step: PipelineStep, shard: int, before: Marker | None) -> "PreviousResults":
-        """What the step has made of records of this shard: `before`, else of the newest other input, if any."""
+    def earlier(self, step: PipelineStep, shard: int, before: Marker | None) -> EarlierResults:
+        """What the step has made of single records of this shard, without those that failed: `before`, else of the
+        newest other input, if any."""
         if before:
-            return PreviousResults(self, step, shard, before)
+            return self._results(step, shard, before)
         for path in sorted(self._markers_of(step, shard), key=lambda at: at.stat().st_mtime_ns, reverse=True):
             try:
                 marker = _read_marker(path)
                 if self._is_whole(step, shard, marker):
-                    return PreviousResults(self, step, shard, marker)
+                    return self._results(step, shard, marker)
             except (OSError, ValueError, TypeError, KeyError):
                 continue
-        return PreviousResults(self, step, shard, None)
+        return {}
+
+    def _results(self, step: PipelineStep, shard: int, marker: Marker) -> EarlierResults:
+        results = {}
+        kept = read_record_lines(self.kept_path(step, shard, marker))
+        dropped = read_record_lines(self.dropped_path(step, shard, marker))
+        parts = np.fromfile(self._base(step, shard, marker.input, f".{marker.attempt}.parts"), PART_TYPE)
+        for part in parts:
+            result = ([next(kept) for _ in range(part["n_kept"])], [next(dropped) for _ in range(part["n_dropped"])])
+            if not any(map(has_failed, result[1])):
+                results[part["digest"].tobytes()] = result
+        return results
 
     def _markers_of(self, step: PipelineStep, shard: int) -> list[Path]:
         """Markers of a shard when the folder was first looked at: a run needs none of those that it adds itself, and a
@@ -120,10 +105,6 @@ class WorkStore:
             for path in folder.glob("*.done.json"):
                 found.setdefault(int(path.name.partition("-")[0]), []).append(path)
         return self._markers[folder].get(shard, [])
-
-    def parts(self, step: PipelineStep, shard: int, marker: Marker) -> np.ndarray:
-        """Which lines came from which record."""
-        return np.fromfile(self._base(step, shard, marker.input, f".{marker.attempt}.parts"), PART_TYPE)
 
     def _is_whole(self, step: PipelineStep, shard: int, marker: Marker) -> bool:
         """Whether the kept file is as long as it was. Raises OSError where it is gone."""
@@ -139,25 +120,6 @@ class WorkStore:
     def _remove(base: Path) -> None:
         for suffix in (".kept.jsonl", ".dropped.jsonl", ".parts"):
             base.with_name(base.name + suffix).unlink(missing_ok=True)
-
-
-class PreviousResults:
-    """Results of single records from an earlier state of a shard; those that failed are left out."""
-
-    def __init__(self, store: WorkStore, step: PipelineStep, shard: int, marker: Marker | None):
-        self._results: dict[bytes, tuple[list[bytes], list[bytes]]] = {}
-        if marker is None:
-            return
-        kept = read_record_lines(store.kept_path(step, shard, marker))
-        dropped = read_record_lines(store.dropped_path(step, shard, marker))
-        for part in store.parts(step, shard, marker):
-            result = ([next(kept) for _ in range(part["n_kept"])], [next(dropped) for _ in range(part["n_dropped"])])
-            if not any(map(has_failed, result[1])):
-                self._results[part["digest"].tobytes()] = result
-
-    def get(self, digest: bytes) -> tuple[list[bytes], list[bytes]] | None:
-        """Kept and dropped lines of a record of the input, by the digest of its line."""
-        return self._results.get(digest)
 
 
 def _read_marker(path: Path) -> Marker:

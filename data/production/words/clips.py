@@ -1,7 +1,7 @@
 """Cutting a transcript into clips: what pretrain_to_clips and sft_to_clips share. Every word goes to one part."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,14 +23,24 @@ class Part:
     detail: str = ""
 
 
-def make_parts(record: Record, transcript: Transcript, parts: Sequence[Part], stage: str) -> Iterator[Record]:
-    """The parts as records, numbered in their order; a clip has its window and all earlier speech."""
-    joined = [" ".join(transcript.texts[part.start : part.stop]) for part in parts]
+def make_parts(
+    record: Record, transcript: Transcript, cut: Callable[[Transcript], Iterable[Part]], stage: str
+) -> Iterator[Record]:
+    """The parts of a video as records, numbered in their order; a clip has its window and all earlier speech.
+
+    `cut` parts what is said before the picture ends (record.duration_s); what is said behind it is a part of its own.
+    """
+    seen, behind = transcript.split_at(record.duration_s)
+    parts = [(seen, part) for part in cut(seen)]
+    if len(behind):
+        why = f"{len(behind)} words from {behind.starts_s[0]:.1f} s on, the picture ends at {record.duration_s:.1f} s"
+        parts.append((behind, Part(0, len(behind), "beyond_video", why)))
+    joined = [" ".join(words.texts[part.start : part.stop]) for words, part in parts]
     text = " ".join(joined)  # earlier speech is a beginning of it
     offset = 0
-    for number, (part, said) in enumerate(zip(parts, joined, strict=True)):
-        words = transcript.words(part.start, part.stop)
-        made = record.part(number, words, transcript.starts_s[part.start], transcript.ends_s[part.stop - 1])
+    for number, ((words, part), said) in enumerate(zip(parts, joined, strict=True)):
+        start_s, end_s = words.starts_s[part.start], words.ends_s[part.stop - 1]
+        made = record.part(number, words.words(part.start, part.stop), start_s, end_s)
         if part.reason:
             made.reject(stage, part.reason, part.detail)
         else:

@@ -29,6 +29,22 @@ class Transcript:
         words = list(zip(starts_s, self.ends_s[start:stop], self.texts[start:stop], strict=True))
         return PackedWords(words, self.in_order or is_sorted(starts_s))
 
+    def split_at(self, end_s: float | None) -> tuple["Transcript", "Transcript"]:
+        """The words up to the last one that starts before a time, ending there at the latest; and those behind it."""
+        end_ms = None if end_s is None else int(end_s * 1000 + 1e-3)
+        if end_ms is None or max(self.starts_ms.max(initial=-1) + 1, self.ends_ms.max(initial=0)) <= end_ms:
+            return self, self._between(len(self), len(self))
+        before = np.flatnonzero(self.starts_ms < end_ms)
+        n = int(before[-1]) + 1 if len(before) else 0
+        seen, behind = self._between(0, n), self._between(n, len(self))
+        seen.ends_s = [min(end, end_ms / 1000) for end in seen.ends_s]
+        seen.ends_ms = np.minimum(seen.ends_ms, end_ms)
+        return seen, behind
+
+    def _between(self, start: int, stop: int) -> "Transcript":
+        columns = (self.texts, self.starts_s, self.ends_s, self.starts_ms, self.ends_ms)
+        return Transcript(*(column[start:stop] for column in columns), self.in_order)
+
 
 def transcript_of(words: Sequence[Timed]) -> Transcript:
     """Words as columns."""
