@@ -2,13 +2,18 @@
 
 import itertools
 import json
+import shutil
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+import train
 from data.loading.collate import collate, pack
 from data.loading.dataset import AnnotationDataset
+from data.samples.checkpoint_config import read_config
 from data.samples.conversation import Turn, VisualBlock
 from data.samples.encoder import SampleEncoder
 from data.samples.patches import cut_patches
@@ -21,12 +26,14 @@ from models.streaming.prefix import PrefixReader
 from models.streaming.requests import VisionRequest
 from models.streaming.session import StreamingSession, comment, timed_frames
 from models.training.liger import exchange_all
+from models.training.lora import target_layers
 from models.vision import encode_patches, normalize_patches
 from tests.operations import WRITTEN_DOWN
 from tests.pictures import noise
 from tests.recorder import record, spread
 from tests.samples import stream, talk, write_media, write_samples
 from tests.test_retention import Witness, check_runs
+from tests.training import make_annotations, train_flags
 from utils.errors import UserError
 
 WIDE = (168, 140)  # 6 x 5 visual tokens: windows of 4 x 4, 4 x 1, 2 x 4 and 2 x 1
@@ -196,6 +203,37 @@ def test_packed_equals_alone(qwen2_5_checkpoint, examples, liger):
     assert max(far(gradient, alone[1][name]) for name, gradient in packed[1].items()) < 1e-4
 
 
+def test_adapters_of_the_text_model_are_not_the_towers(checkpoint):
+    """Both have a gate_proj; frozen, the tower is no contradiction."""
+    found = target_layers(checkpoint.model, ["q_proj", "gate_proj", "blocks.0.mlp.gate_proj"], [])
+    layers = [f"model.language_model.layers.{i}" for i in range(2)]
+    wanted = [f"{layer}.{end}" for end in ("self_attn.q_proj", "mlp.gate_proj") for layer in layers]
+    assert found == [*wanted, "model.visual.blocks.0.mlp.gate_proj"]
+    assert target_layers(checkpoint.model, ["gate_proj"], ["visual"]) == wanted[2:]
+
+
+@pytest.mark.usefixtures("small")
+def test_a_run_goes_on_and_its_model_is_the_librarys(qwen2_5_checkpoint, tmp_path, monkeypatch):
+    """Features of the frozen tower from the vision cache, a resume, and weights that plain transformers loads whole."""
+    data, whole, cut = make_annotations(tmp_path, 6), tmp_path / "whole", tmp_path / "cut"
+    frozen = ["--freeze_modules", "visual", "--vision_cache", tmp_path / "features"]
+
+    def run(output_dir: Path) -> Path:
+        flags = train_flags(qwen2_5_checkpoint, data, output_dir, "--max_steps", 4, "--save_steps", 2, *frozen)
+        monkeypatch.setattr(sys, "argv", ["train.py", *flags])
+        train.main()
+        return output_dir
+
+    shutil.copytree(run(whole) / "checkpoint-2", cut / "checkpoint-2")
+    loaded = [AutoModelForImageTextToText.from_pretrained(path, output_loading_info=True) for path in (whole, run(cut))]
+    assert not any(report["missing_keys"] or report["unexpected_keys"] for _, report in loaded)
+    weights, others = (model.state_dict() for model, _ in loaded)
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+    begun = AutoModelForImageTextToText.from_pretrained(qwen2_5_checkpoint).state_dict()
+    changed = {"visual" in name for name in weights if not torch.equal(weights[name], begun[name])}
+    assert changed == {False}
+
+
 def test_a_saved_checkpoint_is_the_librarys(checkpoint, library, tmp_path, examples):
     checkpoint.save(tmp_path)
     again, report = AutoModelForImageTextToText.from_pretrained(tmp_path, dtype=torch.float32, output_loading_info=True)
@@ -232,8 +270,7 @@ def test_prompts_and_answers_are_the_librarys(checkpoint, library, n_frames, fra
 
 
 @pytest.mark.parametrize("kind", ["qwen3_vl", "qwen3_vl_moe", "qwen2_5_omni"])
-def test_families_that_are_not_whole_are_refused(kind, qwen2_5_checkpoint, tmp_path):
-    config = json.loads((qwen2_5_checkpoint / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": kind}))
+def test_families_that_are_not_whole_are_refused(kind, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
     with pytest.raises(UserError, match=f"{kind}.*only 'qwen2_vl' and 'qwen2_5_vl'"):
-        load_checkpoint(tmp_path)
+        read_config(str(tmp_path))
