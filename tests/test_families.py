@@ -13,6 +13,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 import train
 from data.loading.collate import collate, pack
 from data.loading.dataset import AnnotationDataset
+from data.production.language_model.causal_lm import CausalLM
 from data.samples.checkpoint_config import read_config
 from data.samples.conversation import Turn, VisualBlock
 from data.samples.encoder import SampleEncoder
@@ -267,6 +268,16 @@ def test_prompts_and_answers_are_the_librarys(checkpoint, library, n_frames, fra
     assert said == greedy and (len(said) == 8 or after in checkpoint.eos_ids)
     session = StreamingSession(checkpoint, StreamOptions(query="", max_answer_tokens=8, repetition_penalty=1.0))
     assert "".join(session.watch(frames, "Who has the ball?", frame_s)) == chat.decode(said).rstrip("\ufffd")
+
+
+def test_a_language_models_loss_is_the_librarys(qwen2_5_checkpoint, library):
+    """As production's filter asks for it, without pictures."""
+    filters = CausalLM.load(str(qwen2_5_checkpoint), dtype="float32")
+    text = filters.text("What is said?", "Red passes to blue, and it is a goal.")
+    with torch.no_grad():
+        logits = library(torch.tensor([text.ids])).logits[0, text.n_given - 1 : -1]
+    loss = float(torch.nn.functional.cross_entropy(logits, torch.tensor(text.ids[text.n_given :])))
+    assert filters.losses([text], 4096) == [pytest.approx(loss, abs=1e-4)]
 
 
 @pytest.mark.parametrize("kind", ["qwen3_vl", "qwen3_vl_moe", "qwen2_5_omni"])

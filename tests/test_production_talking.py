@@ -64,8 +64,8 @@ def asker():
 def test_yes_is_the_product_of_its_tokens_over_the_vocabulary(asker):
     checkpoint = asker._checkpoint
     frames = torch.randint(0, 255, (4, 3, 56, 84), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    probability = yes_probability(checkpoint, frames, asker._question)
-    assert 0 < probability < 1 and probability == yes_probability(checkpoint, frames, asker._question)
+    probability = yes_probability(checkpoint, asker._question, frames, 0.5)
+    assert 0 < probability < 1 and probability == yes_probability(checkpoint, asker._question, frames, 0.5)
     # The same from one pass over everything, without a cache.
     from data.samples.conversation import Turn
     from data.samples.positions import position_ids
@@ -85,8 +85,9 @@ def test_yes_is_the_product_of_its_tokens_over_the_vocabulary(asker):
 
 def test_the_question_stage_sees_eight_frames_of_the_clip(asker, tmp_path):
     path = str(make_video(tmp_path / "a.mp4", 200, fps=25))
-    frames = TalkingHead(TalkingHeadOptions(NANO))._frames(Record("a", path, start_s=2.0, end_s=6.0))
+    frames, frame_s = TalkingHead(TalkingHeadOptions(NANO))._clip(Record("a", path, start_s=2.0, end_s=6.0))
     assert frames.shape == (8, 3, 308, 168)  # 320 x 180 in multiples of 28
+    assert frame_s == 101 / 25 / 8  # both ends of the window are in it
     assert [frame_number(frame.numpy()) for frame in frames] == [round(50 + i * 100 / 7) for i in range(8)]
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     records = [Record("a", path, start_s=2.0, end_s=6.0), Record("b", str(tmp_path / "broken.mp4")), Record("c", path)]

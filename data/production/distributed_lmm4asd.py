@@ -93,7 +93,7 @@ class TalkingHead(Stage):
                 if isinstance(clip, VideoError):
                     record.reject(self.name, "broken_video", str(clip), failed=True)
                 else:
-                    record.scores[SCORE] = round(yes_probability(self._checkpoint, *clip, self._question), 4)
+                    record.scores[SCORE] = round(yes_probability(self._checkpoint, self._question, *clip), 4)
         return [[record] for record in records]
 
     def judge(self, record: Record) -> None:
@@ -128,7 +128,7 @@ class TalkingHead(Stage):
             return error
 
 
-def yes_probability(checkpoint: "Checkpoint", frames: "Tensor", frame_s: float, question: str) -> float:
+def yes_probability(checkpoint: "Checkpoint", question: str, frames: "Tensor", frame_s: float) -> float:
     """The probability that the model's answer to a question about a clip begins with "Yes".
 
     frames: uint8 [n, 3, H, W], `frame_s` seconds apart.
