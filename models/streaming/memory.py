@@ -19,7 +19,7 @@ def check_memory(model: StreamingQwen2VL, n_new: int, n_context: int) -> None:
     needed, free = MASK_BYTES * group * n_new * (n_context + n_new), free_bytes(model.device)
     if needed > free:
         raise UserError(
-            f"{n_new:,} tokens to read at once, after {n_context:,}: their attention takes about {needed / 1e9:.1f} GB, "
+            f"{n_new:,} tokens to read at once, after {n_context:,}: attention takes {needed / 1e9:.1f} GB, "
             f"and {free / 1e9:.1f} GB are free on {model.device}; give a shorter text"
         )
 
