@@ -63,7 +63,11 @@ class TrainArguments(TrainingArguments):
     """The library's TrainingArguments; with what the published commands use and current versions dropped."""
 
     overwrite_output_dir: bool = helped(
-        False, "True: remove the checkpoints there and start over; False: go on from the last one"
+        False, "True: move the run there aside and start over, unless this start continues it; False: go on from it"
+    )
+    allow_changes: list[str] = field(
+        default_factory=list,
+        metadata={"help": "flags that may have another value than the run had that this start goes on from"},
     )
     warmup_ratio: float = helped(0.0, "share of the steps over which the learning rate rises from 0")
     freeze_modules: list[str] = field(

@@ -14,6 +14,7 @@ import psutil
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainerState
 
 from data.loading.bad_samples import TooManyBadSamples, write_report
@@ -28,8 +29,12 @@ from models.training.liger import exchange_all, liger_operations, why_not_liger
 from models.training.lora import load_adapters
 from models.training.loss_average import weigh_losses
 from models.training.optimizer import muon_with_adamw
+from models.training.output_folder import set_aside
+from models.training.resume_check import check_resume
 from models.training.run_log import EpochFraction, StepLog, Usage, prepare_reporting
+from models.training.run_record import add_start, note_finished
 from models.training.source_loss import SourceLoss
+from models.training.start import choose_start
 from models.training.train_arguments import TrainArguments, warn_once
 from models.training.vision_cache import SameTower
 from utils.errors import UserError
@@ -69,9 +74,10 @@ class CommentaryTrainer(Trainer):
         loader: SampleLoader,
         bad_sample_report: Path,
         adapters: nn.Module | None = None,
+        record: dict[str, Any] | None = None,
     ):
         self.checkpoint, self.loader, self.bad_sample_report = checkpoint, loader, bad_sample_report
-        self.adapters = adapters
+        self.adapters, self.record = adapters, record
         # Ours, not the library's, which would remove the last complete checkpoint before the next one is complete.
         self.n_kept, args.save_total_limit = args.save_total_limit, None
         freeze_modules(checkpoint.model, args.freeze_modules)
@@ -105,10 +111,14 @@ class CommentaryTrainer(Trainer):
 
         Raises UserError where samples, disk or memory do not allow it.
         """
-        resume = self._starting_point()
+        start = choose_start(self.args, self.checkpoint.name, self._exchange)
+        resume, self.line = start.folder, start.line
+        self._write_record(resume)
         self._check_disk()
         try:
-            if self._restore(resume) < self.planned_steps:
+            step = self._restore(resume)
+            self._check_length(resume, step)
+            if step < self.planned_steps:
                 self.train(resume_from_checkpoint=str(resume) if resume else None)
                 self.save_model()
             else:
@@ -125,7 +135,7 @@ class CommentaryTrainer(Trainer):
         finally:
             self.loader.close()
         self._report_bad_samples()
-        self._summarize()
+        self._summarize(max(step, self.state.global_step))
 
     # Length
 
@@ -234,18 +244,14 @@ class CommentaryTrainer(Trainer):
         }
 
     def _sum_over_processes(self, values: list[float]) -> list[float]:
-        if self.args.world_size == 1:
-            return values
-        gathered: list[list[float]] = [[]] * self.args.world_size
-        dist.all_gather_object(gathered, values)
-        return [sum(column) for column in zip(*gathered, strict=True)]
+        return [sum(column) for column in zip(*self._exchange(values), strict=True)]
 
     # Checkpoints
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = checkpoints.folder_of(self.args.output_dir, self.state.global_step)
         if self.args.should_save:
-            checkpoints.unmark(folder)
+            self._clear(folder)
         self.accelerator.wait_for_everyone()
         super()._save_checkpoint(model, trial)
         state = {"loader": self.loader.state_dict(), "usage": self.usage.state_dict()}
@@ -254,8 +260,15 @@ class CommentaryTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             resumable = not self.args.save_only_model
-            checkpoints.mark_complete(folder, resumable=resumable, world_size=self.args.world_size)
-            checkpoints.keep_last(self.args.output_dir, self.n_kept)
+            facts = {"resumable": resumable, "world_size": self.args.world_size}
+            checkpoints.mark_complete(folder, self.line, **facts)
+            checkpoints.keep_last(self.args.output_dir, self.n_kept, self.line)
+
+    def _clear(self, folder: Path) -> None:
+        """Make room for a checkpoint: what a kill has cut short is written over, another run's is moved aside."""
+        if (folder / checkpoints.COMPLETE).exists():
+            place = set_aside([folder], self.args.output_dir, "old")
+            logger.warning("%s is of another run: moved to %s", folder, place)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
@@ -285,35 +298,20 @@ class CommentaryTrainer(Trainer):
             checkpoints.copy_model(folder, Path(self.args.output_dir))
         self.accelerator.wait_for_everyone()
 
-    def _starting_point(self) -> Path | None:
-        """The checkpoint to go on from, the same on every process; None for a fresh start."""
-        given = self.args.resume_from_checkpoint
-        if given and given not in ("True", "False"):  # the library takes a yes or no here too
-            checkpoints.check_resumable(Path(given))
-            return Path(given)
-        if self.args.overwrite_output_dir:
-            self._start_over()
-            return None
-        marks = checkpoints.read_marks(self.args.output_dir)
-        steps = self._common_steps(checkpoints.resumable_steps(self.args.output_dir))
-        for step in sorted(set(marks) - steps):
-            logger.info("%s is not complete: ignored", checkpoints.folder_of(self.args.output_dir, step))
-        return checkpoints.folder_of(self.args.output_dir, max(steps)) if steps else None
-
-    def _start_over(self) -> None:
-        if self.args.should_save:
-            for folder in checkpoints.remove_all(self.args.output_dir, self.checkpoint.name):
-                logger.info("--overwrite_output_dir True: removed %s", folder)
-        self.accelerator.wait_for_everyone()
-
-    def _common_steps(self, steps: set[int]) -> set[int]:
+    def _exchange(self, value: Any) -> list[Any]:
+        """Every process's value, in order of ranks."""
         if self.args.world_size == 1:
-            return steps
-        # With --save_on_each_node every node has its own folders, and a kill may have hit them at different
-        # steps.
-        found: list[set[int]] = [set()] * self.args.world_size
-        dist.all_gather_object(found, steps)
-        return set.intersection(*found)
+            return [value]
+        found: list[Any] = [None] * self.args.world_size
+        dist.all_gather_object(found, value)
+        return found
+
+    def _write_record(self, resume: Path | None) -> None:
+        if self.record is None or not self.is_world_process_zero():
+            return
+        if resume:
+            check_resume(resume, self.record, self.args)
+        add_start(self.args.output_dir, self.record)
 
     def _restore(self, folder: Path | None) -> int:
         """Restore the loader and all counts from the checkpoint; return its step, 0 for a fresh start."""
@@ -333,6 +331,29 @@ class CommentaryTrainer(Trainer):
         if self.is_world_process_zero():
             self.step_log.rewind(step)
         return step
+
+    def _check_length(self, folder: Path | None, step: int) -> None:
+        if step > self.planned_steps:
+            raise UserError(
+                f"the run has {self.planned_steps} steps (--max_steps, --num_train_epochs), and {folder} stands at "
+                f"step {step}: its model would be another run's result. Give at least {step} steps, or another "
+                "--output_dir with --resume_from_checkpoint and an earlier checkpoint"
+            )
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Load the optimizer's state; its rates, decay and schedule are this start's (the library keeps the old)."""
+        scheduler, groups = self.lr_scheduler, self.optimizer.param_groups if self.optimizer else []
+        asked = [{name: value for name, value in group.items() if name != "params"} for group in groups]
+        rates = list(getattr(scheduler, "base_lrs", []))
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None or self.is_deepspeed_enabled or not isinstance(scheduler, LambdaLR):
+            return
+        scheduler.base_lrs = rates
+        for group, options in zip(self.optimizer.param_groups, asked, strict=True):
+            group.update(options)
+        for group, rate, share in zip(self.optimizer.param_groups, rates, scheduler.lr_lambdas, strict=True):
+            group["lr"] = rate * share(scheduler.last_epoch)
+        scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]  # what the log shows
 
     def _choose_liger(self) -> None:
         if not self.args.liger_wanted:
@@ -371,7 +392,7 @@ class CommentaryTrainer(Trainer):
         if self.is_world_process_zero() or stopped:
             write_report(path, logs, stopped)
 
-    def _summarize(self) -> None:
+    def _summarize(self, step: int) -> None:
         """Write train_summary.json: steps, seconds, CPU-seconds of all processes and workers, what was seen and ran."""
         usage = self.usage.state_dict()
         cpu_s = self._sum_over_processes([usage["cpu_seconds"]])[0]
@@ -380,7 +401,7 @@ class CommentaryTrainer(Trainer):
             return
         losses = [entry["loss"] for entry in self.state.log_history if "loss" in entry]
         summary = {
-            "steps": self.planned_steps,
+            "steps": step,
             "wall_seconds": round(usage["wall_seconds"], 1),
             "cpu_seconds": round(cpu_s, 1),
             "processes": self.args.world_size,
@@ -391,6 +412,8 @@ class CommentaryTrainer(Trainer):
             **{name: int(total) for name, total in zip(self.loader.totals, totals, strict=True)},
         }
         write_whole(Path(self.args.output_dir) / "train_summary.json", json.dumps(summary, indent=1) + "\n")
+        if self.record is not None:
+            note_finished(self.args.output_dir, step)
 
     def _what_ran(self) -> dict[str, Any] | None:
         """None where nothing was left to train."""
