@@ -183,15 +183,15 @@ def _plain(arguments: Any) -> dict[str, Any]:
     return arguments.to_sanitized_dict() if isinstance(arguments, TrainArguments) else asdict(arguments)
 
 
-def main() -> None:
-    """Run the command."""
+def main() -> int:
+    """Run the command; its exit status."""
     (trainer,) = build_trainer(description=__doc__.splitlines()[0])
-    trainer.run()
+    return trainer.run()
 
 
-def run_process() -> None:
+def run_process() -> int:
     """One process of a run: train, then leave the others."""
-    main()
+    status = main()
     if dist.is_initialized():
         # Native threads of a process group may abort the interpreter's end, and with it a run that is done and saved:
         # what is registered for the end runs now, and the process leaves without one.
@@ -199,7 +199,8 @@ def run_process() -> None:
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
+        os._exit(status)
+    return status
 
 
 if __name__ == "__main__":

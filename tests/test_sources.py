@@ -270,3 +270,42 @@ def test_cli_refuses_before_it_loads(flags, expected):
         check_flags(
             SourceArguments(**numbers), LiveModelArguments(), SpeechArguments(), MemoryArguments(), OutputArguments()
         )
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("rtsp://me:s3cret@cam/live", "rtsp://me:***@cam/live"),
+        ("rtsp://me:s3c%40ret@cam:554/live", "rtsp://me:***@cam:554/live"),
+        ("rtsp://me:s3@cret@cam/live", "rtsp://me:***@cam/live"),
+        ("http://cam/x?user=me&pwd=s3cret&fps=5", "http://cam/x?user=me&pwd=***&fps=5"),
+        ("http://cam/x?PassWord=s3cret", "http://cam/x?PassWord=***"),
+        ("http://cam/x?p%61ss=s3cret", "http://cam/x?p%61ss=***"),
+        ("http://cam/x?access_token=s3cret#t=1", "http://cam/x?access_token=***#t=1"),
+        ("rtsp://cam/user=me_password=s3cret_channel=1", "rtsp://cam/user=me_password=***"),
+        ("http://cam:80/films/a@b.mp4?x=a@b", "http://cam:80/films/a@b.mp4?x=a@b"),
+    ],
+)
+def test_passwords_are_not_shown(url, shown):
+    spec = parse_spec(url)
+    assert spec.address == url and spec.name == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "rtsp://me:s3#cret@cam/live",
+        "rtsp://me:33#s3cret@cam/live",
+        "rtsp://me:s3/cret@cam/live",
+        "rtsp://me:s3?cret@cam/live",
+        "rtsp://me:s3cret@:554/live",
+        "rtsp://me:s3cret@cam:port/live",
+        "ftp://me:s3cret@cam/live",
+        "file://me:s3cret@cam/live",
+    ],
+)
+def test_passwords_are_not_in_messages(url):
+    with pytest.raises(UserError) as refused:
+        parse_spec(url)
+    said = str(refused.value)
+    assert "s3" not in said and "cret" not in said and "me:***" in said

@@ -24,6 +24,7 @@ from models.packed_attention import use_packed_attention
 from models.qwen2_vl import StreamingQwen2VL
 from models.training import checkpoints
 from models.training.engine_record import ComputeDtype, engine_record
+from models.training.finite import FiniteSteps, all_finite
 from models.training.flops import FlopCounter, Flops, count_numbers, peak_flops
 from models.training.liger import exchange_all, liger_operations, why_not_liger
 from models.training.lora import load_adapters
@@ -31,10 +32,11 @@ from models.training.loss_average import weigh_losses
 from models.training.optimizer import muon_with_adamw
 from models.training.output_folder import set_aside
 from models.training.resume_check import check_resume
-from models.training.run_log import EpochFraction, StepLog, Usage, prepare_reporting
+from models.training.run_log import EpochFraction, StepLog, Usage, jsonable, prepare_reporting
 from models.training.run_record import add_start, note_finished
 from models.training.source_loss import SourceLoss
 from models.training.start import choose_start
+from models.training.stopping import Stopping
 from models.training.train_arguments import TrainArguments, warn_once
 from models.training.vision_cache import SameTower
 from utils.errors import UserError
@@ -91,11 +93,16 @@ class CommentaryTrainer(Trainer):
         self.vision_cache = loader.dataset.encoder.vision_cache
         self.step_log = StepLog(Path(args.output_dir) / "train_log.jsonl")
         self.usage = Usage()
+        self.stopping = Stopping(args.signal_grace_s, self._exchange)
+        # DeepSpeed takes its step before anything can be skipped.
+        limit = 1 if args.deepspeed else args.max_skipped_steps
+        self.finite = FiniteSteps(limit, loader.take_places, self._sum_over_processes)
         prepare_reporting(args.report_to)
         config = vars(checkpoint.model.config)
         use_cache = {name: value for name, value in config.items() if name == "use_cache"}
         trained = checkpoint.model if adapters is None else adapters
-        super().__init__(trained, args, callbacks=[EpochFraction(self._epoch_of), self.step_log])
+        callbacks = [EpochFraction(self._epoch_of), self.step_log, self.stopping, self.finite]
+        super().__init__(trained, args, callbacks=callbacks)
         if self.vision_cache:
             self.add_callback(SameTower(self.vision_cache, checkpoint.model.model.visual))
         # The library writes its choice for training into the config, and so into every checkpoint.
@@ -106,9 +113,10 @@ class CommentaryTrainer(Trainer):
         self.flops = Flops()  # since the last log
         self._last_logged = (time.monotonic(), dict(loader.totals), loader.wait_s)
 
-    def run(self) -> None:
+    def run(self) -> int:
         """Train to the end from where output_dir stands; save the model and the reports there.
 
+        Returns the exit status: 0, or the one that tells of the signal that ended the run before its end.
         Raises UserError where samples, disk or memory do not allow it.
         """
         start = choose_start(self.args, self.checkpoint.name, self._exchange)
@@ -119,7 +127,11 @@ class CommentaryTrainer(Trainer):
             step = self._restore(resume)
             self._check_length(resume, step)
             if step < self.planned_steps:
-                self.train(resume_from_checkpoint=str(resume) if resume else None)
+                with self.stopping.listening():
+                    self.train(resume_from_checkpoint=str(resume) if resume else None)
+                if self.state.global_step < self.state.max_steps:
+                    return self._end_stopped()
+                self._check_finite()
                 self.save_model()
             else:
                 self._take_finished(resume)
@@ -136,6 +148,18 @@ class CommentaryTrainer(Trainer):
             self.loader.close()
         self._report_bad_samples()
         self._summarize(max(step, self.state.global_step))
+        return 0
+
+    def _end_stopped(self) -> int:
+        folder = checkpoints.folder_of(self.args.output_dir, self.state.global_step)
+        kept = f"saved in {folder}" if folder.is_dir() else "not saved: the last update was not finite"
+        reason = self.stopping.signal.name if self.stopping.signal else "a callback"
+        logger.warning(
+            "ended by %s after step %d of %d, %s; the same command goes on",
+            reason, self.state.global_step, self.state.max_steps, kept,
+        )  # fmt: skip
+        self._report_bad_samples()
+        return self.stopping.status
 
     # Length
 
@@ -173,6 +197,7 @@ class CommentaryTrainer(Trainer):
         """Compute a batch's part of the update's loss; record its files' losses and keep its features."""
         sources = inputs.pop("sources")
         outputs = model(**inputs)
+        self.finite.add(outputs.loss)
         self.source_loss.add(sources, inputs["supervised"], outputs.sample_losses)
         if outputs.fresh_features is not None:
             self.vision_cache.store(inputs["parts"], outputs.fresh_features)
@@ -206,11 +231,8 @@ class CommentaryTrainer(Trainer):
         return FlopCounter(self.checkpoint.model)
 
     @functools.cached_property
-    def _peak_flops(self) -> float:
-        dtype = torch.bfloat16 if self.args.bf16 else torch.float32
-        peak, source = peak_flops(self.args.device, dtype)
-        logger.info("shares of the peak (mfu, hfu) are of %.3g FLOP/s: %s", peak, source)
-        return peak
+    def _peak_flops(self) -> float | None:
+        return peak_flops(self.args.device, torch.bfloat16 if self.args.bf16 else torch.float32)
 
     # Logs
 
@@ -231,15 +253,16 @@ class CommentaryTrainer(Trainer):
         tokens, supervised, model_flops, hardware_flops, *counts, skipped, waiting = self._sum_over_processes(local)
         names = [name if name.endswith("tokens") else f"{name}_seen" for name in totals]
         seconds = max(now - then, 1e-9)
-        peak = self._peak_flops * seconds * self.args.world_size
+        peak = self._peak_flops and self._peak_flops * seconds * self.args.world_size
+        shares = {"mfu": round(model_flops / peak, 4), "hfu": round(hardware_flops / peak, 4)} if peak else {}
         return {
             "tokens_per_second": round(tokens / seconds, 1),
             "supervised_share": round(supervised / max(tokens, 1), 4),
-            "mfu": round(model_flops / peak, 4),
-            "hfu": round(hardware_flops / peak, 4),
+            **shares,
             "memory_gb": round(_memory_bytes(self.args.device) / 1e9, 3),
             **{name: int(count) for name, count in zip(names, counts, strict=True)},
             "skipped_samples": int(skipped),
+            **({"skipped_steps": self.finite.n_skipped} if self.finite.n_skipped else {}),
             "data_wait_share": round(waiting / seconds / self.args.world_size, 4),
         }
 
@@ -249,12 +272,14 @@ class CommentaryTrainer(Trainer):
     # Checkpoints
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        self._check_finite()
         folder = checkpoints.folder_of(self.args.output_dir, self.state.global_step)
         if self.args.should_save:
             self._clear(folder)
         self.accelerator.wait_for_everyone()
         super()._save_checkpoint(model, trial)
         state = {"loader": self.loader.state_dict(), "usage": self.usage.state_dict()}
+        state["skipped_steps"] = self.finite.n_skipped
         path = folder / f"data_state_rank{self.args.process_index}.json"
         path.write_text(json.dumps(state) + "\n", encoding="utf-8")
         self.accelerator.wait_for_everyone()
@@ -263,6 +288,13 @@ class CommentaryTrainer(Trainer):
             facts = {"resumable": resumable, "world_size": self.args.world_size}
             checkpoints.mark_complete(folder, self.line, **facts)
             checkpoints.keep_last(self.args.output_dir, self.n_kept, self.line)
+
+    def _check_finite(self) -> None:
+        if not all_finite([p for p in self.checkpoint.model.parameters() if p.requires_grad]):
+            raise UserError(
+                f"step {self.state.global_step}: the weights are not finite any more, so nothing is saved of them; "
+                "lower --learning_rate, and give the command again to go on from the last checkpoint"
+            )
 
     def _clear(self, folder: Path) -> None:
         """Make room for a checkpoint: what a kill has cut short is written over, another run's is moved aside."""
@@ -326,6 +358,7 @@ class CommentaryTrainer(Trainer):
             self.loader.load_state_dict(state["loader"], updates=step)
             self.loader.survey(self._sum_over_processes)
             self.usage.load_state_dict(state["usage"])
+            self.finite.n_skipped = state.get("skipped_steps", 0)
             self._last_logged = (time.monotonic(), dict(self.loader.totals), self.loader.wait_s)
             logger.info("going on from %s: step %d of %d", folder, step, self.planned_steps)
         if self.is_world_process_zero():
@@ -407,7 +440,8 @@ class CommentaryTrainer(Trainer):
             "processes": self.args.world_size,
             "parameters": sum(map(count_numbers, self.checkpoint.model.parameters())),
             "trained_parameters": sum(count_numbers(p) for p in self.checkpoint.model.parameters() if p.requires_grad),
-            "last_loss": losses[-1] if losses else None,
+            "last_loss": jsonable(losses[-1]) if losses else None,
+            "skipped_steps": self.finite.n_skipped,
             "ran": self._what_ran(),
             **{name: int(total) for name, total in zip(self.loader.totals, totals, strict=True)},
         }
