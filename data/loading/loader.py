@@ -136,7 +136,8 @@ class SampleLoader:
         packer.put_back([sample for row in rows for sample in row])
         n_samples, n_rows = sum_over_ranks([float(sum(map(len, rows))), float(len(rows))])
         rows_of_rank = math.ceil(self.order.n_samples * n_rows / n_samples / self.order.world)
-        self.batches_per_epoch = rows_of_rank
+        accumulation = self.options.accumulation
+        self.batches_per_epoch = math.ceil(rows_of_rank / accumulation) * accumulation
         logger.info(
             "%.2f samples in a row of at most %d tokens: an epoch is taken as %d rows of each process",
             n_samples / n_rows,
