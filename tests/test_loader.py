@@ -280,6 +280,25 @@ def test_an_epoch_has_every_sample_on_its_ranks(n, world, batch, accumulation, b
         assert sorted(drawn[number * n : (number + 1) * n]) == list(range(n))
 
 
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("DataLoader worker (pid 7) is killed by signal: Killed. ", "memory ran out: lower --dataloader_num_workers 1"),
+        ("unable to write to file </torch_7_1>: No space left on device (28)", "/dev/shm is full .*--shm-size"),
+    ],
+)
+def test_a_machine_that_is_too_small_is_said(said, message):
+    loader = make_loader(Numbers(4), num_workers=1)
+
+    def fail():
+        raise RuntimeError(said)
+        yield
+
+    loader._stream = fail()
+    with pytest.raises(UserError, match=message):
+        take(loader, 1)
+
+
 def test_totals_count_tokens():
     loader = make_loader(Numbers(6, patches=8))
     take(loader, 3)

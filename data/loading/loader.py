@@ -8,6 +8,7 @@ import logging
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 import time
@@ -35,6 +36,8 @@ logger = logging.getLogger(__name__)
 # open file for as long as it lives, and a batch of small clips holds hundreds of them.
 SHARED_FROM_BYTES = 1 << 20
 OWNER_CHECK_S = 1.0
+SHARED_MEMORY = "/dev/shm"
+NO_SHARED_MEMORY = ("No space left on device", "unable to allocate shared memory", "unable to write to file </torch")
 SURVEY_ROWS = 8  # packed rows of each process from which the length of an epoch is estimated
 
 
@@ -178,10 +181,27 @@ class SampleLoader:
     def _next_item(self) -> Example | BadSample:
         if self._stream is None:
             self._stream = iter(self._open_stream())
-        item = next(self._stream)
+        try:
+            item = next(self._stream)
+        except RuntimeError as error:
+            self._explain(error)
+            raise
         if self.budget:
             self.budget.take(size_of(item))
         return item if isinstance(item, BadSample) else _map_fields(item, _to_tensor)
+
+    def _explain(self, error: RuntimeError) -> None:
+        """Raise UserError for what a machine that is too small does to workers."""
+        said = str(error)
+        lower = f"lower --dataloader_num_workers {self.options.num_workers} or --prefetch_mb"
+        if "is killed by signal" in said:
+            raise UserError(f"{said.splitlines()[0]} Most likely memory ran out: {lower}, or --max_length") from error
+        if any(words in said for words in NO_SHARED_MEMORY):
+            free = shutil.disk_usage(SHARED_MEMORY).free / 1e6 if os.path.isdir(SHARED_MEMORY) else 0
+            raise UserError(
+                f"{SHARED_MEMORY} is full ({free:.0f} MB free), through which workers hand samples over: {lower}, or "
+                "enlarge it (docker run --shm-size=8g)"
+            ) from error
 
     def _open_stream(self) -> DataLoader:
         # One process, one stream for the whole run: workers persist over epochs and decode ahead across their
@@ -381,8 +401,11 @@ def _map_fields(example: Example, change: Callable[[Any], Any]) -> Example:
 
 
 def _to_array(value: Any) -> Any:
-    small = isinstance(value, torch.Tensor) and value.nbytes < SHARED_FROM_BYTES
-    return value.numpy() if small else value
+    if not isinstance(value, torch.Tensor):
+        return value
+    # Shared here, where a full /dev/shm is an error that reaches the owner, and not in the queue's thread, which would
+    # lose the sample while the owner waits for ever.
+    return value.numpy() if value.nbytes < SHARED_FROM_BYTES else value.share_memory_()
 
 
 def _to_tensor(value: Any) -> Any:

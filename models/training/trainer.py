@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import torch
 import torch.distributed as dist
+from safetensors import SafetensorError
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainerState
@@ -143,6 +144,13 @@ class CommentaryTrainer(Trainer):
             raise UserError(
                 f"out of memory on {self.args.device}: {str(error).splitlines()[0]} Lower --max_length, "
                 "VIDEO_MAX_PIXELS or --per_device_train_batch_size, or set --gradient_checkpointing True"
+            ) from error
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if "No space left" not in str(error):
+                raise
+            raise UserError(
+                f"--output_dir {self.args.output_dir}: the disk is full ({error}); free some space, and the same "
+                "command goes on from the last whole checkpoint"
             ) from error
         finally:
             self.loader.close()
@@ -408,8 +416,8 @@ class CommentaryTrainer(Trainer):
         free = shutil.disk_usage(self.args.output_dir).free if self.args.should_save else needed
         if free < needed:
             raise UserError(
-                f"--output_dir {self.args.output_dir}: {free / 1e9:.1f} GB free, and one checkpoint takes "
-                f"{needed / 1e9:.1f} GB; free some space, or give a folder on another disk"
+                f"--output_dir {self.args.output_dir}: {free / 1e6:.0f} MB free, and one checkpoint takes "
+                f"{needed / 1e6:.0f} MB; free some space, or give a folder on another disk"
             )
 
     # Reports
