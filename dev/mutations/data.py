@@ -534,8 +534,8 @@ ANNOTATIONS = (
         name="samples_of_one_file_only",
         promise="each file has its own loss in the log",
         file="data/loading/dataset.py",
-        old="example.source = self.source_of(i)",
-        new="example.source = 0",
+        old="example.source, example.where = self.source_of(i), sample.where",
+        new="example.source, example.where = 0, sample.where",
         tests=("tests/test_dataset.py::test_several_files_follow_each_other",),
     ),
     Mutation(
@@ -676,9 +676,9 @@ LOADING = (
         name="a_workers_samples_lost",
         promise="what each worker made is delivered, in the order's order",
         file="data/loading/loader.py",
-        old="        item = next(self._stream)\n",
-        new="        for _ in range(2 if self.options.num_workers > 1 and self.position % 4 == 3 else 1):\n"
-        "            item = next(self._stream)\n",
+        old="            item = next(self._stream)\n",
+        new="            for _ in range(2 if self.options.num_workers > 1 and self.position % 4 == 3 else 1):\n"
+        "                item = next(self._stream)\n",
         tests=("tests/test_loader.py::test_workers_deliver_the_same_batches",),
     ),
     Mutation(
