@@ -4,8 +4,8 @@
 
 It trains the nano checkpoint on files that it makes itself (two that are mixed by weight, with videos, pictures and
 text, packed into rows), once without a break and once with SIGKILL or SIGTERM at random moments, half of the times with
-damage to the newest checkpoint (a file of it emptied, cut or removed), each time resumed by giving the same command
-again. Then it compares every logged number that does not measure time, and every weight, bit for bit.
+damage to the newest checkpoint (a file of it emptied, cut or removed), each time resumed by the same command again.
+Then it compares every logged number that does not measure time, and every weight, bit for bit.
 
 Hardware: two CPU cores, 2 GB of memory, no GPU. Time: about 15 s a kill, most of it starting Python. Expected: how many
 kills hit (a process that died of SIGKILL counts, one that had ended before does not), "the same", and exit status 0; 1

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -63,9 +64,8 @@ def test_a_signal_saves_at_the_end_of_the_step(run, tmp_path, monkeypatch, caplo
 
 def test_a_signal_to_the_group_leaves_the_workers_to_their_owner(run, tmp_path, monkeypatch):
     def signal_all(trainer, loss):
-        for worker in trainer.loader._stream._workers:
-            os.kill(worker.pid, signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGTERM)
+        workers = [worker.pid for worker in trainer.loader._stream._workers]
+        subprocess.run(["kill", "-TERM", *map(str, [*workers, os.getpid()])], check=True)  # of another process
         return loss
 
     at_step(monkeypatch, 2, signal_all)

@@ -110,7 +110,8 @@ class AnnotationDataset(Dataset):
         try:
             sample = self.sample(i)
             example = self.encoder.encode(sample)
-            example.source, example.where = self.source_of(i), sample.where
+            example.source = self.source_of(i)
+            example.where = sample.where
             return example
         except AnnotationError as error:
             return BadSample(error.path, error.line_no, error.cause, str(error))
