@@ -91,6 +91,7 @@ def make_dataset(checkpoint: Checkpoint, data_args: DataArguments, args: TrainAr
         decode_cache=DecodeCache(data_args.decode_cache) if data_args.decode_cache else None,
         blind=data_args.blind,
         vision_cache=vision_cache,
+        family=checkpoint.family,
     )
     return AnnotationDataset(data_args.annotation_paths, encoder, data_args.media_root)
 

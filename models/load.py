@@ -14,10 +14,11 @@ from transformers import AutoProcessor, BitsAndBytesConfig, GenerationConfig
 
 from data.samples.checkpoint_config import choose_position_mode, limits_of, read_config
 from data.samples.conversation import ChatFormat
+from data.samples.families import Family, family_of
 from data.samples.positions import PositionMode
 from data.video.frame_plan import VideoLimits
 from models.checkpoint_arguments import PositionArguments
-from models.qwen2_vl import StreamingQwen2VL
+from models.qwen2_vl import STREAMING, StreamingModel
 from models.streaming.requests import Batch
 from models.weight_files import check_weight_files
 from utils.arguments import helped
@@ -45,7 +46,7 @@ class ModelArguments(PositionArguments):
     """Which weights, and how they run."""
 
     pretrained_model_name_or_path: str = field(
-        kw_only=True, metadata={"help": "hub id or folder of a Qwen2-VL checkpoint"}
+        kw_only=True, metadata={"help": "hub id or folder of a Qwen2-VL or Qwen2.5-VL checkpoint"}
     )
     attn_implementation: str | None = helped(None, "flash_attention_2 where installed on a GPU in 16 bits, else sdpa")
 
@@ -54,7 +55,7 @@ class ModelArguments(PositionArguments):
 class Checkpoint:
     """A model with everything that must match it."""
 
-    model: StreamingQwen2VL
+    model: StreamingModel
     processor: Any
     chat: ChatFormat
     position_mode: PositionMode
@@ -65,6 +66,11 @@ class Checkpoint:
     def batch(self) -> Batch:
         """Batch of the sessions that run one at a time; an engine has its own."""
         return Batch(self.model)
+
+    @property
+    def family(self) -> Family:
+        """What data must know of its family."""
+        return family_of(self.model.config)
 
     @property
     def device(self) -> torch.device:
@@ -103,7 +109,7 @@ def load_checkpoint(
     position_mode: PositionMode | None = None,
     quantization: BitsAndBytesConfig | None = None,
 ) -> Checkpoint:
-    """Load a Qwen2-VL checkpoint from a local folder or, where there is none, from the hub.
+    """Load a Qwen2-VL or Qwen2.5-VL checkpoint from a local folder or, where there is none, from the hub.
 
     device: default the fastest here (cuda, mps, cpu). dtype: "float32", "bfloat16", ...; default bfloat16 on a GPU,
     float32 on a CPU. quantization: keep the text model's matrices in fewer bits (models/training/lora.py). Weights are
@@ -116,7 +122,7 @@ def load_checkpoint(
     device = chosen_device(device)
     dtype = _dtype(dtype, device)
     try:
-        model, report = StreamingQwen2VL.from_pretrained(
+        model, report = STREAMING[config.model_type].from_pretrained(
             name,
             config=config,
             dtype=dtype,
@@ -180,7 +186,7 @@ def _dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype
     return choices[name]
 
 
-def _check_vocabulary(name: str, model: StreamingQwen2VL, tokenizer: Any) -> None:
+def _check_vocabulary(name: str, model: StreamingModel, tokenizer: Any) -> None:
     n_rows, n_tokens = model.get_input_embeddings().num_embeddings, max(tokenizer.get_vocab().values()) + 1
     if n_tokens > n_rows:
         raise UserError(
@@ -189,7 +195,7 @@ def _check_vocabulary(name: str, model: StreamingQwen2VL, tokenizer: Any) -> Non
         )
 
 
-def _complete(model: StreamingQwen2VL, processor: Any, chat: ChatFormat) -> None:
+def _complete(model: StreamingModel, processor: Any, chat: ChatFormat) -> None:
     """Give base checkpoints what a stream needs: the chat template, and the turn's end as an end of generation."""
     if not processor.chat_template or "im_start" not in str(processor.chat_template):
         processor.chat_template = processor.tokenizer.chat_template = CHAT_TEMPLATE

@@ -1,10 +1,16 @@
-"""Qwen2-VL as this project trains and streams it: the library's model, its visual input and head cut to need."""
+"""Qwen2-VL and Qwen2.5-VL as this project trains and streams them: the library's models, visual input and head cut to
+need."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
-from transformers import PretrainedConfig, Qwen2VLForConditionalGeneration
+from transformers import (
+    PretrainedConfig,
+    PreTrainedModel,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLForConditionalGeneration,
+)
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from data.samples.visual_parts import VisualPart
@@ -23,17 +29,21 @@ class TrainOutput(CausalLMOutputWithPast):
     fresh_features: Tensor | None = None
 
 
-class StreamingQwen2VL(Qwen2VLForConditionalGeneration):
-    """An ordinary Qwen2-VL checkpoint with explicit positions everywhere.
+class StreamingModel(PreTrainedModel):
+    """What this project adds to the library's model of a family: explicit positions everywhere.
 
     Position ids are always passed in (data/samples/positions.py); the library's own index is never asked.
     """
 
+    architecture: str  # the library's class
     use_liger = False
 
     def __init__(self, config: PretrainedConfig) -> None:
         super().__init__(config)
         self.lm_head = VocabularyHead.over(self.lm_head)
+        # What FSDP2 gathers one by one. The library also splits the tower's blocks, through which the weights that are
+        # read there do not pass (models/vision.py).
+        self._no_split_modules = [type(self.model.language_model.layers[0]).__name__]
 
     def embed(self, input_ids: Tensor, features: Tensor | None) -> Tensor:
         """Token embeddings [B, T, H], with visual features [n, H] in the places of the pad tokens, in order."""
@@ -110,5 +120,20 @@ class StreamingQwen2VL(Qwen2VLForConditionalGeneration):
         """Save as the plain architecture, which any library loads."""
         super().save_pretrained(folder, **kwargs)
         if kwargs.get("is_main_process", True):
-            self.config.architectures = ["Qwen2VLForConditionalGeneration"]
+            self.config.architectures = [self.architecture]
             self.config.save_pretrained(folder)
+
+
+class StreamingQwen2VL(StreamingModel, Qwen2VLForConditionalGeneration):
+    """An ordinary Qwen2-VL checkpoint."""
+
+    architecture = Qwen2VLForConditionalGeneration.__name__
+
+
+class StreamingQwen2_5_VL(StreamingModel, Qwen2_5_VLForConditionalGeneration):
+    """An ordinary Qwen2.5-VL checkpoint."""
+
+    architecture = Qwen2_5_VLForConditionalGeneration.__name__
+
+
+STREAMING = {model.config_class.model_type: model for model in (StreamingQwen2VL, StreamingQwen2_5_VL)}

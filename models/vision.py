@@ -76,26 +76,56 @@ def _encode_run(visual: nn.Module, patches: Tensor, h: int, w: int) -> Tensor:
     hidden = hidden.view(-1, h * w, hidden.shape[-1])
     rotation = _rotation(visual, h, w, hidden.device)
     checkpointed = visual.training and visual.gradient_checkpointing and torch.is_grad_enabled()
-    for block in visual.blocks:
+    whole = getattr(visual, "fullatt_block_indexes", range(len(visual.blocks)))
+    windows = None if len(whole) == len(visual.blocks) else _windows(visual, h, w, hidden.device)
+    for number, block in enumerate(visual.blocks):
+        seen = None if number in whole else windows
         if checkpointed:
-            hidden = checkpoint(_block, block, hidden, rotation, use_reentrant=False)
+            hidden = checkpoint(_block, block, hidden, rotation, seen, use_reentrant=False)
         else:
-            hidden = _block(block, hidden, rotation)
+            hidden = _block(block, hidden, rotation, seen)
     return visual.merger(hidden.flatten(0, 1))
 
 
-def _block(block: nn.Module, hidden_BNC: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+def _block(
+    block: nn.Module, hidden_BNC: Tensor, rotation: tuple[Tensor, Tensor], windows: list[Tensor] | None
+) -> Tensor:
     batch, n, channels = hidden_BNC.shape
     qkv = block.attn.qkv(block.norm1(hidden_BNC)).view(batch, n, 3, block.attn.num_heads, -1)
     query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each [B, heads, N, D]
-    attended = F.scaled_dot_product_attention(_rotate(query, rotation), _rotate(key, rotation), value)
+    attended = _attend(_rotate(query, rotation), _rotate(key, rotation), value, windows)
     hidden_BNC = hidden_BNC + block.attn.proj(attended.transpose(1, 2).reshape(batch, n, channels))
     return hidden_BNC + block.mlp(block.norm2(hidden_BNC))
 
 
+def _attend(query: Tensor, key: Tensor, value: Tensor, windows: list[Tensor] | None) -> Tensor:
+    """Attention of patches [B, heads, N, D] to all of their frame, or to those in their window alone."""
+    if windows is None:
+        return F.scaled_dot_product_attention(query, key, value)
+    attended = torch.empty_like(query)
+    for index in windows:  # [windows, patches]: those of one size
+        states = (part[:, :, index].transpose(1, 2) for part in (query, key, value))  # [B, windows, heads, patches, D]
+        attended[:, :, index] = F.scaled_dot_product_attention(*states).transpose(1, 2)
+    return attended
+
+
+def _windows(visual: nn.Module, h: int, w: int, device: torch.device) -> list[Tensor]:
+    """The windows of a frame: for each of at most four sizes, the patches of each window, int64 [windows, patches].
+
+    Square, cut off at the frame's right and bottom edges; patches count in the order in which they merge 2 x 2.
+    """
+    side = visual.window_size // (visual.patch_size * MERGE)
+    tokens = torch.arange(h * w // MERGE**2, device=device).view(h // MERGE, w // MERGE)
+    windows: dict[tuple[int, ...], list[Tensor]] = {}
+    for window in (window for rows in tokens.split(side) for window in rows.split(side, dim=1)):
+        patches = window.reshape(-1, 1) * MERGE**2 + torch.arange(MERGE**2, device=device)
+        windows.setdefault(tuple(window.shape), []).append(patches.flatten())
+    return [torch.stack(same) for same in windows.values()]
+
+
 def _rotation(visual: nn.Module, h: int, w: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """cos and sin [N, D] of each patch's row and column, in the order in which patches merge 2 x 2."""
-    head_dim = visual.config.embed_dim // visual.config.num_heads
+    head_dim = visual.patch_embed.proj.out_channels // visual.config.num_heads
     frequencies = 10000.0 ** (-torch.arange(0, head_dim // 2, 2, device=device).float() / (head_dim // 2))
     rows, columns = torch.meshgrid(torch.arange(h, device=device), torch.arange(w, device=device), indexing="ij")
     angles = []

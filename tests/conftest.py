@@ -65,6 +65,15 @@ def either_checkpoint(request: pytest.FixtureRequest) -> Path:
     return request.getfixturevalue("tiny_checkpoint" if request.param == "untied" else "tied_checkpoint")
 
 
+@pytest.fixture(scope="session", params=["untied", "tied"])
+def qwen2_5_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Qwen2.5-VL, untied and tied."""
+    from tests.tiny import make_tiny_checkpoint
+
+    folder = tmp_path_factory.mktemp("qwen2_5_checkpoint")
+    return make_tiny_checkpoint(folder, tied=request.param == "tied", family="qwen2_5_vl")
+
+
 @pytest.fixture(scope="session")
 def nano_checkpoint():
     """The shipped small model, as the demo loads it on a CPU."""

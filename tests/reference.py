@@ -1,4 +1,5 @@
-"""transformers' own Qwen2-VL over whole conversations: what a stream's cache, positions and features are compared with.
+"""transformers' own model of a family over whole conversations: what a stream's cache, positions and features are
+compared with.
 
 Its tower, its embedding of features, its positions and its generation; nothing of this repository.
 """
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import Qwen2VLForConditionalGeneration
+from transformers import AutoModelForImageTextToText
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
 
@@ -16,7 +17,7 @@ class Reference:
     """A checkpoint as the library runs it, in float32, without a cache."""
 
     def __init__(self, folder: Path):
-        self.model = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+        self.model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
         self.video = Qwen2VLVideoProcessor(do_resize=False)
 
     @torch.inference_mode()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from data.samples.conversation import VisualBlock
 from data.samples.positions import position_ids
 from data.video.clip import live_frames, read_clip
 from data.video.frame_plan import VideoLimits
@@ -43,7 +44,7 @@ def inputs_of(name, expected, checkpoint):
     grids = sample.get(f"{kind}_grid_thw", [])
     ids = torch.tensor(sample["input_ids"])
     pads = {"image": checkpoint.chat.image_pad, "video": checkpoint.chat.video_pad}
-    blocks = [SimpleNamespace(kind=kind, grid_thw=tuple(grid)) for grid in grids]
+    blocks = [VisualBlock(kind, tuple(grid)) for grid in grids]
     positions = position_ids(ids, blocks, "mrope", pads)
     keys = [key for key in expected.pixels if key.startswith(f"{name}/")]
     return {

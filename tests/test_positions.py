@@ -1,17 +1,16 @@
 """Positions in their three modes: whole, incremental, and against the model's definition."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
+from data.samples.conversation import VisualBlock
 from data.samples.positions import PositionTracker, position_ids
 
 PADS = {"image": 90, "video": 91}
 
 
-def block(kind, t, h, w):
-    return SimpleNamespace(kind=kind, grid_thw=(t, h, w))
+def block(kind, t, h, w, time_step=1.0):
+    return VisualBlock(kind, (t, h, w), time_step)
 
 
 def ids_with(*parts):
@@ -42,6 +41,21 @@ def test_text_after_a_long_video_does_not_collide_with_it():
     positions = position_ids(ids, blocks, "mrope", PADS)
     assert positions[:, -1].tolist() == [10, 10, 10]  # 1 + max(T, H/2, W/2), not 1 + max(H/2, W/2)
     assert positions[0, 1:-1].max() == 9
+
+
+@pytest.mark.parametrize(
+    "time_step, times, after",
+    [
+        (2.0, [0, 2, 4, 6, 8], 9),  # Qwen2.5-VL at 2 frames a second: 2 positions a second, a grid is a second
+        (1.25, [0, 1, 2, 3, 5], 6),  # rounded down
+        (0.3, [0, 0, 0, 0, 1], 3),  # after its width, the largest
+    ],
+)
+def test_a_videos_times_are_its_seconds(time_step, times, after):
+    ids, blocks = ids_with(1, block("video", 5, 4, 6, time_step), 1)
+    positions = position_ids(ids, blocks, "mrope", PADS)
+    assert positions[0, 1:-1:6].tolist() == [1 + time for time in times]
+    assert positions[:, -1].tolist() == [1 + after] * 3
 
 
 def test_sequential_numbers_every_token():

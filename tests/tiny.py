@@ -1,10 +1,10 @@
-"""A random Qwen2-VL checkpoint small enough for tests: 0.3 M parameters, the nano world's tokenizer, default limits."""
+"""A random checkpoint of a family, small enough for tests: 0.3 M parameters, the nano tokenizer, default limits."""
 
 import json
 from pathlib import Path
 
 import torch
-from transformers import Qwen2VLForConditionalGeneration
+from transformers import AutoModelForImageTextToText
 
 from models.nano import NanoArguments, build_nano
 
@@ -13,7 +13,7 @@ from models.nano import NanoArguments, build_nano
 GAIN = 6.0
 
 
-def make_tiny_checkpoint(folder: Path, seed: int = 0, tied: bool = False) -> Path:
+def make_tiny_checkpoint(folder: Path, seed: int = 0, tied: bool = False, family: str = "qwen2_vl") -> Path:
     """Write model, processor, tokenizer, chat template and generation config to `folder`; return it.
 
     As a checkpoint from elsewhere, it says nothing of position mode and video limits. tied: the vocabulary head is the
@@ -21,7 +21,7 @@ def make_tiny_checkpoint(folder: Path, seed: int = 0, tied: bool = False) -> Pat
     """
     folder = Path(folder)
     size = {"hidden_size": 64, "num_layers": 2, "vision_width": 64, "rope_theta": 10000.0}
-    build_nano(NanoArguments(output_dir=str(folder), seed=seed, **size))
+    build_nano(NanoArguments(output_dir=str(folder), seed=seed, family=family, **size))
     _amplify(folder, seed, tied)
     config = json.loads((folder / "config.json").read_text())
     for ours in ("position_mode", "video_limits"):
@@ -32,7 +32,7 @@ def make_tiny_checkpoint(folder: Path, seed: int = 0, tied: bool = False) -> Pat
 
 def _amplify(folder: Path, seed: int, tied: bool) -> None:
     """Multiply every matrix by GAIN; give an untied head its own."""
-    model = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype="float32")
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype="float32")
     generator = torch.Generator().manual_seed(1000 + seed)
     with torch.no_grad():
         if not tied:

@@ -22,6 +22,7 @@ from data.samples.annotations import AnnotationError, AnnotationFile, Sample
 from data.samples.checkpoint_config import choose_position_mode, limits_of, load_processor
 from data.samples.conversation import IGNORED, ChatFormat
 from data.samples.encoder import Example, SampleEncoder
+from data.samples.families import family_of
 from data.video.frame_plan import FrameTimes
 from utils.arguments import CommandParser, CommonArguments
 from utils.errors import UserError
@@ -98,6 +99,7 @@ def make_encoder(arguments: PreviewArguments) -> SampleEncoder:
         with_context=arguments.with_context,
         frame_times=arguments.frame_times,
         max_length=arguments.max_length,
+        family=family_of(config),
     )
 
 

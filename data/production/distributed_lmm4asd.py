@@ -89,11 +89,11 @@ class TalkingHead(Stage):
     def process(self, records: list[Record]) -> list[list[Record]]:
         for first in range(0, len(records), AT_ONCE):
             part = records[first : first + AT_ONCE]
-            for record, frames in zip(part, self._readers.map(self._frames, part), strict=True):
-                if isinstance(frames, VideoError):
-                    record.reject(self.name, "broken_video", str(frames), failed=True)
+            for record, clip in zip(part, self._readers.map(self._clip, part), strict=True):
+                if isinstance(clip, VideoError):
+                    record.reject(self.name, "broken_video", str(clip), failed=True)
                 else:
-                    record.scores[SCORE] = round(yes_probability(self._checkpoint, frames, self._question), 4)
+                    record.scores[SCORE] = round(yes_probability(self._checkpoint, *clip, self._question), 4)
         return [[record] for record in records]
 
     def judge(self, record: Record) -> None:
@@ -106,8 +106,9 @@ class TalkingHead(Stage):
         if self._readers:  # a worker that only judges is not set up
             self._readers.shutdown()
 
-    def _frames(self, record: Record) -> "Tensor | VideoError":
-        """The clip's frames as the model sees them, uint8 [n, 3, H, W], or what is wrong with its video."""
+    def _clip(self, record: Record) -> "tuple[Tensor, float] | VideoError":
+        """The clip's frames as the model sees them, uint8 [n, 3, H, W], and how many seconds each stands for, or what
+        is wrong with its video."""
         from data.video.clip import VideoFile
         from data.video.frame_plan import SIZE_FACTOR, VideoLimits, plan_question
 
@@ -122,13 +123,15 @@ class TalkingHead(Stage):
                     )
                 except ValueError as error:
                     return VideoError(f"{record.video}: {error}")
-                return video.read(plan.indices, size_hw)
+                return video.read(plan.indices, size_hw), plan.frame_s
         except VideoError as error:
             return error
 
 
-def yes_probability(checkpoint: "Checkpoint", frames: "Tensor", question: str) -> float:
-    """The probability that the model's answer to a question about frames, uint8 [n, 3, H, W], begins with "Yes".
+def yes_probability(checkpoint: "Checkpoint", frames: "Tensor", frame_s: float, question: str) -> float:
+    """The probability that the model's answer to a question about a clip begins with "Yes".
+
+    frames: uint8 [n, 3, H, W], `frame_s` seconds apart.
 
     Over the whole vocabulary; where "Yes" is several tokens, the product of theirs.
     """
@@ -136,7 +139,7 @@ def yes_probability(checkpoint: "Checkpoint", frames: "Tensor", question: str) -
     from models.streaming.prefix import PrefixReader
     from models.streaming.requests import VisionRequest
 
-    (block, features) = checkpoint.batch.execute([VisionRequest(frames)])[0]
+    (block, features) = checkpoint.batch.execute([VisionRequest(frames, frame_s)])[0]
     chat, reader = checkpoint.chat, PrefixReader(checkpoint, block, features)
     ids = [*chat.system_ids(), *chat.turn_ids(Turn("user", [block, question])), *chat.header_ids("assistant")]
     log_probability = 0.0

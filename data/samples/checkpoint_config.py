@@ -7,6 +7,7 @@ from typing import Any, cast
 from huggingface_hub.errors import HFValidationError
 from transformers import AutoConfig, AutoProcessor, PretrainedConfig
 
+from data.samples.families import MODEL_TYPES
 from data.samples.positions import POSITION_MODES, PositionMode
 from data.samples.weights_origin import Origin, origin_of
 from data.video.frame_plan import VideoLimits
@@ -89,9 +90,10 @@ def read_config(name: str) -> PretrainedConfig:
             f"{name}: weights quantized by {method}, which are not read; give the checkpoint that they were made of "
             "(--lora_bits 4 quantizes one for training)"
         )
-    if config.model_type != "qwen2_vl":
+    if config.model_type not in MODEL_TYPES:
+        known = " and ".join(map(repr, MODEL_TYPES))
         raise UserError(
-            f"{name}: model type {config.model_type!r}, and only 'qwen2_vl' can stream here; "
-            "give a Qwen2-VL checkpoint such as Qwen/Qwen2-VL-7B-Instruct or chenjoya/LiveCC-7B-Instruct"
+            f"{name}: model type {config.model_type!r}, and only {known} can stream here; give a Qwen2-VL or "
+            "Qwen2.5-VL checkpoint such as chenjoya/LiveCC-7B-Instruct or Qwen/Qwen2.5-VL-3B-Instruct"
         )
     return config

@@ -23,10 +23,14 @@ DEFAULT_SYSTEM = "You are a helpful assistant."
 
 @dataclass(frozen=True)
 class VisualBlock:
-    """One image, or the frames of one video or step, in a turn. grid_thw counts patches: (t, h, w)."""
+    """One image, or the frames of one video or step, in a turn.
+
+    grid_thw counts patches: (t, h, w). time_step: positions between two grids of time (data/samples/families.py).
+    """
 
     kind: Literal["image", "video"]
     grid_thw: tuple[int, int, int]
+    time_step: float = 1.0
 
     @property
     def n_tokens(self) -> int:

@@ -16,6 +16,7 @@ import torch
 from data.samples.annotations import Sample
 from data.samples.conversation import ChatFormat, Encoded, Turn, VisualBlock, stream_turns
 from data.samples.elements import ImageElement, Message, TextElement, VideoElement
+from data.samples.families import QWEN2_VL, Family
 from data.samples.media import Media, image_of, video_of
 from data.samples.patches import PATCH, TEMPORAL, cut_patches, noise_like
 from data.samples.positions import PositionMode, position_ids
@@ -25,7 +26,7 @@ from data.samples.visual_parts import VisualPart
 from data.samples.words import SILENCE, cut_trailing_silence, step_slices, words_by_step
 from data.video.clip import Rule, VideoError, read_clip, read_image
 from data.video.decode_cache import DecodeCache
-from data.video.frame_plan import FRAME_FACTOR, Clip, FrameTimes, VideoLimits
+from data.video.frame_plan import FPS, FRAME_FACTOR, Clip, FrameTimes, VideoLimits
 
 # A sample is refused where so large a share of its words, and so many, lie outside of its clip: they are another's.
 MAX_OUTSIDE, MANY_OUTSIDE = 0.2, 4
@@ -63,10 +64,12 @@ class Example:
 class _Visual:
     """A clip or image of a sample: its frames' times, and its frames, decoded only where the cache lacks them.
 
-    frames: uint8 [T, 3, H, W], T even; made_of: what its features depend on, empty without a vision cache.
+    frames: uint8 [T, 3, H, W], T even; frame_s: seconds that each stands for; made_of: what its features depend on,
+    empty without a vision cache.
     """
 
     times_s: Sequence[float] | np.ndarray
+    frame_s: float
     frames: Callable[[], torch.Tensor]
     made_of: dict[str, Any] = field(default_factory=dict)
     kept: KeptClip | None = None
@@ -94,15 +97,17 @@ class _Pixels:
             self.patches.append(patches)
         if self.dtype is not None:
             times_s = tuple(map(float, visual.times_s))
-            self.parts.append(VisualPart(grid_thw, features is not None, self.dtype, visual.made_of, times_s))
+            self.parts.append(
+                VisualPart(grid_thw, features is not None, self.dtype, visual.made_of, times_s, visual.frame_s)
+            )
         return grid_thw
 
 
 class SampleEncoder:
     """Encodes samples for one checkpoint. Can be pickled into workers.
 
-    limits: sizes and number of frames; position_mode: that of the checkpoint; with_context: title and earlier
-    speech join the query; max_length in tokens; blind: frames are replaced by noise that depends on the
+    limits: sizes and number of frames; position_mode, family: those of the checkpoint; with_context: title and
+    earlier speech join the query; max_length in tokens; blind: frames are replaced by noise that depends on the
     sample alone, the control experiment for what a model learns without sight.
     """
 
@@ -117,10 +122,12 @@ class SampleEncoder:
         decode_cache: DecodeCache | None = None,
         blind: bool = False,
         vision_cache: VisionCache | None = None,
+        family: Family = QWEN2_VL,
     ):
         self.chat, self.limits, self.position_mode = chat, limits, position_mode
         self.with_context, self.frame_times, self.max_length = with_context, frame_times, max_length
         self.decode_cache, self.blind, self.vision_cache = decode_cache, blind, vision_cache
+        self.family = family
 
     def encode(self, sample: Sample) -> Example:
         """Read a sample's videos and images and write its conversation.
@@ -156,7 +163,8 @@ class SampleEncoder:
         texts, used = texts[:n_steps], slices[:n_steps]
         _, h, w = pixels.add(clip, used[-1].stop)
         pixels.frame_times_s += map(float, clip.times_s)
-        blocks = [VisualBlock("video", ((piece.stop - piece.start) // TEMPORAL, h, w)) for piece in used]
+        step = self.family.time_step(1 / FPS)  # as it is streamed
+        blocks = [VisualBlock("video", ((piece.stop - piece.start) // TEMPORAL, h, w), step) for piece in used]
         counts.update(
             steps=len(used), silent_steps=texts.count(SILENCE), frames=len(clip.times_s), frames_used=used[-1].stop
         )
@@ -220,7 +228,8 @@ class SampleEncoder:
             elif isinstance(element, VideoElement):
                 clip = self._read(sample, element, "question")
                 pixels.frame_times_s += map(float, clip.times_s)
-                parts.append(VisualBlock("video", pixels.add(clip, len(clip.times_s))))
+                step = self.family.time_step(clip.frame_s)
+                parts.append(VisualBlock("video", pixels.add(clip, len(clip.times_s)), step))
         return Turn(message.role, parts)
 
     def _read(self, sample: Sample, element: VideoElement, rule: Rule) -> _Visual:
@@ -241,9 +250,9 @@ class SampleEncoder:
                 made_of = self.vision_cache.made_of(media.path, media.request())
             kept = self.vision_cache.find(made_of)
             if kept:
-                return _Visual(kept.times_s, lambda: decode().frames, made_of, kept)
+                return _Visual(kept.times_s, kept.frame_s, lambda: decode().frames, made_of, kept)
         clip = decode()
-        return _Visual(clip.times_s, lambda: clip.frames, made_of)
+        return _Visual(clip.times_s, clip.plan.frame_s, lambda: clip.frames, made_of)
 
     def _example(
         self, sample: Sample, turns: list[Turn], encoded: Encoded, pixels: _Pixels, counts: Counter

@@ -12,7 +12,7 @@ POSITION_MODES: tuple[str, ...] = get_args(PositionMode)
 
 
 class Block(Protocol):
-    """A visual block as positions need it: its kind and its grid in patches."""
+    """A visual block as positions need it: its kind, its grid in patches, and positions from one time to the next."""
 
     @property
     def kind(self) -> str: ...
@@ -20,13 +20,18 @@ class Block(Protocol):
     @property
     def grid_thw(self) -> tuple[int, int, int]: ...
 
+    @property
+    def time_step(self) -> float: ...
+
 
 class PositionTracker:
     """Positions of a growing context: each `extend` looks only at the new tokens and a running offset.
 
     `mrope` is the model's definition: text advances the three axes (time, height, width) together by one; a visual
-    block that starts at s takes s + its coordinates in merged tokens, and what follows starts at s + max(T, H/2, W/2).
-    (The library's own index advances by max(H/2, W/2) only, and lets long videos collide with the text after them.)
+    block that starts at s takes s + its coordinates in merged tokens, and what follows starts at the largest of them
+    plus one. Its grids of time are `time_step` apart, rounded down: one position in Qwen2-VL, seconds times
+    `tokens_per_second` in Qwen2.5-VL. (The library's own index goes on at s + max(H/2, W/2), and lets long videos
+    collide with the text after them.)
     `sequential` numbers every token. `livecc` is the published streaming loop: the first visual block has three axes,
     later ones are numbered like text.
     """
@@ -68,9 +73,10 @@ class PositionTracker:
         if flat:
             return self._text(grid_tokens(block.grid_thw))
         t, h, w = block.grid_thw[0], block.grid_thw[1] // MERGE, block.grid_thw[2] // MERGE
-        axes = torch.meshgrid(torch.arange(t), torch.arange(h), torch.arange(w), indexing="ij")
+        times = (torch.arange(t) * block.time_step).long()  # a product in float32, as in the library's processor
+        axes = torch.meshgrid(times, torch.arange(h), torch.arange(w), indexing="ij")
         positions = torch.stack(axes).reshape(3, -1) + self.next
-        self.next += max(t, h, w)
+        self.next += max(int(times[-1]) + 1, h, w)
         return positions
 
 

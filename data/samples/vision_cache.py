@@ -22,6 +22,7 @@ from data.samples.patches import grid_tokens
 from data.samples.visual_parts import VisualPart
 from data.video.decode_cache import VERSION as PIXELS_VERSION
 from data.video.decode_cache import identity_of
+from data.video.frame_plan import FPS
 from data.video.tensor_file import read_tensors, write_tensors
 from utils.errors import UserError
 
@@ -35,13 +36,15 @@ LONGEST_CLIP_TOKENS = 24576  # at the default limits (data/video/frame_plan.py)
 class KeptClip:
     """What is kept of a clip: its frames' times, and the features of its first `grid_thw[0]` temporal patches.
 
-    rows: uint8 [tokens, bytes a visual token], mapped from the file; crc32: of what was written.
+    rows: uint8 [tokens, bytes a visual token], mapped from the file; crc32: of what was written; frame_s: seconds that
+    a frame stands for.
     """
 
     rows: torch.Tensor
     grid_thw: tuple[int, int, int]
     times_s: tuple[float, ...]
     crc32: int
+    frame_s: float
 
     def features(self, t: int) -> torch.Tensor | None:
         """The first t temporal patches' features as bytes, uint8 [tokens, bytes a visual token].
@@ -118,7 +121,8 @@ class VisionCache:
         facts, tensors = kept
         t, h, w = facts["grid_thw"]
         rows = tensors["features"].view(torch.uint8)
-        return KeptClip(rows, (t, h, w), tuple(facts["times_s"]), facts["crc32"])
+        # Not in files of earlier versions, whose towers are all Qwen2-VL's: there it moves nothing.
+        return KeptClip(rows, (t, h, w), tuple(facts["times_s"]), facts["crc32"], facts.get("frame_s", 1 / FPS))
 
     def store(self, parts: list[VisualPart], fresh: torch.Tensor | None) -> None:
         """Keep the features [n, hidden] that were computed of the parts without any. UserError for a full disk.
@@ -143,7 +147,7 @@ class VisionCache:
         if not self._has_room(features.nbytes):
             return
         crc32 = zlib.crc32(features.view(torch.uint8).numpy().data)
-        facts = {"grid_thw": part.grid_thw, "times_s": part.times_s, "crc32": crc32}
+        facts = {"grid_thw": part.grid_thw, "times_s": part.times_s, "crc32": crc32, "frame_s": part.frame_s}
         try:
             write_tensors(self._place(part.made_of), {"features": features}, part.made_of, facts)
         except OSError as error:

@@ -12,8 +12,8 @@ from data.samples.patches import grid_tokens
 class VisualPart:
     """One clip or image: its grid (t, h, w) in patches, and whether its features were kept or its patches are given.
 
-    made_of and times_s: of a part to be kept, what its features depend on and its frames' times in seconds; dtype:
-    of the features, kept or to be kept.
+    made_of, times_s and frame_s: of a part to be kept, what its features depend on, its frames' times in seconds and
+    how long each stands; dtype: of the features, kept or to be kept.
     """
 
     grid_thw: tuple[int, int, int]
@@ -21,6 +21,7 @@ class VisualPart:
     dtype: torch.dtype
     made_of: dict[str, Any] = field(default_factory=dict)
     times_s: tuple[float, ...] = ()
+    frame_s: float = 0.0
 
     @property
     def n_tokens(self) -> int:

@@ -73,7 +73,9 @@ class DecodeCache:
             "times_s": torch.from_numpy(clip.times_s),
         }
         try:
-            write_tensors(place, tensors, made_of, {"n_padded": clip.plan.n_padded}, sync=True)
+            write_tensors(
+                place, tensors, made_of, {"n_padded": clip.plan.n_padded, "frame_s": clip.plan.frame_s}, sync=True
+            )
         except OSError as error:
             size_mb = clip.frames.numel() / 1e6
             raise UserError(
@@ -113,8 +115,8 @@ def identity_of(path: str | os.PathLike) -> dict:
 def _load(place: Path, made_of: dict) -> Clip | None:
     """Return a stored clip, or None where there is none, or one of another video, request or length."""
     kept = read_tensors(place, made_of)
-    if kept is None:
+    if kept is None or "frame_s" not in kept[0]:  # clips of earlier versions do not say it
         return None
     facts, tensors = kept
-    plan = FramePlan(tensors["indices"].numpy(), tensors["times_s"].numpy(), facts["n_padded"])
+    plan = FramePlan(tensors["indices"].numpy(), tensors["times_s"].numpy(), facts["n_padded"], facts["frame_s"])
     return Clip(tensors["frames"], plan.times_s, plan)

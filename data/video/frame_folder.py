@@ -65,7 +65,7 @@ def read_listed(
     chosen = np.linspace(0, len(paths) - 1, n_shown).round().astype(np.int64)
     n_padded = -n_shown % FRAME_FACTOR
     chosen = np.pad(chosen, (0, n_padded), mode="edge")
-    return _read(paths, FramePlan(chosen, chosen / fps, n_padded), limits, name)
+    return _read(paths, FramePlan(chosen, chosen / fps, n_padded, len(paths) / fps / n_shown), limits, name)
 
 
 def _read(paths: Sequence[str | os.PathLike], plan: FramePlan, limits: VideoLimits, name: str | os.PathLike) -> Clip:

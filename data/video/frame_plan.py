@@ -143,12 +143,14 @@ class FrameTable:
 class FramePlan:
     """A choice of frames: `indices` int64 [n] into the frame table, `times_s` float64 [n] in file time.
 
-    The last `n_padded` entries repeat the entry before them, to make n even.
+    The last `n_padded` entries repeat the entry before them, to make n even. frame_s: seconds that a frame stands for,
+    which times that are rounded to frames do not tell exactly.
     """
 
     indices: np.ndarray
     times_s: np.ndarray
     n_padded: int = 0
+    frame_s: float = 1 / FPS
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -193,9 +195,10 @@ def plan_question(
     times = table.end_times32() if frame_times == "end32" else table.start_ticks * float(table.time_base)
     times = times if start_s is None and end_s is None else np.clip(times, start_s, end_s)
     window = _window_frames(table, start_s, end_s, frame_times)
-    n_frames = limits.question_count(len(window), average_fps or table.mean_fps)
+    fps = average_fps or table.mean_fps
+    n_frames = limits.question_count(len(window), fps)
     chosen = window[np.linspace(0, len(window) - 1, n_frames).round().astype(np.int64)]
-    return _padded(chosen, times[chosen].astype(np.float64))
+    return _padded(chosen, times[chosen].astype(np.float64), len(window) / fps / n_frames)
 
 
 def question_count(
@@ -316,12 +319,13 @@ def _no_frame(table: FrameTable, start_s: float | None, end_s: float | None) -> 
     )
 
 
-def _padded(indices: np.ndarray, times_s: np.ndarray) -> FramePlan:
+def _padded(indices: np.ndarray, times_s: np.ndarray, frame_s: float = 1 / FPS) -> FramePlan:
     n_padded = -len(indices) % FRAME_FACTOR
     return FramePlan(
         np.pad(indices.astype(np.int64), (0, n_padded), mode="edge"),
         np.pad(times_s.astype(np.float64), (0, n_padded), mode="edge"),
         n_padded,
+        frame_s,
     )
 
 

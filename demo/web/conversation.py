@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from data.video.clip import read_clip
+from data.video.frame_plan import Clip
 from demo.live.api_error import RETRY_S, ApiError
 from demo.web.questions import Questions
 from demo.web.settings import conversation_options
@@ -41,16 +42,18 @@ class Conversation:
         if len(self.questions.unanswered) >= MAX_WAITING:
             raise ApiError(429, f"{MAX_WAITING} questions are being answered", next_step="wait for an answer")
         self.used_s = time.monotonic()
-        clip = None if self.questions.asked else self._read_clip()
-        return self.stream.ask(question, clip)
+        if self.questions.asked:
+            return self.stream.ask(question)
+        clip = self._read_clip()
+        return self.stream.ask(question, clip.frames, clip.plan.frame_s)
 
     def close(self) -> None:
         """End it, and give its memory back."""
         self.stream.close()
 
-    def _read_clip(self):
+    def _read_clip(self) -> Clip:
         """Frames spread over the video, no more than the model's clips have at their smallest size."""
         limits = self._engine.checkpoint.limits
         n_frames = 2 * limits.total_pixels // limits.min_pixels
         limits = replace(limits, max_frames=min(max(n_frames, LEAST_FRAMES), MOST_FRAMES, limits.max_frames))
-        return read_clip(self.video.path, limits=limits, rule="question").frames
+        return read_clip(self.video.path, limits=limits, rule="question")

@@ -588,8 +588,8 @@ ON_THE_PAGE = (
         name="conversation_forgets_the_video",
         promise="a conversation is about the whole video",
         file="demo/web/conversation.py",
-        old="        clip = None if self.questions.asked else self._read_clip()",
-        new="        clip = None if self.questions.asked else self._read_clip()[:2]",
+        old="return self.stream.ask(question, clip.frames, clip.plan.frame_s)",
+        new="return self.stream.ask(question, clip.frames[:2], clip.plan.frame_s)",
         tests=(f"{VIEWERS}test_a_conversation_says_what_the_model_says_of_the_clip",),
     ),
 )  # fmt: skip

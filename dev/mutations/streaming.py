@@ -8,6 +8,7 @@ GRAPH = "tests/test_retention.py::test_the_graphs_logits_are_those_of_the_eager_
 UNDISTURBED = "tests/test_streaming.py::test_questions_do_not_disturb_the_commentary"
 FROM_THE_CACHE = "tests/test_streaming.py::test_an_answer_comes_from_the_cache"
 CONTINUED = "tests/test_retention.py::test_a_saved_session_continues_identically"
+FAMILIES = "tests/test_families.py::"
 AFTER_EVICTIONS = "tests/test_retention.py::test_after_evictions_keys_are_those_of_their_new_positions"
 
 PICTURES = (
@@ -68,9 +69,45 @@ PICTURES = (
         new="IMAGE_STD = (0.5, 0.5, 0.5)",
         tests=("tests/test_vision.py::test_patches_equal_the_library_processor",),
     ),
+    Mutation(
+        name="windows_see_whole_frames",
+        promise="Qwen2.5-VL's tower attends within windows",
+        file="models/vision.py",
+        old="seen = None if number in whole else windows",
+        new="seen = None",
+        tests=(f"{FAMILIES}test_features_equal_the_library[untied]",),
+    ),
 )
 
 POSITIONS = (
+    Mutation(
+        name="grids_are_counted_not_timed",
+        promise="Qwen2.5-VL's time axis counts seconds",
+        file="data/samples/families.py",
+        old="self.positions_per_s * FRAME_FACTOR * frame_s",
+        new="1.0",
+        tests=(
+            f"{FAMILIES}test_a_stream_equals_one_pass[untied-retention0-False]",
+            f"{FAMILIES}test_prompts_and_answers_are_the_librarys[untied-6-0.8]",
+        ),
+    ),
+    Mutation(
+        name="any_family_is_taken",
+        promise="a family whose numbers are not known to be right is refused",
+        file="data/samples/checkpoint_config.py",
+        old="if config.model_type not in MODEL_TYPES:",
+        new="if False:",
+        tests=(f"{FAMILIES}test_families_that_are_not_whole_are_refused",),
+        quick=True,
+    ),
+    Mutation(
+        name="every_clip_at_two_frames_a_second",
+        promise="a clip's frames stand as long as they do in its video",
+        file="data/video/frame_plan.py",
+        old="len(window) / fps / n_frames)",
+        new="1 / FPS)",
+        tests=(f"{FAMILIES}test_a_samples_loss_and_positions_are_the_definitions[untied-3-steps3]",),
+    ),
     Mutation(
         name="positions_zero",
         promise="the model knows what came before what",

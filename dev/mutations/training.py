@@ -68,9 +68,9 @@ TRAINING: tuple[Mutation, ...] = (
     Mutation(
         name="fsdp_splits_no_layers",
         promise="Under FSDP2 a process gathers one layer at a time.",
-        file="scripts/fsdp2.json",
-        old='["Qwen2VLDecoderLayer"]',
-        new='["Qwen2VLVisionBlock"]',
+        file="models/qwen2_vl.py",
+        old="[type(self.model.language_model.layers[0]).__name__]",
+        new="[type(self.model.visual.blocks[0]).__name__]",
         tests=("tests/test_engines.py::test_fsdp2_splits_the_model_and_computes_the_same",),
     ),
     Mutation(

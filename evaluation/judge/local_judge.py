@@ -1,4 +1,4 @@
-"""An open model as the judge, in this process: a Qwen2-VL through the project's loader, others through Auto classes."""
+"""An open model as the judge, in this process: by the project's own loop if it can stream, else by Auto classes."""
 
 import contextlib
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from transformers import (
     AutoTokenizer,
 )
 
+from data.samples.families import MODEL_TYPES
 from evaluation.judge.judge import MAX_VERDICT_TOKENS, CommentaryPair, judge_prompt, more_tokens
 from evaluation.tasks.prompts import PromptTemplates
 from evaluation.tasks.reading import final_answer
@@ -43,7 +44,7 @@ class LocalJudge:
         self._reply, fingerprint = load_replier(name_or_path, device, max_tokens)
         self.settings = {
             "judge": name_or_path, "checkpoint": fingerprint, "templates": templates.hashes,
-            "max_tokens": max_tokens, "repetition_penalty": "the model's own, none for a Qwen2-VL",
+            "max_tokens": max_tokens, "repetition_penalty": "the model's own, none for one that streams",
         }  # fmt: skip
 
     def __call__(self, pair: CommentaryPair) -> str:
@@ -63,7 +64,7 @@ def load_replier(
         raise UserError(
             f"--judge_model_path {name_or_path}: no checkpoint ({str(error).splitlines()[0]}); give a folder or hub id"
         ) from error
-    if config.model_type == "qwen2_vl":
+    if config.model_type in MODEL_TYPES:
         reply = _streaming(name_or_path, device, max_tokens)
     else:
         reply = _auto(name_or_path, config, device, max_tokens)

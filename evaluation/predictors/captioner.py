@@ -15,8 +15,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from data.samples.checkpoint_config import choose_position_mode, limits_of
 from data.samples.conversation import VisualBlock
+from data.samples.families import MODEL_TYPES, family_of
 from data.samples.positions import PositionTracker
-from data.video.frame_plan import SIZE_FACTOR, Clip
+from data.video.frame_plan import FRAME_FACTOR, SIZE_FACTOR, Clip
 from evaluation.predictors.clip_writer import ClipWriter
 from evaluation.predictors.option_scores import option_values
 from evaluation.predictors.predictor_arguments import CaptionerArguments, FrameArguments, model_id
@@ -43,7 +44,7 @@ class Captioner(ClipWriter):
         parts: dict[str, Origin] = {} if self.takes_video and limits == own else {"frames": OURS}
         super().__init__(model_id(name_or_path), limits, None if self.takes_video else max_images, parts)
         self.position_mode = None
-        if model.config.model_type == "qwen2_vl":
+        if model.config.model_type in MODEL_TYPES:
             self.position_mode = choose_position_mode(model.config, name_or_path)
         local = Path(name_or_path)
         folder = local if local.is_dir() else snapshot_download(name_or_path, local_files_only=True)
@@ -136,20 +137,14 @@ class Captioner(ClipWriter):
         After a video, transformers 5.23 goes on from its height or width where Qwen2-VL and Qwen2.5-VL are defined to
         go on from the largest position in it, which may be a time; so the text after a long clip would stand inside it.
         """
-        kind = self.model.config.model_type
-        if kind not in ("qwen2_vl", "qwen2_5_vl") or "video_grid_thw" not in inputs:
+        config = self.model.config
+        if config.model_type not in MODEL_TYPES or "video_grid_thw" not in inputs:
             return None
-        ids = inputs["input_ids"]
-        if kind == "qwen2_vl":
-            block = VisualBlock("video", tuple(inputs["video_grid_thw"][0].tolist()))
-            pads = {"video": self.model.config.video_token_id, "image": self.model.config.image_token_id}
-            three = PositionTracker(self.position_mode).extend(ids[0].cpu(), [block], pads).to(ids.device)
-        else:
-            index = self.model.model.get_rope_index
-            known = inspect.signature(index).parameters
-            three = index(**{name: value for name, value in inputs.items() if name in known})[0][:, 0]
-            after = int((ids[0] == self.model.config.video_token_id).nonzero()[-1]) + 1
-            three[:, after:] += three[:, :after].max() + 1 - three[0, after]
+        ids, grids, seconds = inputs["input_ids"], inputs["video_grid_thw"], inputs.get("second_per_grid_ts", (1.0,))
+        step = family_of(config).time_step(float(seconds[0]) / FRAME_FACTOR)
+        block = VisualBlock("video", tuple(grids[0].tolist()), step)
+        pads = {"video": config.video_token_id, "image": config.image_token_id}
+        three = PositionTracker(self.position_mode).extend(ids[0].cpu(), [block], pads).to(ids.device)
         return torch.cat([torch.arange(ids.shape[1], device=ids.device)[None], three])[:, None]
 
     @functools.cached_property

@@ -87,7 +87,7 @@ class CheckpointPredictor:
 
     def _poll(self, opened: OpenVideo, item: Item) -> Answer | Exception:
         def write(plan: ClipPlan, ask: Written) -> str:
-            block, features = self.encode(self.read(plan, opened.of(plan)).frames)
+            block, features = self.encode(self.read(plan, opened.of(plan)))
             reader = PrefixReader(self.checkpoint, block, features)
             return self._reply(reader, self.prompt_ids(ask, block), ask).response
 
@@ -106,15 +106,15 @@ class CheckpointPredictor:
         rest = [item for item in items if isinstance(item.ask, Choice | Written)]
         if not rest:
             return
-        block, features = self.encode(clip.frames)
+        block, features = self.encode(clip)
         reader = PrefixReader(self.checkpoint, block, features)
         # In the order of their ids, neighbours have the longest beginnings in common: the video, then subtitles.
         for ids, item in sorted(((self.prompt_ids(item.ask, block), item) for item in rest), key=lambda pair: pair[0]):
             yield item, self._reply(reader, ids, item.ask)
 
-    def encode(self, frames: Tensor) -> tuple[VisualBlock, Tensor]:
-        """A clip, uint8 [T, 3, H, W], as the model's block and features."""
-        return self.checkpoint.batch.execute([VisionRequest(frames)])[0]
+    def encode(self, clip: Clip) -> tuple[VisualBlock, Tensor]:
+        """A clip as the model's block and features."""
+        return self.checkpoint.batch.execute([VisionRequest(clip.frames, clip.plan.frame_s)])[0]
 
     def prompt_ids(self, ask: Choice | Written, block: VisualBlock) -> list[int]:
         """System turn, the clip and the question, and how the answer begins."""

@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+from data.samples.families import MODEL_TYPES
 from evaluation.predictors.predictor import Predictor
 from evaluation.predictors.predictor_arguments import AnswererArguments, CaptionerArguments, PredictorArguments
 from utils.endpoint import EndpointArguments
@@ -10,7 +11,7 @@ from utils.errors import UserError
 
 
 def load_checkpoint_predictor(arguments: PredictorArguments, device: str | None) -> Predictor:
-    """Load a Qwen2-VL checkpoint through this project's own code."""
+    """Load a checkpoint that streams through this project's own code."""
     from evaluation.predictors.checkpoint import CheckpointPredictor
 
     return CheckpointPredictor.load(arguments, device)
@@ -29,9 +30,9 @@ def load_captioner(arguments: tuple[CaptionerArguments, EndpointArguments], devi
 
 
 def load_answerer(arguments: AnswererArguments, device: str | None = None) -> Predictor:
-    """Load what answers questions: a Qwen2-VL checkpoint through this project's code, any other through transformers'
-    Auto classes, or a model behind an endpoint. Raises UserError."""
-    if arguments.api_model is None and model_type(arguments.model_name_or_path) == "qwen2_vl":
+    """Load what answers questions: a checkpoint that streams through this project's code, any other through
+    transformers' Auto classes, or a model behind an endpoint. Raises UserError."""
+    if arguments.api_model is None and model_type(arguments.model_name_or_path) in MODEL_TYPES:
         return load_checkpoint_predictor(arguments, device)
     return load_captioner((arguments, arguments), device)
 
@@ -39,13 +40,15 @@ def load_answerer(arguments: AnswererArguments, device: str | None = None) -> Pr
 def load_watcher(arguments: tuple[AnswererArguments, Any], device: str | None = None) -> Predictor:
     """Load what answers questions in mid-stream (load_live). Raises UserError for a model that cannot watch."""
     model, _ = arguments
-    if model.api_model is not None or model_type(model.model_name_or_path) != "qwen2_vl":
-        raise UserError("--online runs through the streaming loop: give a Qwen2-VL checkpoint (--model_name_or_path)")
+    if model.api_model is not None or model_type(model.model_name_or_path) not in MODEL_TYPES:
+        raise UserError(
+            "--online runs through the streaming loop: give a Qwen2-VL or Qwen2.5-VL checkpoint (--model_name_or_path)"
+        )
     return load_live(arguments, device)
 
 
 def load_live(arguments: tuple[PredictorArguments, Any], device: str | None = None) -> Predictor:
-    """Load a Qwen2-VL checkpoint that watches; the second arguments say what it remembers (live_memory.LiveMemory)."""
+    """Load a checkpoint that watches; the second arguments say what it remembers (live_memory.LiveMemory)."""
     from evaluation.predictors.live import LivePredictor
 
     return LivePredictor.load(arguments, device)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.qwen2_vl import StreamingQwen2VL
+from models.qwen2_vl import StreamingModel
 from models.streaming.decoder import StreamRows
 from models.streaming.rotary import Rotary, rotate
 from models.streaming.slot_pool import SlotPool
@@ -22,7 +22,7 @@ WARM_UPS = 3  # before a capture, as torch.cuda.graph asks for
 class DecodeGraphs:
     """Decodes one token for any of the first n rows of a pool, n a power of two; a graph for each n, when needed."""
 
-    def __init__(self, model: StreamingQwen2VL, pool: SlotPool):
+    def __init__(self, model: StreamingModel, pool: SlotPool):
         self.model, self.pool = model, pool
         self.language_model = model.model.language_model
         self.rotary = Rotary(self.language_model)

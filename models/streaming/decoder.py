@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.qwen2_vl import StreamingQwen2VL
+from models.qwen2_vl import StreamingModel
 from models.streaming.cache import KVCache, SlotAllocation
 from models.streaming.rotary import Rotary, rotate
 
@@ -24,7 +24,7 @@ class StreamRows:
 class Decoder:
     """Runs the library's layers on rows of any number of streams; what depends on a stream's past is its cache."""
 
-    def __init__(self, model: StreamingQwen2VL):
+    def __init__(self, model: StreamingModel):
         self.model = model
         self.layers = model.model.language_model.layers
         self.norm = model.model.language_model.norm

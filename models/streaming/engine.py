@@ -24,7 +24,7 @@ from data.samples.words import FIRST_STEP_FRAMES, STEP_FRAMES
 from data.video.frame_plan import FPS
 from models.load import Checkpoint
 from models.streaming.options import StreamOptions
-from models.streaming.requests import Batch, Request, StreamTask
+from models.streaming.requests import Batch, Request, StreamTask, VisionRequest
 from models.streaming.session import Clock, Step, StreamingSession
 from models.streaming.session_file import load_session, save_session
 from models.streaming.stream import Listener, Stream
@@ -296,7 +296,7 @@ class Engine:
         task = stream.session.step_task(taken.frames, taken.start_s, taken.end_s)
         self._begin(StreamJob(stream, stream.session, task, taken.arrived_s, finish))
 
-    def _start_answer(self, stream: Stream, number: int, question: str, clip: torch.Tensor | None) -> None:
+    def _start_answer(self, stream: Stream, number: int, question: str, clip: VisionRequest | None) -> None:
         if stream.session.options.compat is not None:
             stream.session.query = question  # its answer is what the next step says
             return

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from data.samples.conversation import VisualBlock
+from data.samples.families import Family, family_of
 from data.samples.patches import cut_patches, visual_tokens
-from models.qwen2_vl import StreamingQwen2VL
+from data.video.frame_plan import FPS
+from models.qwen2_vl import StreamingModel
 from models.streaming.cache import KVCache, SlotAllocation
 from models.streaming.decode_graphs import DecodeGraphs
 from models.streaming.decoder import Decoder, StreamRows
@@ -26,9 +28,11 @@ from utils.errors import UserError
 
 @dataclass(frozen=True)
 class VisionRequest:
-    """Frames to encode, uint8 [T, 3, H, W], T even. Reply: their VisualBlock and features [n, hidden]."""
+    """Frames to encode, uint8 [T, 3, H, W], T even, `frame_s` seconds apart. Reply: their VisualBlock and features
+    [n, hidden]."""
 
     frames: Tensor
+    frame_s: float = 1 / FPS
 
     @property
     def n_tokens(self) -> int:
@@ -62,7 +66,7 @@ StreamTask = Generator[Request, Any, Any]  # a coroutine: yields requests, is se
 class Batch:
     """Executes the requests of any number of streams together."""
 
-    model: StreamingQwen2VL
+    model: StreamingModel
     n_rows: int = 2  # on a GPU: caches that decode in one captured graph; a stream and the fork that answers
     n_slots: int = POOL_SLOTS
     decoder: Decoder = field(init=False)
@@ -70,6 +74,7 @@ class Batch:
     graphs: DecodeGraphs | None = field(init=False, default=None)
     device: torch.device = field(init=False)
     unspeakable: Tensor = field(init=False)
+    family: Family = field(init=False)
 
     def __post_init__(self):
         self.decoder = Decoder(self.model)
@@ -78,6 +83,7 @@ class Batch:
             self.pool = SlotPool(self.model, self.n_rows, self.n_slots)
             self.graphs = DecodeGraphs(self.model, self.pool)
         config = self.model.config
+        self.family = family_of(config)
         # A spoken pad would stand for frames that are not there.
         self.unspeakable = torch.tensor([config.image_token_id, config.video_token_id], device=self.device)
 
@@ -122,7 +128,8 @@ class Batch:
         patches = torch.cat([patches for patches, _ in cut]) if len(cut) > 1 else cut[0][0]
         grids = [grid_thw for _, grid_thw in cut]
         features = self.features(patches, torch.tensor(grids))
-        blocks = [VisualBlock("video", grid_thw) for grid_thw in grids]
+        steps = [self.family.time_step(request.frame_s) for request in requests]
+        blocks = [VisualBlock("video", *of) for of in zip(grids, steps, strict=True)]
         return list(zip(blocks, features.split([block.n_tokens for block in blocks]), strict=True))
 
     def _run_decoder(self, requests: list[DecodeRequest]) -> list[int | UserError]:

@@ -144,9 +144,12 @@ class StreamingSession:
         """Session that answers a question: a fork, or this one where questions are remembered."""
         return self if self.options.remember_questions else self.fork()
 
-    def watch(self, frames: Tensor, question: str) -> Iterator[str]:
-        """Answer a question about a whole clip, uint8 [T, 3, H, W], given before the question as one video."""
-        return self._pieces(question, frames)
+    def watch(self, frames: Tensor, question: str, frame_s: float = 1 / FPS) -> Iterator[str]:
+        """Answer a question about a whole clip, uint8 [T, 3, H, W], given before the question as one video.
+
+        frame_s: seconds that each frame stands for (FramePlan.frame_s).
+        """
+        return self._pieces(question, VisionRequest(frames, frame_s))
 
     def close(self) -> None:
         """Release the cache's memory."""
@@ -175,11 +178,11 @@ class StreamingSession:
         self.words_saved -= len(text.split())
         return Step(start_s, end_s, text, token_ids, timings, self.state.n_tokens)
 
-    def answer_task(self, question: str, say: Callable[[str], None], frames: Tensor | None = None) -> StreamTask:
-        """Coroutine of `ask`, or of `watch` with frames; `say` is called with each piece. Returns the ids said."""
+    def answer_task(self, question: str, say: Callable[[str], None], clip: VisionRequest | None = None) -> StreamTask:
+        """Coroutine of `ask`, or of `watch` with a clip; `say` is called with each piece. Returns the ids said."""
         parts, blocks, features = [question], [], None
-        if frames is not None:
-            block, features = yield VisionRequest(frames)
+        if clip is not None:
+            block, features = yield clip
             parts, blocks = [block, question], [block]
         shown = ""
 
@@ -192,9 +195,9 @@ class StreamingSession:
 
         return (yield from self._speak(parts, blocks, features, show=show))
 
-    def _pieces(self, question: str, frames: Tensor | None = None, close: bool = False) -> Iterator[str]:
+    def _pieces(self, question: str, clip: VisionRequest | None = None, close: bool = False) -> Iterator[str]:
         said: list[str] = []
-        task, reply = self.answer_task(question, said.append, frames), None
+        task, reply = self.answer_task(question, said.append, clip), None
         try:
             while True:
                 try:

@@ -4,7 +4,7 @@ import threading
 
 import torch
 
-from models.qwen2_vl import StreamingQwen2VL
+from models.qwen2_vl import StreamingModel
 from models.streaming.cache import KVCache
 
 POOL_SLOTS = 8704  # a window of 16 s at 384 visual tokens a step, sinks, text, and an answer
@@ -13,7 +13,7 @@ POOL_SLOTS = 8704  # a window of 16 s at 384 visual tokens a step, sinks, text, 
 class SlotPool:
     """R rows of C slots: keys, values [L, R, K, C, D], live bool [R, C]. A row's last slot is nobody's: `scratch`."""
 
-    def __init__(self, model: StreamingQwen2VL, n_rows: int, n_slots: int):
+    def __init__(self, model: StreamingModel, n_rows: int, n_slots: int):
         text = model.config.get_text_config()
         head_dim = text.hidden_size // text.num_attention_heads
         shape = (text.num_hidden_layers, n_rows, text.num_key_value_heads, n_slots, head_dim)

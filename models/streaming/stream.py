@@ -11,7 +11,8 @@ from threading import Condition
 import torch
 from torch import Tensor
 
-from data.video.frame_plan import SIZE_FACTOR
+from data.video.frame_plan import FPS, SIZE_FACTOR
+from models.streaming.requests import VisionRequest
 from models.streaming.session import Step, StreamingSession, new_queue
 from models.streaming.step_queue import StepFrames
 from utils.errors import UserError
@@ -42,7 +43,7 @@ class Stream:
         self.realtime, self.stays_open, self.now = realtime, stays_open, now
         self.changed = changed  # guards what follows, and tells the engine
         self.queue = new_queue(session, max_lag_s if realtime else None, now)
-        self.questions: deque[tuple[int, str, Tensor | None]] = deque()
+        self.questions: deque[tuple[int, str, VisionRequest | None]] = deque()
         self.saves: deque[tuple[str | Path, Future]] = deque()
         self.closing = self.closed = False
         self.reason = "closed"  # said in the last record
@@ -78,16 +79,17 @@ class Stream:
             self.queue.end()
             self.changed.notify_all()
 
-    def ask(self, question: str, clip: Tensor | None = None) -> int:
+    def ask(self, question: str, clip: Tensor | None = None, frame_s: float = 1 / FPS) -> int:
         """Ask about what was seen so far, once something was; returns the id that the answer's records carry.
 
-        clip: frames uint8 [T, 3, H, W], T even, given before the question; as in `watch` of a session.
+        clip: frames uint8 [T, 3, H, W], T even, given before the question, `frame_s` seconds apart; as in `watch` of a
+        session.
         """
         with self.changed:
             if not self.stays_open or self.closing:
                 self._require_open("answer")
             number = next(self._question_numbers)
-            self.questions.append((number, question, clip))
+            self.questions.append((number, question, None if clip is None else VisionRequest(clip, frame_s)))
             self.changed.notify_all()
         return number
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from data.samples.conversation import VisualBlock
 from data.samples.positions import PositionMode, PositionTracker
-from models.qwen2_vl import StreamingQwen2VL
+from models.qwen2_vl import StreamingModel
 from models.streaming.cache import KVCache, SlotAllocation
 from models.streaming.options import RetentionOptions
 from models.streaming.rotary import Rotary, rotate
@@ -30,7 +30,7 @@ class StreamState:
 
     def __init__(
         self,
-        model: StreamingQwen2VL,
+        model: StreamingModel,
         position_mode: PositionMode,
         retention: RetentionOptions | None = None,
         first_position: int = 0,

@@ -5,12 +5,12 @@ Most of all in an engine, whose thread is not the process's first: OpenMP then h
 
 import torch
 
-from models.qwen2_vl import StreamingQwen2VL
+from models.qwen2_vl import StreamingModel
 
 SMALL_HIDDEN_SIZE = 512  # below it one thread was the faster (dev/benchmarks/streaming.md, "Threads")
 
 
-def use_threads(model: StreamingQwen2VL) -> int:
+def use_threads(model: StreamingModel) -> int:
     """Set the number of threads of this process to what pays for the model; returns it.
 
     To be called by a command, before it starts threads of its own: the setting is the whole process's.

@@ -5,7 +5,7 @@ patches each costs, forward:
 
     text    2 T (weights of the layers) + 2 T^2 (heads * head size) (layers)      causal: half of the square
     head    2 S (vocabulary * hidden size)                                        supervised rows only
-    tower   2 F N (weights of the tower) + 4 F N^2 (width) (blocks)
+    tower   2 F N (weights of the tower) + 4 F N^2 (width) (blocks)               N^2: in windows, the sum of theirs
     merger  2 F N / 4 (weights of the merger)
 
 Backward costs the same again for each of two products: with the input where something below is trained, and with the
@@ -47,7 +47,7 @@ class FlopCounter:
     """Counts the operations of batches for one model as it is trained now: what is frozen costs no gradient."""
 
     def __init__(self, model: nn.Module):
-        text, vision = model.config.get_text_config(), model.config.vision_config
+        text = model.config.get_text_config()
         tower = model.model.visual
         self.layers = _Products.of(model.model.language_model.layers)
         self.blocks, self.patch_embed = _Products.of(tower.blocks), _Products.of(tower.patch_embed)
@@ -55,10 +55,18 @@ class FlopCounter:
         self.layers_again = self.layers.weights - sum(
             count_numbers(layer.mlp.down_proj.weight) for layer in model.model.language_model.layers
         )
-        self.blocks_again = self.blocks.weights - sum(count_numbers(block.mlp.fc2.weight) for block in tower.blocks)
+        last = [getattr(block.mlp, "fc2", None) or block.mlp.down_proj for block in tower.blocks]
+        self.blocks_again = self.blocks.weights - sum(count_numbers(layer.weight) for layer in last)
         head_dim = text.hidden_size // text.num_attention_heads
         self.attention = 2 * text.num_attention_heads * head_dim * text.num_hidden_layers
-        self.tower_attention = 4 * vision.embed_dim * vision.depth
+        self.tower_attention = 4 * tower.patch_embed.proj.out_channels * len(tower.blocks)
+        self.windowed, self.window = (
+            0.0,
+            1,
+        )  # the share of blocks that see windows alone, and a window's side in patches
+        if hasattr(tower, "fullatt_block_indexes"):
+            self.windowed = 1 - len(tower.fullatt_block_indexes) / len(tower.blocks)
+            self.window = tower.window_size // tower.patch_size
         trains_tower = any(p.requires_grad for module in (tower.blocks, tower.patch_embed) for p in module.parameters())
         trains_vision = trains_tower or self.merger.trained > 0
         embeds = model.get_input_embeddings().weight.requires_grad
@@ -83,8 +91,7 @@ class FlopCounter:
 
     def _tower(self, grids_thw: list[list[int]]) -> tuple[float, float]:
         n_patches = sum(t * h * w for t, h, w in grids_thw)
-        squares = sum(t * (h * w) ** 2 for t, h, w in grids_thw)
-        attention = self.tower_attention * squares
+        attention = self.tower_attention * sum(t * self._pairs(h, w) for t, h, w in grids_thw)
         whole = (
             self.blocks.cost(n_patches, self.tower_gradient)
             + self.patch_embed.cost(n_patches, False)
@@ -92,6 +99,16 @@ class FlopCounter:
             + self.merger.cost(sum(map(grid_tokens, grids_thw)), self.tower_gradient)
         )
         return whole, 2.0 * n_patches * self.blocks_again + attention
+
+    def _pairs(self, h: int, w: int) -> float:
+        """Pairs of patches of one frame that attend to each other, a mean over the blocks."""
+        in_windows = _squares(h, self.window) * _squares(w, self.window)
+        return (1 - self.windowed) * (h * w) ** 2 + self.windowed * in_windows
+
+
+def _squares(length: int, window: int) -> int:
+    """Sum of the squares of the windows' lengths along one side, the last one cut off."""
+    return length // window * window**2 + (length % window) ** 2
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def why_not_liger(device: torch.device) -> str | None:
 
 
 def exchange_all(model: nn.Module, operations: Operations) -> None:
-    """Exchange all modules of a Qwen2-VL model for which there is an operation."""
+    """Exchange all modules of a Qwen2-VL or Qwen2.5-VL model for which there is an operation."""
     exchange_rms_norms(model, operations)
     exchange_mlps(model, operations)
     exchange_rotations(model, operations)
@@ -90,12 +90,12 @@ def exchange_rotations(model: nn.Module, operations: Operations) -> None:
 
 
 def exchange_layer_norms(model: nn.Module, operations: Operations) -> None:
-    """Exchange the norms of the vision tower and its merger."""
+    """Exchange the norms of the vision tower and its merger, which are RMSNorms in Qwen2.5-VL."""
     tower = model.model.visual
+    fused = FusedLayerNorm if isinstance(tower.merger.ln_q, nn.LayerNorm) else FusedRMSNorm
     for block in tower.blocks:
-        block.norm1 = FusedLayerNorm(block.norm1, operations)
-        block.norm2 = FusedLayerNorm(block.norm2, operations)
-    tower.merger.ln_q = FusedLayerNorm(tower.merger.ln_q, operations)
+        block.norm1, block.norm2 = fused(block.norm1, operations), fused(block.norm2, operations)
+    tower.merger.ln_q = fused(tower.merger.ln_q, operations)
 
 
 class FusedRMSNorm(nn.Module):

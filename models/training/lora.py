@@ -112,7 +112,10 @@ def add_adapters(model: nn.Module, lora: LoraArguments, args: TrainArguments) ->
 
 
 def target_layers(model: nn.Module, targets: list[str], frozen: list[str]) -> list[str]:
-    """Full names of the linear layers whose names end in one of `targets`, outside the parts in `frozen`."""
+    """Full names of the linear layers whose names end in one of `targets`, outside the parts in `frozen`.
+
+    An end that layers of the text model and of the tower have (gate_proj in Qwen2.5-VL) means the text model's.
+    """
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and name != "lm_head"]
     found: list[str] = []
     for target in targets:
@@ -121,7 +124,8 @@ def target_layers(model: nn.Module, targets: list[str], frozen: list[str]) -> li
                 "--lora_targets lm_head: the loss multiplies the head's matrix itself, so an adapter on it would not "
                 "be trained; leave it out"
             )
-        named = [name for name in linear if f".{name}".endswith(f".{target}")]
+        ends = [name for name in linear if f".{name}".endswith(f".{target}")]
+        named = [name for name in ends if name.startswith(PARTS["language_model"])] or ends
         if not named:
             known = sorted({name.rpartition(".")[2] for name in linear if not name.rpartition(".")[2].isdigit()})
             raise UserError(

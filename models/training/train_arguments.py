@@ -173,8 +173,7 @@ class TrainArguments(TrainingArguments):
             return
         if not self.fsdp_config:
             raise UserError(
-                "--fsdp needs --fsdp_config scripts/fsdp2.json: left to itself the library also splits the blocks of "
-                "the vision tower, whose weights are read here without passing through them"
+                "--fsdp needs --fsdp_config scripts/fsdp2.json: without one the library gathers all layers at once"
             )
         if not str(self.fsdp_config).startswith("{") and not Path(str(self.fsdp_config)).is_file():
             raise UserError(f"--fsdp_config {self.fsdp_config}: no such file; scripts/fsdp2.json is the usual one")

@@ -22,7 +22,7 @@ from data.loading.bad_samples import TooManyBadSamples, write_report
 from data.loading.loader import SampleLoader
 from models.load import Checkpoint, load_checkpoint
 from models.packed_attention import use_packed_attention
-from models.qwen2_vl import StreamingQwen2VL
+from models.qwen2_vl import StreamingModel
 from models.training import checkpoints
 from models.training.engine_record import ComputeDtype, engine_record
 from models.training.finite import FiniteSteps, all_finite
@@ -325,7 +325,7 @@ class CommentaryTrainer(Trainer):
         if self.adapters is not None and not self.is_fsdp_enabled:
             load_adapters(self.adapters, resume_from_checkpoint)
             return
-        if self.is_fsdp_enabled or not isinstance(self.model, StreamingQwen2VL):
+        if self.is_fsdp_enabled or not isinstance(self.model, StreamingModel):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
         saved = load_checkpoint(resume_from_checkpoint, device="cpu", dtype=self.model.dtype)

@@ -27,6 +27,7 @@ WIDTH = 32  # tokens; a text is padded to a multiple of them
 LOGITS = 1 << 27  # at most at once: 0.5 GB in float32
 IMAGE_TEXT_MODELS = (
     "qwen2_vl",
+    "qwen2_5_vl",
 )  # read without pictures they are causal LMs; transformers has them under another class
 
 
