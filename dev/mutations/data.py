@@ -534,8 +534,8 @@ ANNOTATIONS = (
         name="samples_of_one_file_only",
         promise="each file has its own loss in the log",
         file="data/loading/dataset.py",
-        old="example.source, example.where = self.source_of(i), sample.where",
-        new="example.source, example.where = 0, sample.where",
+        old="example.source = self.source_of(i)",
+        new="example.source = 0",
         tests=("tests/test_dataset.py::test_several_files_follow_each_other",),
     ),
     Mutation(
