@@ -11,7 +11,8 @@ Pre-training and SFT differ in their data and learning rate only:
 Hardware and time: the nano model (1.2 M parameters) takes minutes on 2 CPU cores, as scripts/quickstart.sh
 shows; the 7B model takes 8 GPUs and days. Result: a checkpoint in --output_dir that plain transformers loads,
 and beside it train_log.jsonl, train_summary.json and bad_samples.json. A run that was cut short goes on from
-its last complete checkpoint when its command is given again, unless with --overwrite_output_dir True.
+its last whole checkpoint when its command is given again; --overwrite_output_dir True moves what another command left
+there aside.
 """
 
 import atexit
@@ -36,7 +37,8 @@ from data.video.decode_cache import DecodeCache
 from models.load import Checkpoint, ModelArguments, load_checkpoint, preferred_attention
 from models.training.held_out import HeldOut, HeldOutArguments
 from models.training.lora import LoraArguments, add_adapters, check_together, quantization
-from models.training.run_record import write_run_record
+from models.training.output_folder import claim
+from models.training.run_record import describe_start
 from models.training.train_arguments import TrainArguments, join_processes, warn_once
 from models.training.trainer import CommentaryTrainer
 from models.training.vision_cache import open_vision_cache
@@ -155,6 +157,8 @@ def build_trainer(*more_types: type, description: str) -> tuple:
         description=description,
     )
     check_together(lora_args, args)
+    if args.should_save:
+        claim(args.output_dir, model_args.pretrained_model_name_or_path)
     checkpoint = load_model(model_args, lora_args, args)
     adapters = add_adapters(checkpoint.model, lora_args, args) if lora_args.lora_rank else None
     dataset = make_dataset(checkpoint, data_args, args)
@@ -162,7 +166,10 @@ def build_trainer(*more_types: type, description: str) -> tuple:
         warn_of_empty_queries(dataset)
     loader = make_loader(dataset, data_args, args, checkpoint.chat.pad)
     report = Path(data_args.bad_sample_report or Path(args.output_dir) / "bad_samples.json")
-    trainer = CommentaryTrainer(checkpoint, args, loader, report, adapters)
+    groups = {"model": model_args, "data": data_args, "lora": lora_args, "training": args, "held_out": held_out}
+    arguments = {name: _plain(group) for name, group in groups.items()}
+    record = describe_start(arguments, data_args.annotation_paths, checkpoint.name, args.world_size)
+    trainer = CommentaryTrainer(checkpoint, args, loader, report, adapters, record)
     if held_out.held_out_annotations:
         if args.holds_weights_in_parts:
             raise UserError(
@@ -172,13 +179,6 @@ def build_trainer(*more_types: type, description: str) -> tuple:
         trainer.add_callback(
             HeldOut(checkpoint, held_out, args.output_dir, trainer.callback_handler, data_args.media_root)
         )
-    if trainer.is_world_process_zero():
-        groups = {"model": model_args, "data": data_args, "lora": lora_args, "training": args, "held_out": held_out}
-        arguments = {name: _plain(group) for name, group in groups.items()}
-        write_run_record(
-            args.output_dir, arguments, data_args.annotation_paths, checkpoint.name, args.world_size,
-            fresh=args.overwrite_output_dir,
-        )  # fmt: skip
     return trainer, *more
 
 
@@ -186,15 +186,15 @@ def _plain(arguments: Any) -> dict[str, Any]:
     return arguments.to_sanitized_dict() if isinstance(arguments, TrainArguments) else asdict(arguments)
 
 
-def main() -> None:
-    """Run the command."""
+def main() -> int:
+    """Run the command; its exit status."""
     (trainer,) = build_trainer(description=__doc__.splitlines()[0])
-    trainer.run()
+    return trainer.run()
 
 
-def run_process() -> None:
+def run_process() -> int:
     """One process of a run: train, then leave the others."""
-    main()
+    status = main()
     if dist.is_initialized():
         # Native threads of a process group may abort the interpreter's end, and with it a run that is done and saved:
         # what is registered for the end runs now, and the process leaves without one.
@@ -202,7 +202,8 @@ def run_process() -> None:
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
+        os._exit(status)
+    return status
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
     python scripts/kill_and_resume.py --kills 20          (--kills 2 for a look)
 
 It trains the nano checkpoint on files that it makes itself (two that are mixed by weight, with videos, pictures and
-text, packed into rows), once without a break and once with SIGKILL at random moments, each time resumed by giving the
-same command again. Then it compares every logged number that does not measure time, and every weight, bit for bit.
+text, packed into rows), once without a break and once with SIGKILL or SIGTERM at random moments, half of the times with
+damage to the newest checkpoint (a file of it emptied, cut or removed), each time resumed by the same command again.
+Then it compares every logged number that does not measure time, and every weight, bit for bit.
 
 Hardware: two CPU cores, 2 GB of memory, no GPU. Time: about 15 s a kill, most of it starting Python. Expected: how many
 kills hit (a process that died of SIGKILL counts, one that had ended before does not), "the same", and exit status 0; 1
@@ -12,6 +13,7 @@ where a step was lost, repeated or computed otherwise, or where a kill missed.
 """
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -30,6 +32,7 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import load_file
 
+from models.training.checkpoints import folder_of, resumable_steps
 from utils.arguments import helped, parse_arguments
 from utils.errors import UserError, run_command
 
@@ -112,11 +115,28 @@ def run_with_kills(
     for kill in range(n_kills):
         # Spread over the whole run, each beyond the last, so that every attempt gets further.
         target = moments.randint(kill * n_steps // n_kills + 1, max((kill + 1) * n_steps // n_kills - 1, 1))
-        step = _kill_at(target, flags, output_dir / "train_log.jsonl", moments.random() / 10)
+        how = moments.choice([signal.SIGKILL, signal.SIGTERM])
+        step = _kill_at(target, flags, output_dir / "train_log.jsonl", moments.random() / 10, how)
+        if step is not None and moments.random() < 0.5:
+            print(_damage_newest(output_dir, moments) or "no checkpoint to spare: none is damaged", flush=True)
         print(f"kill {kill + 1}: {'missed, the run had ended' if step is None else f'at step {step}'}", flush=True)
         killed_at += [] if step is None else [step]
     train_to_end(flags)
     return killed_at
+
+
+def _damage_newest(output_dir: Path, moments: random.Random) -> str | None:
+    """Empty, cut or remove a file of the newest checkpoint where there is one before it; say what was done."""
+    steps = sorted(resumable_steps(output_dir))
+    if len(steps) < 2:
+        return None
+    files = sorted(path for path in folder_of(output_dir, steps[-1]).iterdir() if path.stat().st_size > 1)
+    path, how = moments.choice(files), moments.choice(["emptied", "cut", "removed"])
+    if how == "removed":
+        path.unlink()
+    else:
+        os.truncate(path, 0 if how == "emptied" else path.stat().st_size // 2)
+    return f"{path.parent.name}/{path.name} {how}"
 
 
 def compare_runs(whole: Path, killed: Path) -> str | None:
@@ -137,8 +157,10 @@ def _logged(folder: Path) -> list[dict]:
     return [{name: line[name] for name in line if name not in MEASURED} for line in lines if "loss" in line]
 
 
-def _kill_at(step: int, flags: Sequence[str], log: Path, later_s: float) -> int | None:
-    """Start or resume the run and kill it soon after it has logged a step.
+def _kill_at(
+    step: int, flags: Sequence[str], log: Path, later_s: float, how: signal.Signals = signal.SIGKILL
+) -> int | None:
+    """Start or resume the run and end it with a signal soon after it has logged a step.
 
     Returns the last step logged, or None where the run had ended before the kill came.
     """
@@ -152,12 +174,14 @@ def _kill_at(step: int, flags: Sequence[str], log: Path, later_s: float) -> int 
                         raise UserError(f"train.py logged no step {step} within {STALL_S} s")
                     time.sleep(0.002)
                 time.sleep(later_s)
+                process.send_signal(how)
+                process.wait(STALL_S)
             finally:
                 process.send_signal(signal.SIGKILL)
-        if process.returncode > 0:
+        if process.returncode > 0 and process.returncode != 128 + how:
             said.seek(0)
             raise UserError(f"train.py ended with {process.returncode}: {said.read()[-2000:].decode()}")
-    return _last_step(log) if process.returncode == -signal.SIGKILL else None
+    return _last_step(log) if process.returncode in (-how, 128 + how) else None
 
 
 def _last_step(log: Path) -> int:

@@ -6,7 +6,7 @@
 #
 # pt and sft, and the environment, are those of scripts/launch_torchrun.sh; RDZV_PORT (29500) must be free on the first
 # node; NPROC follows --gpus-per-node where Slurm says it. Give partition, account and time to sbatch. A job that is
-# requeued goes on from the last complete checkpoint with the flag --overwrite_output_dir False. Hardware: as there. The
+# requeued goes on from its last whole checkpoint, whatever flags it has. Hardware: as there. The
 # repository is taken to lie on a file system that all nodes share, so one of them saves (--save_on_each_node False).
 # Never run on a real cluster: the tests run it with stand-ins for srun and scontrol.
 #SBATCH --job-name=livecc

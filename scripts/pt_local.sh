@@ -9,7 +9,7 @@
 # DEEPSPEED its JSON, empty for none; DRY_RUN=1 prints the command; LAUNCH torchrun's flags, which the scripts for
 # several nodes set (scripts/launch_torchrun.sh). Flags given to the script are added at the end, where they win.
 # Hardware: 8 GPUs of 80 GB. Time: days for all 5 million clips. Result: a checkpoint in OUTPUT, and every 1000 steps
-# one in OUTPUT/checkpoint-N; the same command with --overwrite_output_dir False goes on from the last of them.
+# one in OUTPUT/checkpoint-N; the same command goes on from the last of them.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [[ "${1:-}" == --help ]]; then sed -n '2,12s/^# \{0,1\}//p' scripts/pt_local.sh; exit 0; fi
@@ -27,7 +27,6 @@ export TOKENIZERS_PARALLELISM=false                       # each loader worker h
 
 arguments=(
   --output_dir "${OUTPUT:-checkpoints/$run_name}"
-  --overwrite_output_dir True                      # start over; False goes on from the last complete checkpoint
   --run_name "$run_name"                           # the run's name in wandb
   --save_on_each_node True                         # False where nodes share OUTPUT
   --do_train True

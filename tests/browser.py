@@ -5,8 +5,9 @@ import threading
 from collections.abc import Iterator
 
 from demo.arguments import NANO_CHECKPOINT
+from demo.live.graceful_server import bind
 from demo.web.options import PageArguments, ViewerArguments
-from demo.web.serving import bind, make_page_server
+from demo.web.serving import make_page_server
 from demo.web.tab_registry import TabRegistry
 from models.load import load_checkpoint
 from models.streaming.engine import Engine, EngineOptions

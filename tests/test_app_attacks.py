@@ -18,6 +18,7 @@ from tests.browser import serving_page
 from tests.videos import make_video
 from tests.waiting import PATIENCE_S, until
 from utils.errors import UserError
+from utils.flag_values import check_values
 
 FILM = NANO_MATCHES[0].read_bytes()
 LOCAL = b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n"
@@ -280,5 +281,6 @@ def test_flags_that_cannot_work_are_refused(tmp_path):
         PageArguments(auth_file=str(tmp_path / "none")), PageArguments(port=70000), ViewerArguments(max_sessions=0),
         ViewerArguments(allow_urls=["/etc"]), ViewerArguments(allow_urls=["file:///"]), ViewerArguments(idle_minutes=0),
     ):  # fmt: skip
-        with pytest.raises(UserError):
+        with pytest.raises(UserError):  # as a command does: each value by itself, then what belongs together
+            check_values(arguments)
             arguments.check()

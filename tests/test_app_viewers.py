@@ -225,7 +225,7 @@ def test_a_conversation_says_what_the_model_says_of_the_clip(checkpoint):
 
     clip, answers = asyncio.run(scene())
     alone = StreamingSession(checkpoint, conversation_options())
-    assert answers[0] == "".join(alone.watch(clip, "What is the score?")).strip()
+    assert answers[0] == "".join(alone.watch(clip.frames, "What is the score?", clip.plan.frame_s)).strip()
     assert answers[1] == "".join(alone.ask("Who has the ball?")).strip()
 
 

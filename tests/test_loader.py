@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from data.loading.bad_samples import BadSampleLog, TooManyBadSamples, write_report
 from data.loading.dataset import BadSample, Example
-from data.loading.loader import SHARED_FROM_BYTES, LoaderOptions, SampleLoader, epoch_length, size_of
+from data.loading.loader import SHARED_FROM_BYTES, LoaderOptions, SampleLoader, size_of
 from data.loading.mixing import MixedOrder
 from data.loading.order import SampleOrder
 from tests.conftest import REPOSITORY as ROOT
@@ -149,8 +149,8 @@ def is_at_work(pid: int) -> bool:
 
 def test_batches_follow_the_order_over_epochs():
     loader = make_loader(Numbers(7))
-    assert len(loader) == 3
-    expected = list(islice(SampleOrder(7).from_position(0), 18))
+    assert len(loader) == 4  # the last of one sample
+    expected = list(islice(SampleOrder(7).from_position(0), 16))
     assert list(chain(*take(loader, 9))) == expected
 
 
@@ -217,7 +217,7 @@ def test_resume_is_exact(done, workers):
     second = make_loader(dataset, num_workers=workers)
     second.load_state_dict(state)
     assert take(second, 12 - done) == whole[done:]
-    assert second.totals["samples"] == 24 and second.bad.seen == second.position
+    assert second.totals["samples"] == 22 and second.bad.seen == second.position
     second.close()
 
 
@@ -265,10 +265,38 @@ def test_resume_does_not_touch_the_global_random_state():
 
 @pytest.mark.parametrize(
     ("n", "world", "batch", "accumulation", "batches"),
-    [(100, 1, 4, 1, 25), (100, 8, 4, 1, 3), (100, 1, 4, 8, 24), (10, 1, 4, 8, 2), (2, 8, 4, 4, 1)],
+    [(100, 1, 4, 1, 25), (100, 8, 4, 1, 4), (24, 1, 5, 3, 5), (10, 1, 4, 8, 3), (2, 8, 4, 4, 1), (3, 2, 4, 1, 1)],
 )
-def test_an_epoch_is_whole_updates_where_there_is_one(n, world, batch, accumulation, batches):
-    assert epoch_length(SampleOrder(n, 0, 0, world), batch, accumulation) == batches
+def test_an_epoch_has_every_sample_on_its_ranks(n, world, batch, accumulation, batches):
+    """Batches of each rank; a place that the ranks do not divide goes to the next pass, and none is left out."""
+    seen = []
+    for rank in range(world):
+        loader = make_loader(Numbers(n), rank, world, batch_size=batch, accumulation=accumulation)
+        drawn = [batch for _ in range(3) for batch in loader]
+        assert len(drawn) == 3 * batches and max(map(len, drawn)) <= batch
+        seen.append([number for batch in drawn for number in batch])
+    drawn = [number for together in zip(*seen, strict=True) for number in together]
+    for number in range(3):
+        assert sorted(drawn[number * n : (number + 1) * n]) == list(range(n))
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("DataLoader worker (pid 7) is killed by signal: Killed. ", "memory ran out: lower --dataloader_num_workers 1"),
+        ("unable to write to file </torch_7_1>: No space left on device (28)", "/dev/shm is full .*--shm-size"),
+    ],
+)
+def test_a_machine_that_is_too_small_is_said(said, message):
+    loader = make_loader(Numbers(4), num_workers=1)
+
+    def fail():
+        raise RuntimeError(said)
+        yield
+
+    loader._stream = fail()
+    with pytest.raises(UserError, match=message):
+        take(loader, 1)
 
 
 def test_totals_count_tokens():

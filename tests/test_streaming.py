@@ -17,6 +17,8 @@ from models.streaming.session import Clock, StreamingSession, comment
 from tests.pictures import noise
 from tests.recorder import record, spread
 from tests.reference import Reference
+from utils.errors import UserError
+from utils.options import build_options
 
 N_TURNS = 16
 
@@ -343,3 +345,18 @@ def test_no_step_spans_an_interruption(checkpoint, frames):
         (s.start_s, s.end_s) for s in comment(StreamingSession(checkpoint, StreamOptions(max_new_tokens=1)), early)
     ]
     assert spans == [(0, 2), (7, 8)]
+
+
+def test_a_question_that_does_not_fit_in_memory_is_refused_with_numbers(checkpoint, monkeypatch):
+    session = StreamingSession(checkpoint, StreamOptions())
+    long = "Who leads? " * 2000
+    monkeypatch.setattr("models.streaming.memory.free_bytes", lambda device: 10**8)
+    with pytest.raises(UserError, match=r"tokens to read at once, after 0: .* GB, and 0\.1 GB are free on cpu"):
+        list(session.ask(long))
+    assert not session.state.cache.n_live
+
+
+def test_the_query_flag_is_refused_without_being_repeated():
+    with pytest.raises(UserError, match="at most 2000 characters") as refused:
+        build_options(StreamOptions, {"query": "goal " * 10_000})
+    assert len(str(refused.value)) < 200

@@ -76,7 +76,7 @@ def test_the_scripts_give_the_published_flags(tmp_path, name, rate, n_files):
     )
     assert args.learning_rate == rate and len(data_args.annotation_paths) == n_files
     assert args.gradient_accumulation_steps == 64 and args.get_warmup_steps(1000) == 30
-    assert args.report_to == ["wandb"] and args.freeze_modules == ["visual"] and args.overwrite_output_dir
+    assert args.report_to == ["wandb"] and args.freeze_modules == ["visual"] and not args.overwrite_output_dir
 
 
 def test_the_published_flags_work(published_run):
@@ -236,8 +236,10 @@ def test_overwrite_starts_over_and_says_so(run, tmp_path, caplog):
     (once / "checkpoint-notes").mkdir()
     before = losses(once)
     run(once, *SIX_STEPS, "--overwrite_output_dir", "True")
-    assert "removed" in caplog.text and "checkpoint-6" in caplog.text
-    assert losses(once) == before and (once / "checkpoint-notes").is_dir()
+    (aside,) = once.glob("old-*")
+    assert "checkpoint-6, bad_samples.json" in caplog.text and str(aside) in caplog.text
+    assert losses(once) == losses(aside) == before and (once / "checkpoint-notes").is_dir()
+    assert sorted(checkpoints.read_marks(aside)) == sorted(checkpoints.read_marks(once)) == [2, 4, 6]
 
 
 def test_overwrite_does_not_remove_the_model_it_starts_from(run, tmp_path):

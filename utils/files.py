@@ -5,6 +5,7 @@ import json
 import os
 import re
 import socket
+import stat
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,16 +20,47 @@ BUFFER = 1 << 16  # bytes
 def partial_file(path: Path) -> Iterator[Path]:
     """Yield the name of a hidden file beside `path`, which takes its place at the end, or goes after an exception.
 
-    The name is the process's and thread's own, also in a folder that other machines write to. Raises OSError.
+    The name is the process's and thread's own, also in a folder that other machines write to. A link is followed, and
+    a file that was there keeps its mode and owner. What is no regular file (a device, a pipe) is yielded itself, to be
+    written through. Raises OSError.
     """
+    if _is_written_through(path):
+        yield path
+        return
+    path = path.resolve()
     partial = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}-{threading.get_native_id()}.partial")
     try:
         yield partial
+        _take_over_mode(path, partial)
         os.replace(partial, path)
     except BaseException:
         with contextlib.suppress(OSError):  # what went wrong before says more
             partial.unlink(missing_ok=True)
         raise
+
+
+def _is_written_through(path: Path) -> bool:
+    # Standard output is a link, whose end may be a regular file that the shell holds open.
+    is_stream = str(path.absolute()).startswith(("/dev/std", "/dev/fd/", "/proc/"))
+    return is_stream or (path.exists() and not path.is_file())
+
+
+def _take_over_mode(before: Path, after: Path) -> None:
+    if not before.exists():
+        return
+    old = before.stat()
+    with contextlib.suppress(PermissionError):  # another's file in a folder of ours
+        os.chown(after, old.st_uid, old.st_gid)
+    os.chmod(after, stat.S_IMODE(old.st_mode))
+
+
+def sync(path: Path) -> None:
+    """Force a file, or a folder's list of names, onto the disk. Raises OSError."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def write_whole(path: Path, content: str | bytes | Iterable[bytes], next_step: str = "give another path") -> None:
@@ -56,9 +88,9 @@ def read_json(path: Path, made_by: str) -> Any:
 
 def remove_leftovers(path: Path) -> None:
     """Remove the partial files of `path` that killed processes of this machine left behind."""
-    form = re.compile(rf"\.{re.escape(path.name)}\.{re.escape(socket.gethostname())}-(\d+)-\d+\.partial")
+    form = re.compile(rf"\.{re.escape(path.resolve().name)}\.{re.escape(socket.gethostname())}-(\d+)-\d+\.partial")
     with contextlib.suppress(OSError):
-        for sibling in path.absolute().parent.iterdir():
+        for sibling in path.resolve().parent.iterdir():
             match = form.fullmatch(sibling.name)
             if match and not _is_running(int(match[1])):
                 sibling.unlink()

@@ -1,5 +1,6 @@
 """Options declared once, as pydantic dataclasses: flags of a command made of them, and values checked against them."""
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import field, make_dataclass
 from typing import Any, TypeVar
@@ -48,7 +49,8 @@ def explain(error: ValidationError, prefix: str = "--") -> str:
     words = {"greater_than_equal": "ge", "greater_than": "gt", "less_than_equal": "le", "less_than": "lt"}
     name_of_limit = words.get(first["type"])
     complaint = LIMITS[name_of_limit].format(limits[name_of_limit]) if name_of_limit else first["msg"]
-    return f"{prefix}{name} {first['input']}: {complaint}"
+    given = textwrap.shorten(str(first["input"]), 80, placeholder=" ...")
+    return f"{prefix}{name} {given}: {complaint}"
 
 
 def _flag(info: Any) -> Any:

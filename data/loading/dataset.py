@@ -108,8 +108,10 @@ class AnnotationDataset(Dataset):
 
     def __getitem__(self, i: int) -> Example | BadSample:
         try:
-            example = self.encoder.encode(self.sample(i))
+            sample = self.sample(i)
+            example = self.encoder.encode(sample)
             example.source = self.source_of(i)
+            example.where = sample.where
             return example
         except AnnotationError as error:
             return BadSample(error.path, error.line_no, error.cause, str(error))

@@ -8,6 +8,8 @@ import logging
 import math
 import multiprocessing
 import os
+import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +36,8 @@ logger = logging.getLogger(__name__)
 # open file for as long as it lives, and a batch of small clips holds hundreds of them.
 SHARED_FROM_BYTES = 1 << 20
 OWNER_CHECK_S = 1.0
+SHARED_MEMORY = "/dev/shm"
+NO_SHARED_MEMORY = ("No space left on device", "unable to allocate shared memory", "unable to write to file </torch")
 SURVEY_ROWS = 8  # packed rows of each process from which the length of an epoch is estimated
 
 
@@ -85,12 +89,13 @@ class SampleLoader:
         self.packer = RowPacker(options.max_tokens, min(LOOKAHEAD, share), share) if options.max_tokens else None
         self.batches_per_epoch = options.batches_per_epoch
         if self.batches_per_epoch is None and not self.packer:
-            self.batches_per_epoch = epoch_length(order, options.batch_size, options.accumulation)
+            self.batches_per_epoch = math.ceil(samples_of_rank(order) / options.batch_size)
         self.bad = BadSampleLog(options.max_bad_samples)
         self.position = self.batches = 0
         self.totals = {"samples": 0, "tokens": 0, "supervised_tokens": 0, "visual_tokens": 0}
         self.wait_s = 0.0
         self.budget: ByteBudget | None = None
+        self._places: list[str] = []
         self._held_places: list[int] = []  # of samples that a resumed packer has to hold again
         self._stream: Iterator[Example | BadSample] | None = None
 
@@ -100,12 +105,13 @@ class SampleLoader:
         return self.batches_per_epoch
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Yield what is left of the epoch in which the state stands."""
-        for _ in range(len(self) - self.batches % len(self)):
+        """Yield what is left of the epoch in which the state stands; its last batch may be smaller."""
+        for number in range(self.batches % len(self), len(self)):
             started = time.perf_counter()
-            examples = self._next_examples()
+            examples = self._next_examples(last=number == len(self) - 1)
             self.wait_s += time.perf_counter() - started
             batch = self.collate(examples)
+            self._places += [example.where for example in examples]
             self.batches += 1
             self._count(examples)
             yield batch
@@ -114,6 +120,11 @@ class SampleLoader:
     def epochs_drawn(self) -> float:
         """Passes over the data that have been handed out, by number of samples; other ranks taken as like this."""
         return self.totals["samples"] * self.order.world / self.order.n_samples
+
+    def take_places(self) -> list[str]:
+        """FILE:LINE of the samples handed out since this was last asked: those of an update, where each asks."""
+        places, self._places = self._places, []
+        return places
 
     def survey(self, sum_over_ranks: Callable[[list[float]], Sequence[float]]) -> None:
         """Estimate how many rows make an epoch from the first rows of every rank, unless that is known.
@@ -128,7 +139,8 @@ class SampleLoader:
         packer.put_back([sample for row in rows for sample in row])
         n_samples, n_rows = sum_over_ranks([float(sum(map(len, rows))), float(len(rows))])
         rows_of_rank = math.ceil(self.order.n_samples * n_rows / n_samples / self.order.world)
-        self.batches_per_epoch = whole_updates(rows_of_rank, self.options.accumulation)
+        accumulation = self.options.accumulation
+        self.batches_per_epoch = math.ceil(rows_of_rank / accumulation) * accumulation
         logger.info(
             "%.2f samples in a row of at most %d tokens: an epoch is taken as %d rows of each process",
             n_samples / n_rows,
@@ -136,10 +148,11 @@ class SampleLoader:
             self.batches_per_epoch,
         )
 
-    def _next_examples(self) -> list[Example]:
+    def _next_examples(self, last: bool) -> list[Example]:
         if self.packer:
             return [example for _, example in self._next_row(self.packer)]
-        return [self._draw()[1] for _ in range(self.options.batch_size)]
+        size = self.options.batch_size
+        return [self._draw()[1] for _ in range(samples_of_rank(self.order) - size * (len(self) - 1) if last else size)]
 
     def _next_row(self, packer: RowPacker) -> list[tuple[int, Example]]:
         for place in self._held_places:
@@ -168,10 +181,27 @@ class SampleLoader:
     def _next_item(self) -> Example | BadSample:
         if self._stream is None:
             self._stream = iter(self._open_stream())
-        item = next(self._stream)
+        try:
+            item = next(self._stream)
+        except RuntimeError as error:
+            self._explain(error)
+            raise
         if self.budget:
             self.budget.take(size_of(item))
         return item if isinstance(item, BadSample) else _map_fields(item, _to_tensor)
+
+    def _explain(self, error: RuntimeError) -> None:
+        """Raise UserError for what a machine that is too small does to workers."""
+        said = str(error)
+        lower = f"lower --dataloader_num_workers {self.options.num_workers} or --prefetch_mb"
+        if "is killed by signal" in said:
+            raise UserError(f"{said.splitlines()[0]} Most likely memory ran out: {lower}, or --max_length") from error
+        if any(words in said for words in NO_SHARED_MEMORY):
+            free = shutil.disk_usage(SHARED_MEMORY).free / 1e6 if os.path.isdir(SHARED_MEMORY) else 0
+            raise UserError(
+                f"{SHARED_MEMORY} is full ({free:.0f} MB free), through which workers hand samples over: {lower}, or "
+                "enlarge it (docker run --shm-size=8g)"
+            ) from error
 
     def _open_stream(self) -> DataLoader:
         # One process, one stream for the whole run: workers persist over epochs and decode ahead across their
@@ -285,18 +315,12 @@ class SampleLoader:
             worker.join(timeout=10)
 
 
-def epoch_length(order: SampleOrder | MixedOrder, batch_size: int, accumulation: int) -> int:
-    """Batches of one process in one epoch: whole updates of `accumulation` batches wherever the data gives
-    one.
+def samples_of_rank(order: SampleOrder | MixedOrder) -> int:
+    """Samples that one process draws in an epoch: the same on every rank, so that they stay in step.
 
-    The same on every rank, so that they stay in step. Samples left over come first in the next epoch.
+    Where ranks do not divide the samples, a few of the next pass come early, and none is left out.
     """
-    return whole_updates(max(1, order.n_samples // (order.world * batch_size)), accumulation)
-
-
-def whole_updates(batches: int, accumulation: int) -> int:
-    """`batches` cut to whole updates where there is one."""
-    return batches if batches < accumulation else batches - batches % accumulation
+    return math.ceil(order.n_samples / order.world)
 
 
 def size_of(item: Example | BadSample) -> int:
@@ -311,11 +335,17 @@ def _mix(order: dict[str, Any]) -> str:
 
 
 def _end_with_owner(owner: int, worker_id: int) -> None:
-    """In a worker: end soon after the process that reads from it was killed.
+    """In a worker: end soon after the process that reads from it was killed, and leave signals to that one.
+
+    A signal to the whole group would end the worker before its owner has saved; only the owner's own SIGTERM does.
 
     torch looks for it only between samples. A worker that waits for room, or to write into a full pipe whose reading
     end the other workers hold open too, would stay for ever.
     """
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_when_told, args=(owner,), name="end_when_told", daemon=True).start()
     parent = os.getppid()  # the owner, or the fork server, which ends with the owner
 
     def watch() -> None:
@@ -324,6 +354,12 @@ def _end_with_owner(owner: int, worker_id: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="end_with_owner", daemon=True).start()
+
+
+def _end_when_told(owner: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != owner:
+        continue
+    os._exit(1)
 
 
 class _Indices:
@@ -365,8 +401,11 @@ def _map_fields(example: Example, change: Callable[[Any], Any]) -> Example:
 
 
 def _to_array(value: Any) -> Any:
-    small = isinstance(value, torch.Tensor) and value.nbytes < SHARED_FROM_BYTES
-    return value.numpy() if small else value
+    if not isinstance(value, torch.Tensor):
+        return value
+    # Shared here, where a full /dev/shm is an error that reaches the owner, and not in the queue's thread, which would
+    # lose the sample while the owner waits for ever.
+    return value.numpy() if value.nbytes < SHARED_FROM_BYTES else value.share_memory_()
 
 
 def _to_tensor(value: Any) -> Any:

@@ -40,9 +40,9 @@ class Example:
     input_ids, labels: int64 [T]; position_ids: int64 [3, T]; patches: uint8 [P, 1176], grey levels; grid_thw:
     int64 [N, 3] in patches, in order of appearance (images have t = 1); kinds: "image" or "video" of each
     block; frame_times_s: float64 [F], every frame chosen from videos, those after a stream's last word
-    included; counts: what was spoken, left out and cut; source: number of its annotation file. With a vision
-    cache, parts are the clips and images in order, patches only what it does not have, and features, uint8
-    [n, bytes a visual token], what it has (None: nothing).
+    included; counts: what was spoken, left out and cut; source: number of its annotation file; where: its FILE:LINE.
+    With a vision cache, parts are the clips and images in order, patches only what it does not have, and features,
+    uint8 [n, bytes a visual token], what it has (None: nothing).
     """
 
     input_ids: torch.Tensor
@@ -55,6 +55,7 @@ class Example:
     chat_text: str
     counts: dict[str, int]
     source: int = 0
+    where: str = ""
     parts: list[VisualPart] | None = None
     features: torch.Tensor | None = None
 

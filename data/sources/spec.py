@@ -130,7 +130,7 @@ def _url(text: str) -> SourceSpec:
         raise UserError(f"{name}: {scheme}:// is not read; known are {', '.join(f'{s}://' for s in PROTOCOLS)}")
     if not _host(text) or "@" in urlsplit(text).fragment:
         raise UserError(
-            f"{name}: names no server; a URL looks like {scheme}://USER:PASSWORD@HOST:PORT/PATH, and in a "
+            f"{name}: names no server, or is no URL; one looks like {scheme}://USER:PASSWORD@HOST:PORT/PATH, and in a "
             "password # is written %23, / %2F, ? %3F, @ %40"
         )
     options = {"protocol_whitelist": PROTOCOLS[scheme]}

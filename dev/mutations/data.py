@@ -676,9 +676,9 @@ LOADING = (
         name="a_workers_samples_lost",
         promise="what each worker made is delivered, in the order's order",
         file="data/loading/loader.py",
-        old="        item = next(self._stream)\n",
-        new="        for _ in range(2 if self.options.num_workers > 1 and self.position % 4 == 3 else 1):\n"
-        "            item = next(self._stream)\n",
+        old="            item = next(self._stream)\n",
+        new="            for _ in range(2 if self.options.num_workers > 1 and self.position % 4 == 3 else 1):\n"
+        "                item = next(self._stream)\n",
         tests=("tests/test_loader.py::test_workers_deliver_the_same_batches",),
     ),
     Mutation(

@@ -543,6 +543,14 @@ LOADING = (
 
 TIME = (
     Mutation(
+        name="texts_of_any_length_read_at_once",
+        promise="a text that would not fit in memory is refused with numbers",
+        file="models/streaming/memory.py",
+        old="    if needed > free:",
+        new="    if False:",
+        tests=("tests/test_streaming.py::test_a_question_that_does_not_fit_in_memory_is_refused_with_numbers",),
+    ),
+    Mutation(
         name="nan_is_spoken",
         promise="logits that are not finite end a stream with a message",
         file="models/streaming/decoding.py",

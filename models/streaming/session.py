@@ -16,6 +16,7 @@ from data.video.frame_plan import FPS
 from data.video.live import TimedFrame
 from models.load import Checkpoint
 from models.streaming.decoding import TokenChoice
+from models.streaming.memory import check_memory
 from models.streaming.options import StreamOptions
 from models.streaming.requests import Batch, DecodeRequest, StreamTask, VisionRequest, reply_to, run_alone
 from models.streaming.step_queue import StepFrames, StepQueue
@@ -228,6 +229,7 @@ class StreamingSession:
         spoken, compat = end_s is not None, self.options.compat == "livecc"
         limit = self.options.max_new_tokens if spoken else self.options.max_answer_tokens
         ids = [*self.pending, *self.chat.turn_ids(Turn("user", parts)), *self.chat.header_ids("assistant")]
+        check_memory(self.checkpoint.model, len(ids), self.state.cache.n_live)
         closing = self.chat.closing_ids()
         self.pending = closing
         said: list[int] = []

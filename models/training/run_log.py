@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlparse
+from urllib.request import urlopen
 
 import psutil
 from transformers import TrainerCallback
@@ -19,6 +21,9 @@ from utils.errors import UserError
 from utils.files import write_whole
 
 logger = logging.getLogger(__name__)
+
+WANDB_SERVER = "https://api.wandb.ai"
+SERVER_WAIT_S = 5.0
 
 
 class EpochFraction(TrainerCallback):
@@ -42,7 +47,7 @@ class StepLog(TrainerCallback):
 
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
         if state.is_world_process_zero and logs:
-            line = {"step": state.global_step, **{name: _jsonable(value) for name, value in logs.items()}}
+            line = {"step": state.global_step, **{name: jsonable(value) for name, value in logs.items()}}
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
 
@@ -91,26 +96,45 @@ def prepare_reporting(targets: list[str]) -> None:
     account.
 
     Raises UserError for a package that is not installed. Sets WANDB_MODE=offline in this process's
-    environment if there is neither an API key nor a mode: wandb would otherwise ask for a login.
+    environment if no mode is given and there is no API key, or no answer from the server: wandb would otherwise ask
+    for a login, or end the run.
     """
     for target in targets:
         if target in ("wandb", "tensorboard") and importlib.util.find_spec(target) is None:
             raise UserError(f"--report_to {target}: not installed here; pip install {target}, or give --report_to none")
-    if "wandb" in targets and not os.environ.get("WANDB_MODE") and not _wandb_has_key():
+    if "wandb" not in targets or os.environ.get("WANDB_MODE"):
+        return
+    reason = None if _wandb_has_key() else "no API key here"
+    if reason is None and os.environ.get("RANK", "0") == "0":
+        reason = _why_no_wandb_server()
+    if reason:
         os.environ["WANDB_MODE"] = "offline"
         if os.environ.get("RANK", "0") == "0":
             logger.warning(
-                "--report_to wandb: no API key here, so the run is kept offline in %s (wandb login or "
+                "--report_to wandb: %s, so the run is kept offline in %s (wandb login or "
                 "WANDB_API_KEY sends it at once, wandb sync later)",
+                reason,
                 Path(os.environ.get("WANDB_DIR", ".")) / "wandb",
             )
+
+
+def _why_no_wandb_server() -> str | None:
+    """Why wandb's server does not answer, asked once for seconds: wandb itself would ask for minutes."""
+    server = os.environ.get("WANDB_BASE_URL", WANDB_SERVER)
+    try:
+        urlopen(server, timeout=SERVER_WAIT_S).close()
+    except HTTPError:
+        return None  # an answer
+    except (OSError, ValueError) as error:
+        return f"no answer from {server} ({error})"
+    return None
 
 
 def _wandb_has_key() -> bool:
     """True where wandb finds a login without asking: in the environment or in its netrc file."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).netloc
+    host = urlparse(os.environ.get("WANDB_BASE_URL", WANDB_SERVER)).netloc
     try:
         return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
     except (OSError, netrc.NetrcParseError):
@@ -124,6 +148,6 @@ def _step_of(line: str) -> float:
         return math.inf  # a line cut short by a kill
 
 
-def _jsonable(value: Any) -> Any:
-    """Numbers that JSON has no notation for as text."""
+def jsonable(value: Any) -> Any:
+    """Give numbers that JSON has no notation for as text."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

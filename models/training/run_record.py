@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import logging
 import platform
 import socket
 import subprocess
@@ -16,36 +17,59 @@ import torch
 from utils.files import write_whole
 from utils.fingerprint import fingerprint
 
+logger = logging.getLogger(__name__)
+
 NAME = "run.json"
 PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "peft", "liger-kernel", "flash-attn", "av", "numpy")
 
 
-def write_run_record(
-    output_dir: str | Path,
+def describe_start(
     arguments: dict[str, dict[str, Any]],
     annotation_paths: Sequence[str],
     model: str,
     world: int,
-    fresh: bool = False,
-) -> Path:
-    """Append this start to OUTPUT_DIR/run.json, a list: a run that was resumed has several entries. Returns the path.
+) -> dict[str, Any]:
+    """Describe a start: what was asked for, by which code, with which weights and data."""
+    return {
+        "started_unix_s": round(time.time()),
+        "command": sys.argv,
+        "arguments": arguments,
+        "code": code_version(),
+        "versions": {"python": platform.python_version(), **package_versions()},
+        "machine": {"host": socket.gethostname(), "platform": platform.platform(), "processes": world, **_device()},
+        "model": {"name": model, "weights": weight_fingerprints(model)},
+        "data": [_data_file(Path(name)) for name in annotation_paths],
+    }
 
-    fresh: the run starts over, and its list with it.
-    """
+
+def add_start(output_dir: str | Path, start: dict[str, Any]) -> Path:
+    """Append a start to OUTPUT_DIR/run.json, a list: a run that was resumed has several. Returns the path."""
+    return _write(output_dir, [*_read(output_dir), start])
+
+
+def last_start(output_dir: str | Path) -> dict[str, Any] | None:
+    """The last start in output_dir; None where none was written down, or where it cannot be read."""
+    starts = _read(output_dir)
+    return starts[-1] if starts else None
+
+
+def note_finished(output_dir: str | Path, step: int) -> None:
+    """Write down that the last start has come to its end, at this step."""
+    *before, last = _read(output_dir)
+    _write(output_dir, [*before, {**last, "finished_at": step}])
+
+
+def _read(output_dir: str | Path) -> list[dict[str, Any]]:
     path = Path(output_dir) / NAME
-    starts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() and not fresh else []
-    starts.append(
-        {
-            "started_unix_s": round(time.time()),
-            "command": sys.argv,
-            "arguments": arguments,
-            "code": code_version(),
-            "versions": {"python": platform.python_version(), **package_versions()},
-            "machine": {"host": socket.gethostname(), "platform": platform.platform(), "processes": world, **_device()},
-            "model": {"name": model, "weights": weight_fingerprints(model)},
-            "data": [_data_file(Path(name)) for name in annotation_paths],
-        }
-    )
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    except ValueError:
+        logger.warning("%s cannot be read: taken as empty", path)
+        return []
+
+
+def _write(output_dir: str | Path, starts: list[dict[str, Any]]) -> Path:
+    path = Path(output_dir) / NAME
     write_whole(path, json.dumps(starts, indent=1, default=str) + "\n")
     return path
 

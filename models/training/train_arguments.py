@@ -27,7 +27,14 @@ NOT_OFFERED = {
     "auto_find_batch_size": False,
     "dataloader_drop_last": False,
     "push_to_hub": False,
+    "enable_jit_checkpoint": False,
+    "train_sampling_strategy": "random",
 }
+WHY_NOT = {
+    "enable_jit_checkpoint": "it saves in mid-update; without it a signal saves at the end of the step",
+    "train_sampling_strategy": "the order is the data loader's own, so that a run resumes exactly",
+}
+TRACKERS = ("tensorboard", "wandb")
 
 
 def warn_once(message: str, *values: object) -> None:
@@ -63,7 +70,11 @@ class TrainArguments(TrainingArguments):
     """The library's TrainingArguments; with what the published commands use and current versions dropped."""
 
     overwrite_output_dir: bool = helped(
-        False, "True: remove the checkpoints there and start over; False: go on from the last one"
+        False, "True: move the run there aside and start over, unless this start continues it; False: go on from it"
+    )
+    allow_changes: list[str] = field(
+        default_factory=list,
+        metadata={"help": "flags that may have another value than the run had that this start goes on from"},
     )
     warmup_ratio: float = helped(0.0, "share of the steps over which the learning rate rises from 0")
     freeze_modules: list[str] = field(
@@ -78,6 +89,13 @@ class TrainArguments(TrainingArguments):
     )
     use_liger_kernel: bool = helped(
         False, "Liger's operations on a GPU; elsewhere the same computation without them, with a warning"
+    )
+    signal_grace_s: float = helped(
+        30.0, "SIGTERM, SIGUSR1 and SIGINT save at the end of the step, if it ends within so many seconds"
+    )
+    max_skipped_steps: int = helped(5, "updates in a row without finite loss and gradients that end the run")
+    report_to: list[str] = field(
+        default_factory=lambda: ["none"], metadata={"help": "where the log goes too: tensorboard, wandb, both, none"}
     )
     do_train: bool = helped(True, "accepted for the published commands; training is all")
     # The library's default hides losses that are not numbers behind the average of earlier ones.
@@ -122,10 +140,21 @@ class TrainArguments(TrainingArguments):
             value = getattr(self, name, only)
             if getattr(value, "value", value) != only:
                 raise UserError(
-                    f"--{name} {value}: only {only} is offered; the commands in evaluation/ score checkpoints"
+                    f"--{name} {value}: only {only} is offered; "
+                    + WHY_NOT.get(name, "the commands in evaluation/ score checkpoints")
                 )
         if not self.do_train:
             raise UserError("--do_train False leaves nothing to do; the commands in evaluation/ score checkpoints")
+        unknown = set(self.report_to) - {*TRACKERS, "none", "all"}
+        if unknown:
+            raise UserError(f"--report_to {' '.join(sorted(unknown))}: give none, all, or of {', '.join(TRACKERS)}")
+        if self.fp16 and (self.use_cpu or not torch.cuda.is_available()):
+            raise UserError("--fp16 True has no effect on a CPU; leave it out, or give --bf16 True")
+        if self.signal_grace_s <= 0 or self.max_skipped_steps < 1:
+            raise UserError(
+                f"--signal_grace_s {self.signal_grace_s}, --max_skipped_steps {self.max_skipped_steps}: above 0, and "
+                "at least 1"
+            )
         if not 0 <= self.warmup_ratio <= 1:
             raise UserError(f"--warmup_ratio {self.warmup_ratio}: a share of all steps, so between 0 and 1")
         for engine in ("deepspeed", "fsdp"):

@@ -13,7 +13,9 @@ from typing import Any
 import psutil
 import torch
 import torch.distributed as dist
+from safetensors import SafetensorError
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainerState
 
 from data.loading.bad_samples import TooManyBadSamples, write_report
@@ -23,13 +25,19 @@ from models.packed_attention import use_packed_attention
 from models.qwen2_vl import StreamingModel
 from models.training import checkpoints
 from models.training.engine_record import ComputeDtype, engine_record
+from models.training.finite import FiniteSteps, all_finite
 from models.training.flops import FlopCounter, Flops, count_numbers, peak_flops
 from models.training.liger import exchange_all, liger_operations, why_not_liger
 from models.training.lora import load_adapters
 from models.training.loss_average import weigh_losses
 from models.training.optimizer import muon_with_adamw
-from models.training.run_log import EpochFraction, StepLog, Usage, prepare_reporting
+from models.training.output_folder import set_aside
+from models.training.resume_check import check_resume
+from models.training.run_log import EpochFraction, StepLog, Usage, jsonable, prepare_reporting
+from models.training.run_record import add_start, note_finished
 from models.training.source_loss import SourceLoss
+from models.training.start import choose_start
+from models.training.stopping import Stopping
 from models.training.train_arguments import TrainArguments, warn_once
 from models.training.vision_cache import SameTower
 from utils.errors import UserError
@@ -69,9 +77,10 @@ class CommentaryTrainer(Trainer):
         loader: SampleLoader,
         bad_sample_report: Path,
         adapters: nn.Module | None = None,
+        record: dict[str, Any] | None = None,
     ):
         self.checkpoint, self.loader, self.bad_sample_report = checkpoint, loader, bad_sample_report
-        self.adapters = adapters
+        self.adapters, self.record = adapters, record
         # Ours, not the library's, which would remove the last complete checkpoint before the next one is complete.
         self.n_kept, args.save_total_limit = args.save_total_limit, None
         freeze_modules(checkpoint.model, args.freeze_modules)
@@ -85,11 +94,16 @@ class CommentaryTrainer(Trainer):
         self.vision_cache = loader.dataset.encoder.vision_cache
         self.step_log = StepLog(Path(args.output_dir) / "train_log.jsonl")
         self.usage = Usage()
+        self.stopping = Stopping(args.signal_grace_s, self._exchange)
+        # DeepSpeed takes its step before anything can be skipped.
+        limit = 1 if args.deepspeed else args.max_skipped_steps
+        self.finite = FiniteSteps(limit, loader.take_places, self._sum_over_processes)
         prepare_reporting(args.report_to)
         config = vars(checkpoint.model.config)
         use_cache = {name: value for name, value in config.items() if name == "use_cache"}
         trained = checkpoint.model if adapters is None else adapters
-        super().__init__(trained, args, callbacks=[EpochFraction(self._epoch_of), self.step_log])
+        callbacks = [EpochFraction(self._epoch_of), self.step_log, self.stopping, self.finite]
+        super().__init__(trained, args, callbacks=callbacks)
         if self.vision_cache:
             self.add_callback(SameTower(self.vision_cache, checkpoint.model.model.visual))
         # The library writes its choice for training into the config, and so into every checkpoint.
@@ -100,16 +114,25 @@ class CommentaryTrainer(Trainer):
         self.flops = Flops()  # since the last log
         self._last_logged = (time.monotonic(), dict(loader.totals), loader.wait_s)
 
-    def run(self) -> None:
+    def run(self) -> int:
         """Train to the end from where output_dir stands; save the model and the reports there.
 
+        Returns the exit status: 0, or the one that tells of the signal that ended the run before its end.
         Raises UserError where samples, disk or memory do not allow it.
         """
-        resume = self._starting_point()
+        start = choose_start(self.args, self.checkpoint.name, self._exchange)
+        resume, self.line = start.folder, start.line
+        self._write_record(resume)
         self._check_disk()
         try:
-            if self._restore(resume) < self.planned_steps:
-                self.train(resume_from_checkpoint=str(resume) if resume else None)
+            step = self._restore(resume)
+            self._check_length(resume, step)
+            if step < self.planned_steps:
+                with self.stopping.listening():
+                    self.train(resume_from_checkpoint=str(resume) if resume else None)
+                if self.state.global_step < self.state.max_steps:
+                    return self._end_stopped()
+                self._check_finite()
                 self.save_model()
             else:
                 self._take_finished(resume)
@@ -122,10 +145,29 @@ class CommentaryTrainer(Trainer):
                 f"out of memory on {self.args.device}: {str(error).splitlines()[0]} Lower --max_length, "
                 "VIDEO_MAX_PIXELS or --per_device_train_batch_size, or set --gradient_checkpointing True"
             ) from error
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if "No space left" not in str(error):
+                raise
+            raise UserError(
+                f"--output_dir {self.args.output_dir}: the disk is full ({error}); free some space, and the same "
+                "command goes on from the last whole checkpoint"
+            ) from error
         finally:
             self.loader.close()
         self._report_bad_samples()
-        self._summarize()
+        self._summarize(max(step, self.state.global_step))
+        return 0
+
+    def _end_stopped(self) -> int:
+        folder = checkpoints.folder_of(self.args.output_dir, self.state.global_step)
+        kept = f"saved in {folder}" if folder.is_dir() else "not saved: the last update was not finite"
+        reason = self.stopping.signal.name if self.stopping.signal else "a callback"
+        logger.warning(
+            "ended by %s after step %d of %d, %s; the same command goes on",
+            reason, self.state.global_step, self.state.max_steps, kept,
+        )  # fmt: skip
+        self._report_bad_samples()
+        return self.stopping.status
 
     # Length
 
@@ -163,6 +205,7 @@ class CommentaryTrainer(Trainer):
         """Compute a batch's part of the update's loss; record its files' losses and keep its features."""
         sources = inputs.pop("sources")
         outputs = model(**inputs)
+        self.finite.add(outputs.loss)
         self.source_loss.add(sources, inputs["supervised"], outputs.sample_losses)
         if outputs.fresh_features is not None:
             self.vision_cache.store(inputs["parts"], outputs.fresh_features)
@@ -196,11 +239,8 @@ class CommentaryTrainer(Trainer):
         return FlopCounter(self.checkpoint.model)
 
     @functools.cached_property
-    def _peak_flops(self) -> float:
-        dtype = torch.bfloat16 if self.args.bf16 else torch.float32
-        peak, source = peak_flops(self.args.device, dtype)
-        logger.info("shares of the peak (mfu, hfu) are of %.3g FLOP/s: %s", peak, source)
-        return peak
+    def _peak_flops(self) -> float | None:
+        return peak_flops(self.args.device, torch.bfloat16 if self.args.bf16 else torch.float32)
 
     # Logs
 
@@ -221,41 +261,54 @@ class CommentaryTrainer(Trainer):
         tokens, supervised, model_flops, hardware_flops, *counts, skipped, waiting = self._sum_over_processes(local)
         names = [name if name.endswith("tokens") else f"{name}_seen" for name in totals]
         seconds = max(now - then, 1e-9)
-        peak = self._peak_flops * seconds * self.args.world_size
+        peak = self._peak_flops and self._peak_flops * seconds * self.args.world_size
+        shares = {"mfu": round(model_flops / peak, 4), "hfu": round(hardware_flops / peak, 4)} if peak else {}
         return {
             "tokens_per_second": round(tokens / seconds, 1),
             "supervised_share": round(supervised / max(tokens, 1), 4),
-            "mfu": round(model_flops / peak, 4),
-            "hfu": round(hardware_flops / peak, 4),
+            **shares,
             "memory_gb": round(_memory_bytes(self.args.device) / 1e9, 3),
             **{name: int(count) for name, count in zip(names, counts, strict=True)},
             "skipped_samples": int(skipped),
+            **({"skipped_steps": self.finite.n_skipped} if self.finite.n_skipped else {}),
             "data_wait_share": round(waiting / seconds / self.args.world_size, 4),
         }
 
     def _sum_over_processes(self, values: list[float]) -> list[float]:
-        if self.args.world_size == 1:
-            return values
-        gathered: list[list[float]] = [[]] * self.args.world_size
-        dist.all_gather_object(gathered, values)
-        return [sum(column) for column in zip(*gathered, strict=True)]
+        return [sum(column) for column in zip(*self._exchange(values), strict=True)]
 
     # Checkpoints
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        self._check_finite()
         folder = checkpoints.folder_of(self.args.output_dir, self.state.global_step)
         if self.args.should_save:
-            checkpoints.unmark(folder)
+            self._clear(folder)
         self.accelerator.wait_for_everyone()
         super()._save_checkpoint(model, trial)
         state = {"loader": self.loader.state_dict(), "usage": self.usage.state_dict()}
+        state["skipped_steps"] = self.finite.n_skipped
         path = folder / f"data_state_rank{self.args.process_index}.json"
         path.write_text(json.dumps(state) + "\n", encoding="utf-8")
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             resumable = not self.args.save_only_model
-            checkpoints.mark_complete(folder, resumable=resumable, world_size=self.args.world_size)
-            checkpoints.keep_last(self.args.output_dir, self.n_kept)
+            facts = {"resumable": resumable, "world_size": self.args.world_size}
+            checkpoints.mark_complete(folder, self.line, **facts)
+            checkpoints.keep_last(self.args.output_dir, self.n_kept, self.line)
+
+    def _check_finite(self) -> None:
+        if not all_finite([p for p in self.checkpoint.model.parameters() if p.requires_grad]):
+            raise UserError(
+                f"step {self.state.global_step}: the weights are not finite any more, so nothing is saved of them; "
+                "lower --learning_rate, and give the command again to go on from the last checkpoint"
+            )
+
+    def _clear(self, folder: Path) -> None:
+        """Make room for a checkpoint: what a kill has cut short is written over, another run's is moved aside."""
+        if (folder / checkpoints.COMPLETE).exists():
+            place = set_aside([folder], self.args.output_dir, "old")
+            logger.warning("%s is of another run: moved to %s", folder, place)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
@@ -285,35 +338,20 @@ class CommentaryTrainer(Trainer):
             checkpoints.copy_model(folder, Path(self.args.output_dir))
         self.accelerator.wait_for_everyone()
 
-    def _starting_point(self) -> Path | None:
-        """The checkpoint to go on from, the same on every process; None for a fresh start."""
-        given = self.args.resume_from_checkpoint
-        if given and given not in ("True", "False"):  # the library takes a yes or no here too
-            checkpoints.check_resumable(Path(given))
-            return Path(given)
-        if self.args.overwrite_output_dir:
-            self._start_over()
-            return None
-        marks = checkpoints.read_marks(self.args.output_dir)
-        steps = self._common_steps(checkpoints.resumable_steps(self.args.output_dir))
-        for step in sorted(set(marks) - steps):
-            logger.info("%s is not complete: ignored", checkpoints.folder_of(self.args.output_dir, step))
-        return checkpoints.folder_of(self.args.output_dir, max(steps)) if steps else None
-
-    def _start_over(self) -> None:
-        if self.args.should_save:
-            for folder in checkpoints.remove_all(self.args.output_dir, self.checkpoint.name):
-                logger.info("--overwrite_output_dir True: removed %s", folder)
-        self.accelerator.wait_for_everyone()
-
-    def _common_steps(self, steps: set[int]) -> set[int]:
+    def _exchange(self, value: Any) -> list[Any]:
+        """Every process's value, in order of ranks."""
         if self.args.world_size == 1:
-            return steps
-        # With --save_on_each_node every node has its own folders, and a kill may have hit them at different
-        # steps.
-        found: list[set[int]] = [set()] * self.args.world_size
-        dist.all_gather_object(found, steps)
-        return set.intersection(*found)
+            return [value]
+        found: list[Any] = [None] * self.args.world_size
+        dist.all_gather_object(found, value)
+        return found
+
+    def _write_record(self, resume: Path | None) -> None:
+        if self.record is None or not self.is_world_process_zero():
+            return
+        if resume:
+            check_resume(resume, self.record, self.args)
+        add_start(self.args.output_dir, self.record)
 
     def _restore(self, folder: Path | None) -> int:
         """Restore the loader and all counts from the checkpoint; return its step, 0 for a fresh start."""
@@ -328,11 +366,35 @@ class CommentaryTrainer(Trainer):
             self.loader.load_state_dict(state["loader"], updates=step)
             self.loader.survey(self._sum_over_processes)
             self.usage.load_state_dict(state["usage"])
+            self.finite.n_skipped = state.get("skipped_steps", 0)
             self._last_logged = (time.monotonic(), dict(self.loader.totals), self.loader.wait_s)
             logger.info("going on from %s: step %d of %d", folder, step, self.planned_steps)
         if self.is_world_process_zero():
             self.step_log.rewind(step)
         return step
+
+    def _check_length(self, folder: Path | None, step: int) -> None:
+        if step > self.planned_steps:
+            raise UserError(
+                f"the run has {self.planned_steps} steps (--max_steps, --num_train_epochs), and {folder} stands at "
+                f"step {step}: its model would be another run's result. Give at least {step} steps, or another "
+                "--output_dir with --resume_from_checkpoint and an earlier checkpoint"
+            )
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Load the optimizer's state; its rates, decay and schedule are this start's (the library keeps the old)."""
+        scheduler, groups = self.lr_scheduler, self.optimizer.param_groups if self.optimizer else []
+        asked = [{name: value for name, value in group.items() if name != "params"} for group in groups]
+        rates = list(getattr(scheduler, "base_lrs", []))
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None or self.is_deepspeed_enabled or not isinstance(scheduler, LambdaLR):
+            return
+        scheduler.base_lrs = rates
+        for group, options in zip(self.optimizer.param_groups, asked, strict=True):
+            group.update(options)
+        for group, rate, share in zip(self.optimizer.param_groups, rates, scheduler.lr_lambdas, strict=True):
+            group["lr"] = rate * share(scheduler.last_epoch)
+        scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]  # what the log shows
 
     def _choose_liger(self) -> None:
         if not self.args.liger_wanted:
@@ -354,8 +416,8 @@ class CommentaryTrainer(Trainer):
         free = shutil.disk_usage(self.args.output_dir).free if self.args.should_save else needed
         if free < needed:
             raise UserError(
-                f"--output_dir {self.args.output_dir}: {free / 1e9:.1f} GB free, and one checkpoint takes "
-                f"{needed / 1e9:.1f} GB; free some space, or give a folder on another disk"
+                f"--output_dir {self.args.output_dir}: {free / 1e6:.0f} MB free, and one checkpoint takes "
+                f"{needed / 1e6:.0f} MB; free some space, or give a folder on another disk"
             )
 
     # Reports
@@ -371,7 +433,7 @@ class CommentaryTrainer(Trainer):
         if self.is_world_process_zero() or stopped:
             write_report(path, logs, stopped)
 
-    def _summarize(self) -> None:
+    def _summarize(self, step: int) -> None:
         """Write train_summary.json: steps, seconds, CPU-seconds of all processes and workers, what was seen and ran."""
         usage = self.usage.state_dict()
         cpu_s = self._sum_over_processes([usage["cpu_seconds"]])[0]
@@ -380,17 +442,20 @@ class CommentaryTrainer(Trainer):
             return
         losses = [entry["loss"] for entry in self.state.log_history if "loss" in entry]
         summary = {
-            "steps": self.planned_steps,
+            "steps": step,
             "wall_seconds": round(usage["wall_seconds"], 1),
             "cpu_seconds": round(cpu_s, 1),
             "processes": self.args.world_size,
             "parameters": sum(map(count_numbers, self.checkpoint.model.parameters())),
             "trained_parameters": sum(count_numbers(p) for p in self.checkpoint.model.parameters() if p.requires_grad),
-            "last_loss": losses[-1] if losses else None,
+            "last_loss": jsonable(losses[-1]) if losses else None,
+            "skipped_steps": self.finite.n_skipped,
             "ran": self._what_ran(),
             **{name: int(total) for name, total in zip(self.loader.totals, totals, strict=True)},
         }
         write_whole(Path(self.args.output_dir) / "train_summary.json", json.dumps(summary, indent=1) + "\n")
+        if self.record is not None:
+            note_finished(self.args.output_dir, step)
 
     def _what_ran(self) -> dict[str, Any] | None:
         """None where nothing was left to train."""

@@ -188,12 +188,13 @@ def peak_rss_mb(before_kb: int) -> float:
 
 
 def mfu(checkpoint: Checkpoint, examples: list[Example], clock: Clock) -> float:
-    """Share of the peak: the operations that these samples ask for, however they were computed."""
+    """Share of the peak: the operations that these samples ask for, however computed; nan without a data sheet."""
     counter = FlopCounter(checkpoint.model)
     flops = [counter.count([len(e.input_ids)], int((e.labels[1:] != -100).sum()), e.grid_thw).model for e in examples]
     per_token = sum(flops) / sum(len(e.input_ids) for e in examples)
     dtype = torch.bfloat16 if checkpoint.device.type == "cuda" else torch.float32
-    return per_token * clock.tokens / clock.seconds / peak_flops(checkpoint.device, dtype)[0]
+    peak = peak_flops(checkpoint.device, dtype)
+    return per_token * clock.tokens / clock.seconds / peak if peak else float("nan")
 
 
 def compare(arguments) -> list[dict]:
