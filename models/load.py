@@ -116,7 +116,7 @@ def load_checkpoint(
     read from safetensors only. Raises UserError for a missing or unsuitable checkpoint.
     """
     name = str(Path(name_or_path).expanduser()) if str(name_or_path).startswith("~") else str(name_or_path)
-    if (Path(name) / "config.json").is_file():
+    if (Path(name) / "config.json").is_file() and not (Path(name) / "adapter_config.json").is_file():
         check_weight_files(Path(name))
     config = read_config(name)
     device = chosen_device(device)
@@ -158,7 +158,7 @@ def chosen_device(device: str | torch.device | None) -> torch.device:
         return preferred_device()
     here = [*(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
     here = [*(["cuda", *here] if here else []), *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
-    if str(device) not in here:
+    if str(device) not in here and str(device).removesuffix(":0") not in here:  # launchers number the only one too
         raise UserError(f"--device {device}: not there; PyTorch {torch.__version__} sees {', '.join(here)}")
     return torch.device(device)
 

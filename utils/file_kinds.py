@@ -26,7 +26,11 @@ class FileKind:
 
     def instead_of(self, wanted: str, remedy: str) -> str:
         """The end of a message: what the file is, what it is not, and its remedy or else the one given."""
-        return f"this is {self.name}, not {wanted}; {self.remedy or remedy}"
+        told = "the file is empty (0 bytes)" if self is EMPTY else f"this is {self.name}, not {wanted}"
+        return f"{told}; {self.remedy or remedy}"
+
+
+EMPTY = FileKind("an empty file", "download or copy it again")
 
 
 def file_kind(path: str | os.PathLike) -> FileKind | None:
@@ -38,7 +42,7 @@ def file_kind(path: str | os.PathLike) -> FileKind | None:
 def kind_of(head: bytes) -> FileKind | None:
     """The kind of a file that begins with these bytes, HEAD of them or all."""
     if not head:
-        return FileKind("an empty file (0 bytes)", "download or copy it again")
+        return EMPTY
     if not head.strip(b"\0"):
         return FileKind("nothing but zeros", "its download was not finished: download it again", may_play=True)
     return _by_signature(head) or _of_encoding(head) or _of_text(head)
