@@ -65,8 +65,9 @@ def _check_weights(before: dict[str, Any], now: dict[str, Any], folder: Path) ->
     same = old["weights"] == new["weights"] if old["weights"] and new["weights"] else old["name"] == new["name"]
     if not same:
         raise UserError(
-            f"--pretrained_model_name_or_path {new['name']}: {folder} was trained from other weight files, {old['name']}, "
-            "with another vision tower or text model; give these again, or another --output_dir for a run of its own"
+            f"--pretrained_model_name_or_path {new['name']}: {folder} was trained from other weight files "
+            f"({old['name']}), with another vision tower or text model; give these again, or another --output_dir for "
+            "a run of its own"
         )
 
 
