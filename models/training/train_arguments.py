@@ -145,7 +145,8 @@ class TrainArguments(TrainingArguments):
                 )
         if not self.do_train:
             raise UserError("--do_train False leaves nothing to do; the commands in evaluation/ score checkpoints")
-        unknown = set(self.report_to) - {*TRACKERS, "none", "all"}
+        asked = [self.report_to] if isinstance(self.report_to, str) else self.report_to or []
+        unknown = set(asked) - {*TRACKERS, "none", "all"}
         if unknown:
             raise UserError(f"--report_to {' '.join(sorted(unknown))}: give none, all, or of {', '.join(TRACKERS)}")
         if self.fp16 and (self.use_cpu or not torch.cuda.is_available()):
