@@ -39,7 +39,8 @@ def _check_number(flag: str, value: float, limits: dict[str, float]) -> None:
         raise UserError(f"{flag} {value}: must be a finite number, at most 2**63 - 1")
     for name, limit in limits.items():
         if not getattr(operator, name)(value, limit):
-            raise UserError(f"{flag} {value}: {LIMITS[name].format(limit)}")
+            both = f"must be between {limits.get('ge')} and {limits.get('le')}"
+            raise UserError(f"{flag} {value}: {both if limits.keys() == {'ge', 'le'} else LIMITS[name].format(limit)}")
 
 
 def _check_text(flag: str, text: str, path: str | None) -> None:

@@ -54,9 +54,7 @@ class JudgeArguments:
     """What is compared with what, by whom, and where the rows go."""
 
     model_id: str = field(metadata={"help": "name of the model whose commentary is judged"})
-    prediction_jsonl: str = field(
-        metadata={"help": "its commentary: lines with video_id, event_id, pred", "path": "file"}
-    )
+    prediction_jsonl: str = field(metadata={"help": "its commentary: lines with video_id, event_id, pred"})
     output_dir: str = field(metadata={"help": "rows, results and kept replies", "path": "output_folder"})
     num_workers: int = helped(16, "requests at a time", ge=1)
     judge: Literal["api", "local", "nano"] = helped(
