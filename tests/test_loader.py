@@ -272,7 +272,9 @@ def test_an_epoch_has_every_sample_on_its_ranks(n, world, batch, accumulation, b
     seen = []
     for rank in range(world):
         loader = make_loader(Numbers(n), rank, world, batch_size=batch, accumulation=accumulation)
-        drawn = [batch for _ in range(3) for batch in loader]
+        epochs = [list(loader) for _ in range(3)]
+        assert [sum(map(len, epoch)) for epoch in epochs] == [-(-n // world)] * 3, "an epoch is one pass"
+        drawn = [batch for epoch in epochs for batch in epoch]
         assert len(drawn) == 3 * batches and max(map(len, drawn)) <= batch
         seen.append([number for batch in drawn for number in batch])
     drawn = [number for together in zip(*seen, strict=True) for number in together]
