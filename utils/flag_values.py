@@ -10,6 +10,7 @@ from typing import Any
 from utils.errors import UserError
 
 LIMITS = {"ge": "must be {} or more", "gt": "must be above {}", "le": "must be at most {}", "lt": "must be below {}"}
+SHARE = {"ge": 0, "le": 1}
 LARGEST = 2**63 - 1  # integer of the libraries below
 
 
@@ -39,8 +40,8 @@ def _check_number(flag: str, value: float, limits: dict[str, float]) -> None:
         raise UserError(f"{flag} {value}: must be a finite number, at most 2**63 - 1")
     for name, limit in limits.items():
         if not getattr(operator, name)(value, limit):
-            both = f"must be between {limits.get('ge')} and {limits.get('le')}"
-            raise UserError(f"{flag} {value}: {both if limits.keys() == {'ge', 'le'} else LIMITS[name].format(limit)}")
+            what = "must be between 0 and 1" if limits == SHARE else LIMITS[name].format(limit)
+            raise UserError(f"{flag} {value}: {what}")
 
 
 def _check_text(flag: str, text: str, path: str | None) -> None:
