@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.sources.pipe import open_pipe
@@ -147,7 +147,7 @@ def test_joined_matroska_files_play_every_part(parts, tmp_path):
 
 
 @given(offset=st.floats(1, 95000), jumps=st.lists(st.floats(-90000, 90000), min_size=2, max_size=2))
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, derandomize=True, database=None)
 def test_any_clock_gives_the_same_film(parts, tmp_path_factory, offset, jumps):
     """Jumps of less than the gap are kept as pauses; all others are closed."""
     starts_s, at = [], offset

@@ -168,7 +168,7 @@ MARKS = st.sampled_from(
 TEXTS = st.lists(st.one_of(MARKS, st.text(max_size=8)), max_size=40).map("".join)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @given(text=TEXTS, suffix=st.sampled_from([".vtt", ".srt"]), has_head=st.booleans())
 def test_any_text_is_read_or_refused(text: str, suffix: str, has_head: bool):
     data = (("WEBVTT\n\n" if has_head and suffix == ".vtt" else "") + text).encode(errors="ignore")
@@ -192,14 +192,14 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @given(events=st.lists(JSON, max_size=5))
 def test_any_json3_is_read_or_refused(events: list):
     with contextlib.suppress(BadCaptions):
         check_times(parse_captions(json.dumps({"events": events}).encode(), ".json3"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(words=st.lists(st.from_regex(r"[a-z]{1,6}", fullmatch=True), min_size=1, max_size=30), data=st.data())
 def test_a_rolled_transcript_gives_back_its_words(words: list[str], data):
     """Written as YouTube does, with lines of any lengths and repeats of any kind."""

@@ -275,7 +275,7 @@ def test_word_times_stage():
     assert "20 too_long" in made[1].rejection.detail and "bad_word_times" not in made[0].extra
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(st.lists(st.tuples(st.floats(-5, 100), st.floats(-5, 100), st.just("a")), max_size=40))
 def test_sorted_words_without_overlap_are_never_out_of_order(words: list):
     ordered = sorted(words)
@@ -373,7 +373,7 @@ def flag_stages() -> list[Stage]:
     return stages
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @given(st.text(max_size=200))
 def test_flags_bear_any_text(text: str):
     record = Record("v", words=[[0, 1, word] for word in text.encode(errors="ignore").decode().split()])

@@ -252,7 +252,7 @@ def test_words_of_hindi_stay_whole_where_they_fit():
     assert wrap("नियमित नियमित", 9, balanced=False) == ["नियमित", "नियमित"]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @given(
     st.lists(st.tuples(st.floats(0, 100), st.floats(0, 20), st.text(max_size=150)), max_size=12),
     st.one_of(st.none(), st.floats(0.1, 120)),
@@ -268,7 +268,7 @@ def test_any_steps_give_valid_cues(steps: list, duration_s: float | None):
     assert sorted("".join(words("".join(text for _, _, text in cues)))) == said
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @given(st.text(max_size=300), st.integers(1, 60), st.integers(1, 4))
 def test_pages_keep_every_character_in_order(text: str, width: int, most_lines: int):
     found = pages(text, width, most_lines)
